@@ -1,0 +1,44 @@
+# Targets for people; `make` alone lists them.
+PYTHON ?= python3
+VENV ?= .venv
+
+PIP = $(VENV)/bin/python -m pip --quiet --disable-pip-version-check --no-input
+BENCHMARKS = $(sort $(wildcard benchmarks/*.py))
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+venv: $(VENV)/.test ## make .venv with the library and what its tests need
+
+demo: $(VENV)/.base ## train and evaluate on embedded data, in minutes
+	$(VENV)/bin/python launch/demo.py
+
+test: $(VENV)/.test ## run the tests; HLR_JAX_DATA names the folder of real data, if any
+	$(VENV)/bin/python -m pytest -n 2 $(PYTEST_ARGS)
+
+lint: $(VENV)/.test ## check style, formatting and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy hlr_jax
+
+bench: $(VENV)/.bench ## run every benchmark
+	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(VENV)/bin/python $$script; done
+
+clean: ## remove .venv, builds and caches
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One stamp for each set of requirements, renewed when the metadata change. The larger
+# sets contain the base one; each adds to what is installed and takes nothing away.
+$(VENV)/.base: setup.cfg pyproject.toml
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --editable .
+	touch $@
+
+$(VENV)/.test $(VENV)/.bench: $(VENV)/.%: setup.cfg pyproject.toml
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --editable '.[$*]'
+	touch $(VENV)/.base $@
