@@ -1,0 +1,152 @@
+"""Time and memory of data preparation: read, filter, merge, 10-core, encode, split.
+
+Writes a table of made-up, skewed interactions, prepares it in a process of its own, prints rows,
+seconds, rows per second and peak memory of each stage (rows are those that go in), and writes
+them as JSON:
+
+  python benchmarks/data_preparation.py --rows=20000000
+"""
+
+import datetime
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import polars as pl
+from absl import app, flags
+
+from hlr_jax.data import preprocessing, readers, splits
+
+_ROWS = flags.DEFINE_integer("rows", 20_000_000, "Interactions in the table.", lower_bound=100_000)
+_OUT = flags.DEFINE_string(
+    "out",
+    os.path.join(os.path.dirname(__file__), "results", "data_preparation.json"),
+    "JSON file for the results.",
+)
+_FOLDER = flags.DEFINE_string("folder", None, "Where the table is put for a while.")
+_TABLE = flags.DEFINE_string("table", None, "For the measuring process: prepare this table.")
+
+# The rarest users and items have about a dozen rows, so that the 10-core takes several rounds
+# to settle; some pairs are there more than once.
+_ROWS_PER_USER, _ROWS_PER_ITEM = 24, 40
+_SEED = 2021
+
+
+def _ids(rng: np.random.Generator, rows: int, number: int, exponent: float) -> np.ndarray:
+    """`[rows]` ids from 1, the first ones far more often: a power of a uniform draw."""
+    return (number * rng.random(rows) ** exponent).astype(np.int64) + 1
+
+
+def write_table(path: str, rows: int) -> None:
+    """Write `rows` skewed interactions with half-star ratings and seconds, as ML-20M has them."""
+    rng = np.random.default_rng(_SEED)
+    with open(path, "wb") as file:
+        for start in range(0, rows, 2_000_000):
+            size = min(2_000_000, rows - start)
+            pl.DataFrame(
+                {
+                    "userId": _ids(rng, size, max(rows // _ROWS_PER_USER, 10), 2.0),
+                    "movieId": _ids(rng, size, max(rows // _ROWS_PER_ITEM, 10), 3.0),
+                    "rating": rng.integers(1, 11, size) / 2,
+                    "timestamp": rng.integers(789_652_004, 1_427_784_002, size),
+                }
+            ).write_csv(file, include_header=start == 0)
+
+
+def measure(path: str) -> list[dict[str, Any]]:
+    """Prepare the table; returns a row of figures for each stage."""
+    stages: list[dict[str, Any]] = []
+
+    def timed(stage: str, rows_in: int | None, call: Callable[[], Any]) -> Any:
+        start = time.perf_counter()
+        result = call()
+        seconds = time.perf_counter() - start
+        rows = rows_in if rows_in is not None else result.height
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        stages.append(
+            {"stage": stage, "rows": rows, "seconds": seconds, "peak_gib": peak}
+            | {"rows_per_second": rows / seconds}
+        )
+        return result
+
+    columns = readers.Columns("userId", "movieId", "rating", "timestamp")
+    frame = timed("read", None, lambda: readers.read_table(path, columns))
+    # Every stage after the filter works on the rows rated 1 or more: 90 %.
+    frame = timed("filter", frame.height, lambda: preprocessing.keep_rated(frame, 1.0))
+    frame = timed("merge", frame.height, lambda: preprocessing.merge_duplicates(frame))
+    frame = timed("10-core", frame.height, lambda: preprocessing.k_core(frame, 10, 10))
+    encoded = timed("encode", frame.height, lambda: preprocessing.encode(frame))
+    rows = len(encoded.users)
+    timed("split", rows, lambda: splits.random_split(rows, 0.08, 0.2, _SEED))
+    return stages
+
+
+def _machine() -> dict[str, Any]:
+    model = platform.processor()
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo") as file:
+            names = [line.partition(":")[2].strip() for line in file if "model name" in line]
+        model = names[0] if names else model
+    return {"cpu": model, "cores": len(os.sched_getaffinity(0)), "system": platform.platform()}
+
+
+def _commit() -> str:
+    command = ["git", "rev-parse", "HEAD"]
+    folder = os.path.dirname(os.path.abspath(__file__))
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else "unknown"
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown argument {argv[1]!r}")
+    if _TABLE.value:
+        json.dump(measure(_TABLE.value), sys.stdout)
+        return
+    with tempfile.TemporaryDirectory(dir=_FOLDER.value) as folder:
+        path = os.path.join(folder, "ratings.csv")
+        write_table(path, _ROWS.value)
+        size = os.path.getsize(path)
+        # A fresh process, whose peak memory is that of the preparation alone.
+        command = [sys.executable, os.path.abspath(__file__), f"--table={path}"]
+        stages = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    total = sum(stage["seconds"] for stage in stages)
+    peak = max(stage["peak_gib"] for stage in stages)
+    print(f"{'stage':10}{'rows':>12}{'seconds':>10}{'rows/s':>14}{'peak GiB':>10}")
+    for stage in stages:
+        print(
+            f"{stage['stage']:10}{stage['rows']:12,}{stage['seconds']:10.2f}"
+            f"{stage['rows_per_second']:14,.0f}{stage['peak_gib']:10.2f}"
+        )
+    print(f"{'total':10}{_ROWS.value:12,}{total:10.2f}{_ROWS.value / total:14,.0f}{peak:10.2f}")
+    result = {
+        "rows": _ROWS.value,
+        "bytes": size,
+        "seconds": total,
+        "peak_gib": peak,
+        "stages": stages,
+        "machine": _machine(),
+        "versions": {
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "polars": pl.__version__,
+        },
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+    }
+    os.makedirs(os.path.dirname(os.path.abspath(_OUT.value)), exist_ok=True)
+    with open(_OUT.value, "w") as file:
+        json.dump(result, file, indent=2)
+        file.write("\n")
+
+
+if __name__ == "__main__":
+    app.run(main)

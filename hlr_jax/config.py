@@ -1,0 +1,399 @@
+"""Typed, validated configuration of a run.
+
+A run is described by one frozen `Config`. Files under `configs/` return it as an
+`ml_collections.ConfigDict` (through `as_config_dict`), which absl turns into
+`--config.section.field=value` flags; `from_config_dict` brings it back, validated.
+The options of a model are the fields of its module (see `hlr_jax.models`), so a new
+model brings its own options with it.
+"""
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+from absl import logging
+from ml_collections import config_dict
+
+from hlr_jax.errors import InputError
+
+
+def _unknown(path: str, name: str, known: list[str]) -> InputError:
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(known)}"
+    return InputError(f"{path}.{name}: there is no such field; {hint}")
+
+
+def _require(condition: bool, field: str, value: Any, remedy: str) -> None:
+    if not condition:
+        raise InputError(f"config.{field}={value!r}: {remedy}")
+
+
+def _require_one_of(value: str, allowed: tuple[str, ...], field: str) -> None:
+    _require(value in allowed, field, value, f"use one of {', '.join(allowed)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which interactions, how they are filtered and how they are split.
+
+    `name` is a data set of the registry (`hlr_jax.data.datasets`), or `file` for the
+    user's own table at `path`. `predefined` names train/valid/test files, and then
+    nothing is filtered or split.
+    """
+
+    name: str = "embedded"
+    # A folder with train/valid/test files, or the name of one under `splits/` of the data folder.
+    predefined: str = ""
+    # Only for name="file": the table, its format ("" goes by the file's extension) and its
+    # columns (a header's name, or a 0-based position where there is no header).
+    path: str = ""
+    format: str = ""
+    user_column: str = "user"
+    item_column: str = "item"
+    rating_column: str = ""
+    timestamp_column: str = ""
+    # Keep interactions rated at least this; None takes the data set's own rule.
+    min_rating: float | None = None
+    # Keep users and items with at least this many interactions, repeated until all have;
+    # None takes the data set's own rule.
+    core: int | None = None
+    # random, per_user, leave_one_out, global_time, per_user_time; or fixed: the split that the
+    # data set itself ships. "" takes fixed where there is one, else random.
+    split: str = ""
+    valid_fraction: float = 0.08
+    test_fraction: float = 0.2
+    split_seed: int = 2021
+
+    SPLITS: typing.ClassVar = (
+        "",
+        "random",
+        "per_user",
+        "leave_one_out",
+        "global_time",
+        "per_user_time",
+        "fixed",
+    )
+    FORMATS: typing.ClassVar = ("", "csv", "tsv", "dat", "ndjson", "parquet", "adjacency", "lists")
+
+    def __post_init__(self) -> None:
+        _require(bool(self.name), "data.name", self.name, "name a data set, or 'file'")
+        _require_one_of(self.split, self.SPLITS, "data.split")
+        _require_one_of(self.format, self.FORMATS, "data.format")
+        _require(
+            self.name != "file" or bool(self.path or self.predefined),
+            "data.path",
+            self.path,
+            "give the table's path (config.data.name is 'file')",
+        )
+        _require(
+            self.core is None or self.core >= 0, "data.core", self.core, "use 0 (no filter) or more"
+        )
+        for field in ("valid_fraction", "test_fraction"):
+            value = getattr(self, field)
+            _require(0 < value < 1, f"data.{field}", value, "use a fraction between 0 and 1")
+        _require(
+            self.valid_fraction + self.test_fraction < 1,
+            "data.test_fraction",
+            self.test_fraction,
+            f"with config.data.valid_fraction={self.valid_fraction} nothing is left to train on",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Which model: the embedding tables' width and bound, and the model's own options.
+
+    `options` maps the fields of the model's module to values; fields left out keep
+    the module's default.
+    """
+
+    name: str = "hlr"
+    dim: int = 100
+    # Radius of the ball that user and item rows are projected on after each step.
+    clip_norm: float = 1.0
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        _require(self.dim >= 1, "model.dim", self.dim, "the embedding size must be at least 1")
+        _require(self.clip_norm > 0, "model.clip_norm", self.clip_norm, "use a radius above 0")
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingConfig:
+    """What is drawn for each positive interaction."""
+
+    # K, negatives per positive.
+    negatives: int = 1
+    # P, the most items of a user's history that a relation sees.
+    history_length: int = 50
+    # How P of a longer history are chosen: uniform, or unpopular (probability ~ 1/popularity).
+    history: str = "uniform"
+
+    def __post_init__(self) -> None:
+        _require(self.negatives >= 1, "sampling.negatives", self.negatives, "draw at least 1")
+        _require(
+            self.history_length >= 1,
+            "sampling.history_length",
+            self.history_length,
+            "use 1 or more",
+        )
+        _require_one_of(self.history, ("uniform", "unpopular"), "sampling.history")
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """The hinge on triplets and what may be added to it."""
+
+    margin: float = 0.5
+    # sum over the batch (the published HLR code) or mean.
+    reduction: str = "sum"
+    # WARP weight log(1 + estimated rank), CML eq. 5; wants several negatives.
+    rank_weight: bool = False
+    # Reuse the positive's relation for the negatives instead of one of their own.
+    copy_relation: bool = False
+    # Weight of CML's covariance penalty, eq. 7; 0 leaves it out.
+    covariance: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(self.margin >= 0, "loss.margin", self.margin, "the margin must not be negative")
+        _require_one_of(self.reduction, ("sum", "mean"), "loss.reduction")
+        _require(self.covariance >= 0, "loss.covariance", self.covariance, "use 0 or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """An Optax optimizer and its learning-rate schedule."""
+
+    name: str = "adam"
+    learning_rate: float = 1e-3
+    # constant; exponential (times decay_rate per epoch); cosine (to 0 at the last epoch).
+    schedule: str = "constant"
+    decay_rate: float = 0.98
+    # Epochs of linear warm-up from 0 before the schedule begins.
+    warmup_epochs: float = 0.0
+    # Global gradient norm above which gradients are scaled down; 0 leaves them.
+    gradient_clip: float = 0.0
+    # Decoupled weight decay, for adamw.
+    weight_decay: float = 1e-4
+
+    def __post_init__(self) -> None:
+        _require_one_of(self.name, ("adam", "adamw", "adagrad", "sgd"), "optimizer.name")
+        _require_one_of(self.schedule, ("constant", "exponential", "cosine"), "optimizer.schedule")
+        _require(
+            self.learning_rate > 0,
+            "optimizer.learning_rate",
+            self.learning_rate,
+            "use a rate above 0",
+        )
+        _require(0 < self.decay_rate <= 1, "optimizer.decay_rate", self.decay_rate, "use (0, 1]")
+        for field in ("warmup_epochs", "gradient_clip", "weight_decay"):
+            value = getattr(self, field)
+            _require(value >= 0, f"optimizer.{field}", value, "use 0 or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """How long, in what batches, and which epoch is kept."""
+
+    epochs: int = 100
+    batch_size: int = 1000
+    # Stop after this many epochs without a better selection value; 0 never stops early.
+    patience: int = 10
+    # What selects the best epoch: loss (validation, per triplet) or a metric, as in ndcg@10.
+    select: str = "loss"
+    # Tables to start from: another run's folder, or an .npz file with arrays "user" [U, d]
+    # and/or "item" [I, d].
+    pretrained: str = ""
+    # Tables that stay as they start.
+    freeze_user: bool = False
+    freeze_item: bool = False
+    # Save within an epoch when this many minutes have passed since the last save.
+    checkpoint_minutes: float = 10.0
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        for field in ("epochs", "batch_size"):
+            value = getattr(self, field)
+            _require(value >= 1, f"training.{field}", value, "use 1 or more")
+        _require(self.patience >= 0, "training.patience", self.patience, "use 0 or more")
+        _require(
+            self.checkpoint_minutes > 0,
+            "training.checkpoint_minutes",
+            self.checkpoint_minutes,
+            "use a time above 0",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """How a trained model is measured."""
+
+    cutoffs: tuple[int, ...] = (10,)
+    # full: the whole catalogue without seen items; sampled: the data set's given negatives.
+    protocol: str = "full"
+    # History items a relation sees when ranking; 0 takes config.sampling.history_length.
+    history_length: int = 0
+    # Also report mean and standard deviation over this many disjoint random groups of users
+    # (the HLR paper: 5 cohorts of 10,000); 0 leaves them out.
+    cohorts: int = 0
+    cohort_size: int = 10_000
+    # Resamples of the bootstrap 95 % interval; 0 leaves it out.
+    bootstrap: int = 1000
+    # Users ranked at once.
+    batch_size: int = 1024
+
+    def __post_init__(self) -> None:
+        _require(bool(self.cutoffs), "evaluation.cutoffs", self.cutoffs, "give at least one cutoff")
+        _require(
+            all(k >= 1 for k in self.cutoffs), "evaluation.cutoffs", self.cutoffs, "use 1 or more"
+        )
+        _require_one_of(self.protocol, ("full", "sampled"), "evaluation.protocol")
+        for field in ("history_length", "cohorts", "bootstrap"):
+            value = getattr(self, field)
+            _require(value >= 0, f"evaluation.{field}", value, "use 0 or more")
+        for field in ("cohort_size", "batch_size"):
+            value = getattr(self, field)
+            _require(value >= 1, f"evaluation.{field}", value, "use 1 or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Everything that decides a run's numbers."""
+
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    sampling: SamplingConfig = dataclasses.field(default_factory=SamplingConfig)
+    loss: LossConfig = dataclasses.field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
+    seed: int = 2021
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.seed < 2**32, "seed", self.seed, "use 0 to 2^32 - 1")
+
+
+_SECTIONS = {
+    field.name: typing.cast(type, field.default_factory)
+    for field in dataclasses.fields(Config)
+    if field.default_factory is not dataclasses.MISSING
+}
+
+
+def as_dict(config: Config) -> dict[str, Any]:
+    """The configuration as nested plain values, the model's options beside its name.
+
+    Options of other models stand there too, at their defaults, so that
+    `--config.model.name` can be changed on the command line.
+    """
+    from hlr_jax.models import base  # Imports Flax, which `--help` need not wait for.
+
+    values = dataclasses.asdict(config)
+    options = values["model"].pop("options")
+    values["model"] |= base.all_options() | options
+    return values
+
+
+def as_config_dict(config: Config) -> ml_collections.ConfigDict:
+    """The configuration for `ml_collections.config_flags`, to be returned by `get_config()`."""
+    values = as_dict(config)
+    for name, cls in _SECTIONS.items():
+        values[name] = _with_placeholders(values[name], cls)
+    return ml_collections.ConfigDict(values)
+
+
+def section_config_dict(name: str, section: Any) -> ml_collections.ConfigDict:
+    """One section alone, for a launcher that lets only that one be changed."""
+    fields = _with_placeholders(dataclasses.asdict(section), type(section))
+    return ml_collections.ConfigDict({name: fields})
+
+
+def _with_placeholders(values: dict[str, Any], cls: type) -> dict[str, Any]:
+    """ConfigDict must know the type of a field that holds None yet."""
+    hints = typing.get_type_hints(cls)
+
+    def typed(name: str, value: Any) -> Any:
+        if value is not None:
+            return value
+        kind = next(t for t in typing.get_args(hints[name]) if t is not type(None))
+        return config_dict.placeholder(kind)
+
+    return {name: typed(name, value) for name, value in values.items()}
+
+
+def from_config_dict(values: Mapping[str, Any]) -> Config:
+    """The validated configuration; the inverse of `as_config_dict` and `as_dict`.
+
+    Options that only other models have are left out, with a note in the log where
+    one was changed from its default.
+
+    Raises:
+      InputError: an unknown field, a value of the wrong type, or one out of range.
+    """
+    known = [*_SECTIONS, "seed"]
+    for name in values:
+        if name not in known:
+            raise _unknown("config", name, known)
+    sections = {
+        name: _section(name, cls, values[name]) for name, cls in _SECTIONS.items() if name in values
+    }
+    config = Config(**sections)
+    if "seed" in values:
+        config = dataclasses.replace(config, seed=_typed("seed", int, values["seed"]))
+    return config
+
+
+def _section(section: str, cls: type, values: Mapping[str, Any]) -> Any:
+    if not isinstance(values, Mapping | ml_collections.ConfigDict):
+        raise InputError(f"config.{section}={values!r}: expected a section with fields")
+    hints = typing.get_type_hints(cls)
+    known = [field.name for field in dataclasses.fields(cls) if field.name != "options"]
+    chosen, options = {}, {}
+    for name, value in values.items():
+        if name in known:
+            chosen[name] = _typed(f"{section}.{name}", hints[name], value)
+        elif section == "model":
+            options[name] = value
+        else:
+            raise _unknown(f"config.{section}", name, known)
+    if section == "model":
+        chosen["options"] = _own_options(chosen.get("name", ModelConfig.name), options, known)
+    return cls(**chosen)
+
+
+def _own_options(model: str, options: dict[str, Any], known: list[str]) -> dict[str, Any]:
+    """Those of the options that this model has, typed."""
+    from hlr_jax.models import base
+
+    defaults, own = base.all_options(), base.options(base.get(model))
+    chosen = {}
+    for name, value in options.items():
+        if name not in defaults:
+            raise _unknown("config.model", name, [*known, *own])
+        value = _typed(f"model.{name}", type(defaults[name]), value)
+        if name in own:
+            chosen[name] = value
+        elif value != defaults[name]:
+            logging.warning("config.model.%s=%r: model %s does not use it", name, value, model)
+    return chosen
+
+
+def _typed(field: str, kind: Any, value: Any) -> Any:
+    """The value as the field's type; an int goes for a float, and a list for a tuple."""
+    allowed = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    if typing.get_origin(kind) is tuple:
+        items = value if isinstance(value, list | tuple) else (value,)
+        return tuple(_typed(field, typing.get_args(kind)[0], item) for item in items)
+    if float in allowed and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) not in allowed:
+        names = " or ".join("nothing" if t is type(None) else t.__name__ for t in allowed)
+        raise InputError(f"config.{field}={value!r}: expected {names}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"config.{field}={value!r}: expected a finite number")
+    return value

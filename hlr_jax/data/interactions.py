@@ -1,0 +1,89 @@
+"""Who interacted with what, as compressed rows."""
+
+import dataclasses
+
+import numpy as np
+
+from hlr_jax.errors import InputError
+
+# Device code indexes with int32, JAX's default integer.
+MAX_SIZE = 2**31 - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Interactions:
+    """A set of (user, item) pairs in compressed sparse row form.
+
+    Attributes:
+      offsets: `[U + 1]` int64; user `u` owns `items[offsets[u]:offsets[u + 1]]`.
+      items: `[N]` int32 item ids, strictly increasing within a user.
+      num_items: catalogue size `I`; every id is below it.
+    """
+
+    offsets: np.ndarray
+    items: np.ndarray
+    num_items: int
+
+    @classmethod
+    def from_pairs(
+        cls, users: np.ndarray, items: np.ndarray, num_users: int, num_items: int
+    ) -> "Interactions":
+        """Build from parallel arrays `users [N]` and `items [N]`; duplicate pairs merge.
+
+        Raises:
+          InputError: an id is negative or not below its bound, or a size passes 2^31 - 1.
+        """
+        users, items = np.asarray(users, np.int64), np.asarray(items, np.int64)
+        for kind, ids, bound in (("user", users, num_users), ("item", items, num_items)):
+            if bound > MAX_SIZE:
+                raise InputError(f"{bound} {kind}s: at most {MAX_SIZE} are supported")
+            if ids.size and (ids.min() < 0 or ids.max() >= bound):
+                wrong = ids.min() if ids.min() < 0 else ids.max()
+                raise InputError(f"{kind} id {wrong} is outside 0..{bound - 1}")
+        # Sorted by hand: np.unique hashes integers first, which takes many times longer here.
+        pairs = np.sort(users * num_items + items)
+        if pairs.size:
+            pairs = pairs[np.append(True, pairs[1:] != pairs[:-1])]
+        if pairs.size > MAX_SIZE:
+            raise InputError(f"{pairs.size} interactions: at most {MAX_SIZE} are supported")
+        counts = np.bincount(pairs // num_items, minlength=num_users) if pairs.size else 0
+        offsets = np.zeros(num_users + 1, np.int64)
+        offsets[1:] = np.cumsum(np.broadcast_to(counts, num_users))
+        return cls(offsets, (pairs % num_items).astype(np.int32), num_items)
+
+    @property
+    def num_users(self) -> int:
+        return len(self.offsets) - 1
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def users(self) -> np.ndarray:
+        """`[N]` int32: the user of each entry of `items`."""
+        return np.repeat(np.arange(self.num_users, dtype=np.int32), self.counts)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """`[U]` int64: interactions per user."""
+        return np.diff(self.offsets)
+
+    @property
+    def popularity(self) -> np.ndarray:
+        """`[I]` int64: interactions per item."""
+        return np.bincount(self.items, minlength=self.num_items)
+
+    def of(self, user: int) -> np.ndarray:
+        """The items of one user, increasing."""
+        return self.items[self.offsets[user] : self.offsets[user + 1]]
+
+    def union(self, other: "Interactions") -> "Interactions":
+        """All pairs of either; both must count the same users and items."""
+        if (self.num_users, self.num_items) != (other.num_users, other.num_items):
+            raise ValueError("interactions of different users or items cannot be joined")
+        return Interactions.from_pairs(
+            np.concatenate([self.users, other.users]),
+            np.concatenate([self.items, other.items]),
+            self.num_users,
+            self.num_items,
+        )

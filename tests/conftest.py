@@ -1,0 +1,90 @@
+"""Stricter than production: shapes and dtypes are checked while the tests run.
+
+- JAX sees 8 virtual CPU devices (where the tests run on CPU), so that what is sharded is
+  tested as such.
+- Dtypes do not promote implicitly and ranks do not broadcast implicitly.
+- Every annotation of `hlr_jax` is checked at run time, shapes included.
+- Warnings are errors (setup.cfg).
+"""
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# Read when JAX starts its backend, so before anything below is imported.
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+).strip()
+
+import hypothesis
+import jax
+import jaxtyping
+import optax
+import pytest
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Before the first import of hlr_jax, or it has no effect.
+jaxtyping.install_import_hook("hlr_jax", "beartype.beartype")
+
+hypothesis.settings.register_profile("hlr_jax", deadline=None, derandomize="CI" in os.environ)
+hypothesis.settings.load_profile("hlr_jax")
+
+
+def _with_standard_promotion(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        with jax.numpy_dtype_promotion("standard"):
+            return function(*args, **kwargs)
+
+    return wrapped
+
+
+def _returning_standard_promotion(factory: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(factory)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        return _with_standard_promotion(factory(*args, **kwargs))
+
+    return wrapped
+
+
+# Optax computes with floats and integer step counts in the same expression. It alone may.
+optax.tree.bias_correction = _with_standard_promotion(optax.tree.bias_correction)
+for _name in (
+    "linear_schedule",
+    "exponential_decay",
+    "cosine_decay_schedule",
+    "warmup_cosine_decay_schedule",
+    "warmup_exponential_decay_schedule",
+    "join_schedules",
+):
+    setattr(optax, _name, _returning_standard_promotion(getattr(optax, _name)))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep compiled programs between runs, and share them between workers."""
+    if getattr(config, "cache", None) is not None:
+        jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real data sets, `HLR_JAX_DATA`."""
+    if not os.environ.get("HLR_JAX_DATA"):
+        pytest.skip("needs real data: set HLR_JAX_DATA to the folder of data sets")
+    return Path(os.environ["HLR_JAX_DATA"])
+
+
+@pytest.fixture(scope="session")
+def golden_folder() -> Path:
+    """The folder of the reference code's outputs, `HLR_JAX_GOLDEN` or beside the data."""
+    folder = os.environ.get("HLR_JAX_GOLDEN")
+    if not folder and os.environ.get("HLR_JAX_DATA"):
+        folder = os.path.join(os.environ["HLR_JAX_DATA"], os.pardir, "reference", "golden")
+    if not folder or not os.path.isdir(folder):
+        pytest.skip("needs the reference outputs: set HLR_JAX_GOLDEN to their folder")
+    return Path(folder)
