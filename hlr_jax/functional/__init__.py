@@ -1,0 +1,27 @@
+"""Pure functions on arrays: the maths that every model is composed of."""
+
+from hlr_jax.functional.attention import (
+    References,
+    all_pairs_memory_attention,
+    attend,
+    attention_weights,
+    memory_attention,
+)
+from hlr_jax.functional.distance import project_on_ball, squared_distance
+from hlr_jax.functional.hinge import covariance_penalty, rank_weight, triplet_hinge
+from hlr_jax.functional.translation import translate, translated_distance
+
+__all__ = [
+    "References",
+    "all_pairs_memory_attention",
+    "attend",
+    "attention_weights",
+    "covariance_penalty",
+    "memory_attention",
+    "project_on_ball",
+    "rank_weight",
+    "squared_distance",
+    "translate",
+    "translated_distance",
+    "triplet_hinge",
+]

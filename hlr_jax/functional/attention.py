@@ -1,0 +1,99 @@
+"""Attention over memory slots, and over the references of a history.
+
+HLR's relation to one reference is `r_k = s_k @ memory`. Everything HLR does with it is
+linear, so the attention logit is `judge . r_k = s_k . (memory @ judge)` and the pooled
+relation is `(sum_k a_k s_k) @ memory`. The functions here therefore work on the slot
+weights `s_k [M]`; the relations `[.., P, d]` are never built.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+class References(NamedTuple):
+    """References that share a memory.
+
+    Attributes:
+      slots: `[*b, P, M]`; slot weights of each.
+      mask: `[*b, P]`; which of them count.
+      memory: `[M, d]`.
+    """
+
+    slots: Float[Array, "*#b p m"]
+    mask: Bool[Array, "*#b p"]
+    memory: Float[Array, "m d"]
+
+
+def memory_attention(
+    x: Float[Array, "*#b d"], y: Float[Array, "*#b d"], key: Float[Array, "d m"]
+) -> Float[Array, "*b m"]:
+    """Slot weights of a pair, `softmax((x * y) @ key)`; symmetric in `x` and `y`.
+
+    LRML (Tay et al. 2018, eqs. 1-3); HLR uses it between items too (Tran et al. 2021).
+    """
+    return jax.nn.softmax((x * y) @ key, axis=-1)
+
+
+def all_pairs_memory_attention(
+    x: Float[Array, "n d"], y: Float[Array, "t d"], key: Float[Array, "d m"]
+) -> Float[Array, "n t m"]:
+    """`memory_attention` of every `x` with every `y`, as one matrix product without `[n, t, d]`."""
+    keyed = jnp.einsum("td,dm->dtm", y, key).reshape(y.shape[1], -1)
+    return jax.nn.softmax((x @ keyed).reshape(len(x), len(y), -1), axis=-1)
+
+
+def attention_weights(
+    logits: Float[Array, "*b p"], mask: Bool[Array, "*#b p"], beta: float = 1.0
+) -> Float[Array, "*b p"]:
+    """Masked, smoothed softmax: `a_k = exp(w_k) / (sum_j exp(w_j))^beta` over the valid entries.
+
+    `beta = 1` is a softmax; `beta < 1` damps the denominator, so that long histories are
+    not averaged away (NAIS, He et al. 2018, eq. 6; AdaCML, Zhang et al. 2019). Where the
+    mask leaves nothing, all weights are 0. What stands at a masked position, even a
+    non-finite number, changes neither the result nor a gradient.
+
+    The largest logit is taken out before exponentiating. For `beta < 1` the exact value
+    grows as `exp((1 - beta) * max w)` and overflows only where float32 cannot hold it.
+    """
+    mask = jnp.broadcast_to(mask, logits.shape)
+    top = jnp.max(logits, axis=-1, keepdims=True, where=mask, initial=-jnp.inf)
+    top = jax.lax.stop_gradient(jnp.where(jnp.isfinite(top), top, 0))
+    # The inner `where` keeps masked logits out of exp, whose overflow would poison gradients.
+    weights = jnp.where(mask, jnp.exp(jnp.where(mask, logits - top, 0)), 0)
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    total = jnp.where(total > 0, total, 1)
+    if beta == 1.0:
+        return weights / total
+    return weights * jnp.exp((1 - beta) * top) / total**beta
+
+
+def attend(
+    judge: Float[Array, "*#b d"], groups: Sequence[References], beta: float = 1.0
+) -> Float[Array, "*b d"]:
+    """One relation out of the relations to all references, weighed by a judge.
+
+    `w_k = judge . r_k` and `r = sum_k a_k r_k` over the references of all groups, with
+    `a` from `attention_weights` (HLR, Tran et al. 2021, section 3.3). Groups differ in
+    their memory, or in which batch axes their slots vary along. No valid reference at all
+    gives a zero relation.
+    """
+    logits = [
+        jnp.einsum("...pm,...m->...p", group.slots, judge @ group.memory.T) for group in groups
+    ]
+    batch = jnp.broadcast_shapes(*(logit.shape[:-1] for logit in logits))
+
+    def joined(parts: Sequence[Array]) -> Array:
+        return jnp.concatenate([jnp.broadcast_to(x, (*batch, x.shape[-1])) for x in parts], -1)
+
+    weights = attention_weights(joined(logits), joined([group.mask for group in groups]), beta)
+    ends = [sum(logit.shape[-1] for logit in logits[: i + 1]) for i in range(len(logits) - 1)]
+    pooled = [
+        jnp.einsum("...p,...pm->...m", part, group.slots) @ group.memory
+        for part, group in zip(jnp.split(weights, ends, axis=-1), groups, strict=True)
+    ]
+    return functools.reduce(jnp.add, pooled)

@@ -1,0 +1,18 @@
+"""Distances between embeddings, and the ball they are kept in."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def squared_distance(x: Float[Array, "*#b d"], y: Float[Array, "*#b d"]) -> Float[Array, "*b"]:
+    """`||x - y||^2` over the last axis (CML, Hsieh et al. 2017, eq. 1, squared)."""
+    return jnp.sum(jnp.square(x - y), axis=-1)
+
+
+def project_on_ball(x: Float[Array, "... d"], radius: float) -> Float[Array, "... d"]:
+    """Nearest point of the ball of this radius: `x * min(1, radius / ||x||)`, row by row.
+
+    CML's constraint (Hsieh et al. 2017, section 3.4). A zero row stays zero.
+    """
+    norm = jnp.linalg.norm(x, axis=-1, keepdims=True)
+    return x * (radius / jnp.maximum(norm, radius))

@@ -1,0 +1,41 @@
+"""The hinge on triplets, CML's rank weight, and its covariance penalty."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def triplet_hinge(
+    positive: Float[Array, "*b"], negatives: Float[Array, "*b k"], margin: float
+) -> Float[Array, "*b k"]:
+    """`max(0, D(u, i) - D(u, j) + margin)` for each of K negatives, on squared distances.
+
+    CML (Hsieh et al. 2017, eq. 2), LRML (Tay et al. 2018, eq. 6).
+    """
+    return jax.nn.relu(positive[..., None] - negatives + margin)
+
+
+def rank_weight(hinge: Float[Array, "*b k"], num_items: int) -> Float[Array, "*b"]:
+    """WARP weight `log(1 + rank)` with `rank = floor(I * impostors / K)`.
+
+    An impostor is a negative inside the margin, that is with a hinge above 0. The
+    weight goes with the hinge of the *closest* negative, the largest one, and is a
+    constant in the gradient. CML (Hsieh et al. 2017, section 3.1).
+    """
+    num_negatives = hinge.shape[-1]
+    impostors = jnp.sum(hinge > 0, axis=-1)
+    # floor(I * n / K) in integers that stay below I.
+    whole, rest = divmod(num_items, num_negatives)
+    rank = whole * impostors + rest * impostors // num_negatives
+    return jnp.log1p(rank.astype(hinge.dtype))
+
+
+def covariance_penalty(rows: Float[Array, "n d"]) -> Float[Array, ""]:
+    """Signed sum of the off-diagonal entries of the covariance `rows^T rows / n` of centred rows.
+
+    After CML (Hsieh et al. 2017, section 3.4), in the form of the authors' TensorFlow
+    code, which gives it the rows of both tables. It can be negative.
+    """
+    centred = rows - jnp.mean(rows, axis=0, keepdims=True)
+    covariance = centred.T @ centred / rows.shape[0]
+    return jnp.sum(covariance) - jnp.trace(covariance)

@@ -1,0 +1,28 @@
+"""CML: no relation at all (Hsieh et al., Collaborative Metric Learning, WWW 2017)."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from hlr_jax.models.base import Histories, History, Relation, register
+
+
+@register("cml")
+class CML(Relation):
+    """`r = 0`: a user sits next to the items it likes."""
+
+    def __call__(
+        self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History | None
+    ) -> Float[Array, "*b d"]:
+        return jnp.zeros(jnp.broadcast_shapes(user.shape, item.shape), user.dtype)
+
+    def scores(
+        self,
+        users: Float[Array, "u d"],
+        tile: Float[Array, "t d"],
+        catalogue: Float[Array, "i d"],
+        histories: Histories | None,
+    ) -> Float[Array, "u t"]:
+        """`2 u.i - ||u||^2 - ||i||^2`: one matrix product."""
+        user_norms = jnp.sum(jnp.square(users), axis=-1, keepdims=True)
+        item_norms = jnp.sum(jnp.square(tile), axis=-1)
+        return 2 * users @ tile.T - user_norms - item_norms[None]

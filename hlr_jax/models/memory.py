@@ -1,0 +1,140 @@
+"""What LRML and its successors share: key and memory matrices, and reading a history."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from hlr_jax.errors import InputError
+from hlr_jax.functional import (
+    References,
+    all_pairs_memory_attention,
+    memory_attention,
+    project_on_ball,
+    translated_distance,
+)
+from hlr_jax.models.base import Histories, History, Params, Relation
+
+Matrices = tuple[Float[Array, "d m"], Float[Array, "m d"]]
+
+
+class MemoryRelation(Relation):
+    """A relation read from `slots` memory rows addressed by a key.
+
+    Attributes:
+      slots: `M`, memory slots.
+      clip_memory: radius that each memory slot `[d]` is projected on after a step; 0 leaves
+        them free. The published option `clip_memory` is 1 here and for `clip_key`.
+      clip_key: the same for the key `[d, M]`, feature by feature over the slots, as the
+        published code has it.
+    """
+
+    slots: int = 20
+    clip_memory: float = 0.0
+    clip_key: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.slots < 1:
+            raise InputError(f"config.model.slots={self.slots}: use at least 1 memory slot")
+        for option in ("clip_memory", "clip_key"):
+            if getattr(self, option) < 0:
+                raise InputError(
+                    f"config.model.{option}={getattr(self, option)}: use a radius, or 0 for none"
+                )
+        super().__post_init__()
+
+    def setup(self) -> None:
+        self.shared = self.matrices()
+
+    def matrices(self, prefix: str = "") -> Matrices:
+        """New parameters `key [d, M]` and `memory [M, d]`, from Normal(0, 1/sqrt(d))."""
+        init = nn.initializers.normal(self.dim**-0.5)
+        key = self.param(prefix + "key", init, (self.dim, self.slots), jnp.float32)
+        memory = self.param(prefix + "memory", init, (self.slots, self.dim), jnp.float32)
+        return key, memory
+
+    def project(self, params: Params) -> Params:
+        def bound(name: str, x: Array) -> Array:
+            radius = self.clip_key if name.endswith("key") else self.clip_memory
+            return project_on_ball(x, radius) if radius else x
+
+        return {name: bound(name, x) for name, x in params.items()}
+
+
+class HistoryRelation(MemoryRelation):
+    """A memory relation between the item and each item of the user's history.
+
+    Subclasses say in `from_references` what they make of these.
+
+    Attributes:
+      beta: smoothing of the attention over references; 1 is a softmax.
+    """
+
+    beta: float = 1.0
+
+    uses_history = True
+
+    def from_references(
+        self,
+        user: Float[Array, "*#b d"],
+        item: Float[Array, "*#b d"],
+        history: History,
+        references: References,
+    ) -> Float[Array, "*b d"]:
+        """The relation, from the item's references `s_k = softmax((item * p_k) @ key)`."""
+        raise NotImplementedError
+
+    def __call__(
+        self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History | None
+    ) -> Float[Array, "*b d"]:
+        assert history is not None
+        references = history_references(item, history.rows, history.mask, *self.shared)
+        return self.from_references(user, item, history, references)
+
+    def scores(
+        self,
+        users: Float[Array, "u d"],
+        tile: Float[Array, "t d"],
+        catalogue: Float[Array, "i d"],
+        histories: Histories | None,
+    ) -> Float[Array, "u t"]:
+        """The slot weights of two items are the same for all users: computed once per tile.
+
+        That pays where the users' histories together are longer than the catalogue.
+        """
+        assert histories is not None
+        if histories.items.size < len(catalogue):
+            return super().scores(users, tile, catalogue, histories)
+        key, memory = self.shared
+        slots = all_pairs_memory_attention(catalogue, tile, key)
+
+        def scores_of_one(user: Array, history: Histories) -> Array:
+            mask = history.mask[None]
+            references = References(jnp.moveaxis(slots[history.items], 0, 1), mask, memory)
+            rows = History(catalogue[history.items][None], mask)
+            relation = self.from_references(user[None], tile, rows, references)
+            return -translated_distance(user[None], relation, tile)
+
+        return jax.lax.map(lambda args: scores_of_one(*args), (users, histories))
+
+
+def single_reference(
+    user: Float[Array, "*#b d"],
+    item: Float[Array, "*#b d"],
+    key: Float[Array, "d m"],
+    memory: Float[Array, "m d"],
+) -> References:
+    """The user-item pair as the only reference: its slot weights are LRML's."""
+    slots = memory_attention(user, item, key)[..., None, :]
+    return References(slots, jnp.ones(slots.shape[:-1], bool), memory)
+
+
+def history_references(
+    target: Float[Array, "*#b d"],
+    history: Float[Array, "*#b p d"],
+    mask: Bool[Array, "*#b p"],
+    key: Float[Array, "d m"],
+    memory: Float[Array, "m d"],
+) -> References:
+    """Each row of a history as a reference of the target: `s_k = softmax((target * p_k) @ key)`."""
+    return References(memory_attention(target[..., None, :], history, key), mask, memory)
