@@ -1,0 +1,113 @@
+"""Orbax checkpoints of a run: its latest state, to resume from, and its best parameters."""
+
+import pathlib
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from hlr_jax.errors import InputError
+from hlr_jax.training import Params, Progress, TrainState
+
+
+class Checkpoints:
+    """The folders `latest` and `best` under a run's `checkpoints` folder.
+
+    Each holds one checkpoint, replaced only once its successor is complete.
+    """
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.folder = folder.absolute()
+
+    def save(self, state: TrainState, progress: Progress) -> None:
+        """Store the whole state as `latest`."""
+        self._save("latest", int(state.step), state, progress)
+
+    def save_best(self, state: TrainState, progress: Progress) -> None:
+        """Store the parameters as `best`."""
+        self._save("best", int(state.step), state.params, progress)
+
+    def restore(self, like: TrainState) -> tuple[TrainState, Progress] | None:
+        """The latest state, or None if there is no checkpoint.
+
+        Args:
+          like: a state of the same shapes.
+
+        Raises:
+          InputError: the checkpoint has other shapes.
+        """
+        return self._restore("latest", like)
+
+    def restore_best(self, like: Params) -> Params:
+        """The best epoch's parameters.
+
+        Raises:
+          InputError: there are none, or they have other shapes.
+        """
+        restored = self._restore("best", like)
+        if restored is None:
+            raise InputError(f"{self.folder / 'best'}: there is no checkpoint; train first")
+        return restored[0]
+
+    def _manager(self, kind: str) -> ocp.CheckpointManager:
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=1, create=True, enable_async_checkpointing=False
+        )
+        handlers = {
+            "state": ocp.StandardCheckpointHandler(),
+            "progress": ocp.JsonCheckpointHandler(),
+        }
+        return ocp.CheckpointManager(self.folder / kind, options=options, item_handlers=handlers)
+
+    def _save(self, kind: str, step: int, tree: Any, progress: Progress) -> None:
+        with self._manager(kind) as manager:
+            # A run that stopped between two saves comes by the first one again.
+            if step in manager.all_steps():
+                manager.delete(step)
+            manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(tree),
+                    progress=ocp.args.JsonSave(progress._asdict()),
+                ),
+            )
+
+    def _restore(self, kind: str, like: Any) -> tuple[Any, Progress] | None:
+        if not (self.folder / kind).is_dir():
+            return None
+        with self._manager(kind) as manager:
+            step = manager.latest_step()
+            if step is None:
+                return None
+            stored = manager.item_metadata(step)["state"]
+            if kind == "latest":
+                self._check_shapes(kind, stored["params"], like.params)
+            else:
+                self._check_shapes(kind, stored, like)
+            restored = manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardRestore(jax.eval_shape(lambda: like)),
+                    progress=ocp.args.JsonRestore(),
+                ),
+            )
+        return restored["state"], Progress(**restored["progress"])
+
+    def _check_shapes(self, kind: str, stored: Params, wanted: Params) -> None:
+        """Orbax alone would fill up or cut arrays of another shape."""
+        found, expected = _shapes(stored), _shapes(wanted)
+        differing = [
+            f"{name} is {found.get(name)} and not {expected.get(name)}"
+            for name in sorted(found.keys() | expected.keys())
+            if found.get(name) != expected.get(name)
+        ]
+        if differing:
+            raise InputError(
+                f"{self.folder / kind}: the checkpoint does not fit the data and the model "
+                f"({'; '.join(differing[:3])}); use another --workdir"
+            )
+
+
+def _shapes(params: Params) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in leaves}

@@ -1,0 +1,95 @@
+"""What the programs under `launch/` share: flags parsed, errors told in one line."""
+
+import logging as python_logging
+import re
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from absl import app, flags, logging
+
+from hlr_jax.errors import DivergedError, InputError
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a launcher's `main`.
+
+    Exit codes: 0 done; 1 training diverged; 2 bad input (one line on standard error says
+    what and how to mend it); 130 interrupted.
+    """
+    app.run(lambda argv: _guarded(main), flags_parser=_parse)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    try:
+        rest = flags.FLAGS(argv)
+    except SystemExit:
+        # absl's --help exits with 1, as if asking for help were a mistake.
+        sys.exit(0)
+    except (flags.Error, InputError) as error:
+        _fail(str(error))
+    except Exception as error:
+        # A configuration file is a program and may raise anything.
+        _fail(
+            _unknown_field(argv, str(error.args[0] if error.args else error))
+            or f"--config: {type(error).__name__}: {error}"
+        )
+    if rest[1:]:
+        _fail(f"{rest[1]!r}: not a flag; flags are written --name=value, see --help")
+    return rest
+
+
+def _unknown_field(argv: list[str], message: str) -> str | None:
+    """ConfigDict names a missing field without its section; find the flag that meant it."""
+    for argument in argv[1:]:
+        flag = argument.split("=")[0]
+        field = flag.rpartition(".")[2]
+        if flag.startswith("--config.") and re.search(rf"\b{field}\b", message):
+            hint = message.partition("Did you mean ")[2].split('"')
+            remedy = f"did you mean {hint[1]}?" if len(hint) > 1 else "see hlr_jax/config.py"
+            return f"{flag}: there is no such field; {remedy}"
+    return None
+
+
+def _guarded(main: Callable[[], None]) -> None:
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)
+        python_logging.getLogger("orbax").setLevel(python_logging.ERROR)
+    try:
+        main()
+    except InputError as error:
+        _fail(str(error))
+    except DivergedError as error:
+        _fail(str(error), code=1)
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command goes on from the last checkpoint", code=130)
+
+
+def _fail(message: str, code: int = 2) -> None:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(code)
+
+
+def metrics_table(columns: Mapping[str, Mapping[str, Any]]) -> str:
+    """Metrics as rows, one column per named summary; intervals stand beside their means."""
+    names = [
+        name
+        for name, value in next(iter(columns.values())).items()
+        if not isinstance(value, Mapping)
+    ]
+    width = max(map(len, names))
+
+    def cell(summary: Mapping[str, Any], name: str) -> str:
+        value = summary[name]
+        text = f"{value:.4f}" if isinstance(value, float) else str(value)
+        interval = summary.get("intervals", {}).get(name)
+        return text + (f" [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else "")
+
+    cells = [[cell(summary, name) for summary in columns.values()] for name in names]
+    widths = [max(len(head), *(len(row[i]) for row in cells)) for i, head in enumerate(columns)]
+    lines = [" " * width + "".join(f"  {h:>{w}}" for h, w in zip(columns, widths, strict=True))]
+    for name, row in zip(names, cells, strict=True):
+        lines.append(
+            f"{name:<{width}}" + "".join(f"  {c:>{w}}" for c, w in zip(row, widths, strict=True))
+        )
+    return "\n".join(lines)

@@ -1,0 +1,267 @@
+"""A whole run: data, model, training, evaluation, and the files that tell of it."""
+
+import dataclasses
+import pathlib
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hlr_jax import config as configs
+from hlr_jax import metrics, models, sampling, training
+from hlr_jax.checkpoints import Checkpoints
+from hlr_jax.config import Config, EvaluationConfig
+from hlr_jax.data import datasets
+from hlr_jax.data.datasets import Dataset
+from hlr_jax.errors import InputError
+from hlr_jax.files import read_json_lines, write_json, write_json_lines
+from hlr_jax.models.base import Relation
+from hlr_jax.recommender import Recommender, check_cutoffs, check_protocol, load_config
+from hlr_jax.training import Keys, MemoryStore, Params, Progress
+
+# Receives one flat record per epoch.
+OnEpoch = Callable[[dict[str, float]], None]
+
+# Fields a run may be resumed with other values of: they change how long it runs and how it is
+# measured, not what a step does.
+_CHANGEABLE = ("training.epochs", "training.patience", "training.checkpoint_minutes", "evaluation.")
+
+
+def train(
+    config: Config,
+    workdir: str | pathlib.Path | None = None,
+    dataset: Dataset | None = None,
+    show_progress: bool = True,
+) -> Recommender:
+    """Train a model, choose its best epoch on validation, and return it.
+
+    Args:
+      workdir: where checkpoints, `config.json` and `metrics.jsonl` go; None keeps everything in
+        memory. A folder with an unfinished run of the same configuration is resumed.
+      dataset: data to use instead of what `config.data` says.
+
+    Raises:
+      InputError: configuration, data or working directory cannot be used. Nothing is
+        written then.
+      DivergedError: the loss is no longer finite.
+    """
+    return _train(config, workdir, dataset, show_progress)[0]
+
+
+def train_and_evaluate(
+    config: Config, workdir: str | pathlib.Path, show_progress: bool = True
+) -> dict[str, Any]:
+    """`train`, then measure the best epoch on validation and test; what `launch/train.py` does.
+
+    Returns:
+      What it also writes to `results.json`: model, dataset, split_sizes, train, valid, test.
+    """
+    recommender, progress = _train(config, workdir, None, show_progress)
+    dataset = recommender.dataset
+    triplets = progress.epochs * len(dataset.train) * config.sampling.negatives
+    results: dict[str, Any] = {
+        "model": config.model.name,
+        "dataset": dataset.name,
+        "split_sizes": dataset.split_sizes,
+        "train": {
+            "seconds": round(progress.seconds, 3),
+            "epochs": progress.epochs,
+            "best_epoch": progress.best_epoch,
+            "triplets_per_second": round(triplets / progress.seconds),
+        },
+        "valid": {},
+    }
+    if len(dataset.valid):
+        results["valid"] = {"loss": recommender.validation_loss()}
+        results["valid"] |= recommender.evaluate("valid", show_progress)
+    results["test"] = recommender.evaluate("test", show_progress)
+    write_json(pathlib.Path(workdir) / "results.json", results)
+    return results
+
+
+def _train(
+    config: Config,
+    workdir: str | pathlib.Path | None,
+    dataset: Dataset | None,
+    show_progress: bool,
+) -> tuple[Recommender, Progress]:
+    model = models.build(config.model.name, config.model.dim, config.model.options)
+    dataset = dataset or datasets.load(config.data, show_progress)
+    _check(config, model, dataset)
+    key = Keys.of(config.seed).init
+    params = training.init_params(key, model, dataset.num_users, dataset.num_items)
+    if config.training.pretrained:
+        params = params | pretrained_tables(config, dataset)
+    params = training.constrain(params, model, config)
+    validate = _validation(config, model, dataset)
+    store: training.Store = MemoryStore()
+    on_epoch: OnEpoch = _ignore
+    if workdir is not None:
+        store, on_epoch = _open(pathlib.Path(workdir), config)
+    best, progress = training.fit(
+        model,
+        params,
+        sampling.training_source(dataset.train, config.sampling.history),
+        config,
+        validate,
+        store,
+        on_epoch,
+        show_progress,
+    )
+    return Recommender(config, dataset, model, best), progress
+
+
+def _check(config: Config, model: Relation, dataset: Dataset) -> None:
+    """Raises InputError for what would fail later, before anything is written."""
+    sampling.check_negatives_exist(dataset.train.union(dataset.valid))
+    check_cutoffs(config, dataset)
+    length = training.history_length(model, config)
+    if length > dataset.num_items:
+        raise InputError(
+            f"config.sampling.history_length={length}: the catalogue has {dataset.num_items} "
+            "items; use at most that"
+        )
+    if config.training.select != "loss":
+        metrics.parse(config.training.select)
+        if not len(dataset.valid):
+            raise InputError(
+                f"config.training.select={config.training.select!r}: data set {dataset.name} "
+                "has no validation split to select on"
+            )
+    evaluation = config.evaluation
+    check_protocol(config, dataset)
+    if evaluation.cohorts:
+        num_users = int(np.count_nonzero(dataset.test.counts))
+        metrics.cohort_rows(num_users, evaluation.cohorts, evaluation.cohort_size)
+
+
+def pretrained_tables(config: Config, dataset: Dataset) -> dict[str, jax.Array]:
+    """The tables `user` and `item` that `config.training.pretrained` holds.
+
+    That is the working directory of another run on the same data, or an .npz file with
+    arrays `user [U, d]` and/or `item [I, d]`, rows in the order of the data set's ids.
+
+    Raises:
+      InputError: it cannot be read, or users, items or embedding size differ.
+    """
+    path = pathlib.Path(config.training.pretrained)
+    field = f"config.training.pretrained={str(path)!r}"
+    if path.is_dir():
+        other = Recommender.load(path)
+        for kind in ("user_ids", "item_ids"):
+            if not np.array_equal(getattr(other.dataset, kind), getattr(dataset, kind)):
+                raise InputError(f"{field}: that run has other {kind}; use one on the same data")
+        found = {name: np.asarray(other.params[name]) for name in ("user", "item")}
+    else:
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                found = {name: file[name] for name in ("user", "item") if name in file}
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise InputError(f"{field}: not a run's folder or an .npz file ({error})") from None
+    if not found:
+        raise InputError(f"{field}: it holds neither an array 'user' nor 'item'")
+    for name, size in (("user", dataset.num_users), ("item", dataset.num_items)):
+        wanted = (size, config.model.dim)
+        if name in found and found[name].shape != wanted:
+            raise InputError(f"{field}: {name} has shape {found[name].shape}, expected {wanted}")
+    return {name: jnp.asarray(table, jnp.float32) for name, table in found.items()}
+
+
+def _validation(
+    config: Config, model: Relation, dataset: Dataset
+) -> Callable[[Params], dict[str, float]]:
+    """Validation values of parameters: the loss, and the metric that selects if one does.
+
+    Without a validation split there are none, and the last epoch is kept.
+    """
+    if not len(dataset.valid):
+        return lambda params: {}
+    source = sampling.validation_source(dataset.train, dataset.valid, config.sampling.history)
+    key, select = Keys.of(config.seed).valid, config.training.select
+
+    def validate(params: Params) -> dict[str, float]:
+        loss = training.mean_loss(params, source, key, model=model, config=config)
+        values = {"loss": float(loss)}
+        if select != "loss":
+            _, cutoff = metrics.parse(select)
+            evaluation = EvaluationConfig(
+                cutoffs=(cutoff,),
+                history_length=config.evaluation.history_length,
+                batch_size=config.evaluation.batch_size,
+                bootstrap=0,
+            )
+            measured = dataclasses.replace(config, evaluation=evaluation)
+            values[select] = Recommender(measured, dataset, model, params).evaluate("valid")[select]
+        return values
+
+    return validate
+
+
+def _open(workdir: pathlib.Path, config: Config) -> tuple[Checkpoints, OnEpoch]:
+    """Start or resume a run in a folder.
+
+    Raises:
+      InputError: the folder holds a run of another configuration, or cannot be made.
+    """
+    if (workdir / "config.json").exists():
+        _check_same_run(config, load_config(workdir), workdir)
+    on_epoch = _epoch_log(workdir, config.training.tensorboard)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_json(workdir / "config.json", configs.as_dict(config))
+    except OSError as error:
+        raise InputError(f"--workdir={workdir}: cannot be written to ({error.strerror})") from None
+    return Checkpoints(workdir / "checkpoints"), on_epoch
+
+
+def _check_same_run(config: Config, stored: Config, workdir: pathlib.Path) -> None:
+    new, old = _flat(config), _flat(stored)
+    for field in new.keys() | old.keys():
+        if new.get(field) != old.get(field) and not field.startswith(_CHANGEABLE):
+            raise InputError(
+                f"--workdir={workdir} holds a run with config.{field}={old.get(field)!r}, not "
+                f"{new.get(field)!r}; use another folder, or the same configuration to resume it"
+            )
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    values = dataclasses.asdict(config)
+    values["model"] |= values["model"].pop("options")
+    flat = {"seed": values.pop("seed")}
+    return flat | {
+        f"{section}.{name}": value
+        for section, fields in values.items()
+        for name, value in fields.items()
+    }
+
+
+def _epoch_log(workdir: pathlib.Path, tensorboard: bool) -> OnEpoch:
+    """Appends to `metrics.jsonl`, and to TensorBoard events if wanted."""
+    path = workdir / "metrics.jsonl"
+    events: Any = None
+    if tensorboard:
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError:
+            raise InputError(
+                "config.training.tensorboard=True: needs pip install 'hlr_jax[tensorboard]'"
+            ) from None
+        events = SummaryWriter(str(workdir / "tensorboard"))
+
+    def log(record: dict[str, float]) -> None:
+        # What a resumed run does again replaces what it had written.
+        earlier = [r for r in read_json_lines(path) if r["epoch"] < record["epoch"]]
+        write_json_lines(path, [*earlier, record])
+        if events:
+            for name, value in record.items():
+                events.add_scalar(name, value, record["epoch"])
+            events.flush()
+
+    return log
+
+
+def _ignore(record: dict[str, float]) -> None:
+    pass

@@ -1,0 +1,224 @@
+"""A trained model with its data: ranks, recommends, and is measured."""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import polars as pl
+from jaxtyping import Float, Int
+
+from hlr_jax import config as configs
+from hlr_jax import metrics, models, ranking, sampling
+from hlr_jax.checkpoints import Checkpoints
+from hlr_jax.config import Config
+from hlr_jax.data import datasets
+from hlr_jax.data.datasets import Dataset
+from hlr_jax.data.interactions import Interactions
+from hlr_jax.errors import InputError
+from hlr_jax.files import read_json
+from hlr_jax.models.base import Relation
+from hlr_jax.training import Keys, Params, init_params, mean_loss
+
+
+@dataclasses.dataclass(frozen=True)
+class Recommender:
+    """A model, its parameters, and the data set whose users and items they stand for."""
+
+    config: Config
+    dataset: Dataset
+    model: Relation
+    params: Params
+
+    @classmethod
+    def load(cls, workdir: str | pathlib.Path, config: Config | None = None) -> "Recommender":
+        """The best epoch of a run, from its working directory.
+
+        Args:
+          workdir: what training wrote.
+          config: other evaluation settings; by default those of the run.
+
+        Raises:
+          InputError: there is no trained model, or its data set is not to be had any more.
+        """
+        workdir = pathlib.Path(workdir)
+        config = config or load_config(workdir)
+        dataset = datasets.load(config.data)
+        model = models.build(config.model.name, config.model.dim, config.model.options)
+        shapes = jax.eval_shape(
+            lambda key: init_params(key, model, dataset.num_users, dataset.num_items),
+            Keys.of(config.seed).init,
+        )
+        params = Checkpoints(workdir / "checkpoints").restore_best(shapes)
+        return cls(config, dataset, model, params)
+
+    def recommend(self, users: Iterable[int | str], k: int = 10) -> pl.DataFrame:
+        """The k best items that each user has not touched in training or validation.
+
+        Args:
+          users: ids as they stand in the data set's files.
+          k: items per user; users with fewer items left get those.
+
+        Returns:
+          Columns `user`, `rank` (from 1), `item`, `title` (where the data set has titles) and
+          `score` (minus the squared distance, larger is better).
+
+        Raises:
+          InputError: unknown user, or k outside 1 to the catalogue's size.
+        """
+        if not 1 <= k <= self.dataset.num_items:
+            raise InputError(f"k={k}: use 1 to {self.dataset.num_items}, the catalogue's size")
+        rows = np.array([self.dataset.user_index(user) for user in users], np.int32)
+        known = self.dataset.train.union(self.dataset.valid)
+        ids, scores = self.top_k(rows, k, known)
+        found = ids >= 0
+        item = ids[found]
+        columns: dict[str, Any] = {
+            "user": self.dataset.user_ids[np.repeat(rows, found.sum(axis=1))],
+            "rank": np.broadcast_to(np.arange(1, k + 1), ids.shape)[found],
+            "item": self.dataset.item_ids[item],
+        }
+        if self.dataset.item_titles is not None:
+            columns["title"] = self.dataset.item_titles[item]
+        return pl.DataFrame(columns | {"score": scores[found]})
+
+    def top_k(
+        self,
+        users: Int[np.ndarray, "u"],
+        k: int,
+        known: Interactions,
+        show_progress: bool = False,
+    ) -> tuple[Int[np.ndarray, "u k"], Float[np.ndarray, "u k"]]:
+        """Item rows and scores of the k best items outside `known`, which is also the history."""
+        return ranking.top_k(
+            self.model,
+            self.params,
+            known,
+            known,
+            users,
+            k,
+            self._history_length,
+            self._key,
+            self._log_weights,
+            self.config.evaluation.batch_size,
+            show_progress,
+        )
+
+    def evaluate(self, split: str = "test", show_progress: bool = False) -> dict[str, Any]:
+        """Metrics of all users with interactions in the split, `valid` or `test`.
+
+        Test excludes training and validation items from the ranking and uses both as
+        history; validation does so with training alone.
+
+        Returns:
+          `users`, every metric of `hlr_jax.metrics` at every cutoff, and intervals and cohorts
+          as configured.
+
+        Raises:
+          InputError: the split is empty, or a cutoff passes the catalogue.
+        """
+        evaluation, dataset = self.config.evaluation, self.dataset
+        relevant = {"valid": dataset.valid, "test": dataset.test}[split]
+        known = dataset.train.union(dataset.valid) if split == "test" else dataset.train
+        users = np.flatnonzero(relevant.counts).astype(np.int32)
+        if not users.size:
+            raise InputError(f"data set {dataset.name}: no user has an item in the {split} split")
+        check_cutoffs(self.config, dataset)
+        whole: dict[str, float] = {}
+        if evaluation.protocol == "sampled" and split == "test":
+            per_user = metrics.evaluate_sampled(self._sampled_ranks(known), evaluation.cutoffs)
+        else:
+            top, _ = self.top_k(users, max(evaluation.cutoffs), known, show_progress)
+            measured = (top, users, relevant, dataset.train.popularity, evaluation.cutoffs)
+            per_user, whole = metrics.evaluate(*measured), metrics.catalogue(*measured)
+        summary = metrics.summarize(
+            per_user,
+            evaluation.bootstrap,
+            self.config.seed,
+            evaluation.cohorts,
+            evaluation.cohort_size,
+        )
+        return summary | whole
+
+    def validation_loss(self) -> float:
+        """Mean hinge per triplet of the validation interactions, always on the same negatives."""
+        source = sampling.validation_source(
+            self.dataset.train, self.dataset.valid, self.config.sampling.history
+        )
+        key = Keys.of(self.config.seed).valid
+        return float(mean_loss(self.params, source, key, model=self.model, config=self.config))
+
+    def _sampled_ranks(self, known: Interactions) -> Int[np.ndarray, "u"]:
+        """Rank of each user's one test item among its given negatives."""
+        dataset = self.dataset
+        check_protocol(self.config, dataset)
+        assert dataset.given_negatives is not None
+        users = np.flatnonzero(
+            (dataset.given_negatives >= 0).all(axis=1) & (dataset.test.counts == 1)
+        )
+        positives = dataset.test.items[dataset.test.offsets[users]]
+        negatives = dataset.given_negatives[users]
+        candidates = np.concatenate([positives[:, None], negatives], axis=1)
+        rows, batch = sampling.Rows.of(known), self.config.evaluation.batch_size
+        scores = np.empty(candidates.shape, np.float32)
+        for start in range(0, len(users), batch):
+            part = slice(start, start + batch)
+            scores[part] = ranking.pair_scores(
+                self.params,
+                jnp.asarray(users[part], jnp.int32),
+                jnp.asarray(candidates[part]),
+                rows,
+                self._log_weights,
+                self._key,
+                model=self.model,
+                length=self._history_length,
+            )
+        return metrics.sampled_ranks(scores[:, 0], scores[:, 1:], negatives == positives[:, None])
+
+    @property
+    def _history_length(self) -> int:
+        if not self.model.uses_history:
+            return 0
+        return self.config.evaluation.history_length or self.config.sampling.history_length
+
+    @property
+    def _key(self) -> jax.Array:
+        return Keys.of(self.config.seed).rank
+
+    @property
+    def _log_weights(self) -> jax.Array | None:
+        return sampling.history_log_weights(self.config.sampling.history, self.dataset.train)
+
+
+def load_config(workdir: pathlib.Path) -> Config:
+    """The configuration a run was trained with.
+
+    Raises:
+      InputError: the folder holds no run, or its config.json is damaged.
+    """
+    path = workdir / "config.json"
+    if not path.is_file():
+        raise InputError(f"{path}: not found; give the --workdir of a finished training run")
+    return configs.from_config_dict(read_json(path))
+
+
+def check_protocol(config: Config, dataset: Dataset) -> None:
+    """Raises InputError where the sampled protocol has no negatives to rank among."""
+    if config.evaluation.protocol == "sampled" and dataset.given_negatives is None:
+        raise InputError(
+            f"config.evaluation.protocol='sampled': data set {dataset.name} gives no "
+            "negatives; use full"
+        )
+
+
+def check_cutoffs(config: Config, dataset: Dataset) -> None:
+    """Raises InputError where a list would be longer than the catalogue."""
+    longest = max(config.evaluation.cutoffs)
+    if longest > dataset.num_items:
+        raise InputError(
+            f"config.evaluation.cutoffs={config.evaluation.cutoffs}: the catalogue has "
+            f"{dataset.num_items} items; use at most that"
+        )

@@ -1,0 +1,284 @@
+"""Everything random in training, drawn on the device: epoch order, negatives, histories.
+
+All draws are functions of a key, and the keys of (seed, epoch, step, row of the batch), so
+a run that resumes, or spreads a batch over devices, draws what it would have drawn anyway.
+The samplers handle one row; `draw_batch` maps them over a batch.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from hlr_jax.data.interactions import Interactions
+from hlr_jax.errors import InputError
+from hlr_jax.models.base import Histories
+
+
+class Rows(struct.PyTreeNode):
+    """Interactions on the device.
+
+    Attributes:
+      offsets: `[U + 1]`; user `u` owns `items[offsets[u]:offsets[u + 1]]`, increasing.
+      items: `[N]`.
+      longest: the most items any user has; fixed at compile time, it bounds searches.
+    """
+
+    offsets: Int[Array, "u_plus_1"]
+    items: Int[Array, "n"]
+    longest: int = struct.field(pytree_node=False)
+
+    @classmethod
+    def of(cls, interactions: Interactions) -> "Rows":
+        return cls(
+            jnp.asarray(interactions.offsets, jnp.int32),
+            jnp.asarray(interactions.items, jnp.int32),
+            int(interactions.counts.max(initial=0)),
+        )
+
+
+class Source(struct.PyTreeNode):
+    """What triplets are drawn from.
+
+    Attributes:
+      users, items: `[N]`; the positives.
+      position: `[N]`; where the positive stands in its user's row of `history`; -1 where it
+        does not.
+      history: what a relation may see of a user.
+      seen: what is never drawn as a negative.
+      log_weights: `[I]`; log of the unnormalised probability of being chosen for a history.
+        None chooses uniformly.
+      num_items: `I`.
+    """
+
+    users: Int[Array, "n"]
+    items: Int[Array, "n"]
+    position: Int[Array, "n"]
+    history: Rows
+    seen: Rows
+    log_weights: Float[Array, "i"] | None
+    num_items: int = struct.field(pytree_node=False)
+
+
+class Batch(NamedTuple):
+    """Triplets of one step.
+
+    Attributes:
+      users: `[B]`.
+      items: `[B, 1 + K]`; the positive, then K negatives.
+      history: None where the model reads none.
+      weight: `[B]`; 1 for a triplet, 0 for padding.
+    """
+
+    users: Int[Array, "b"]
+    items: Int[Array, "b k_plus_1"]
+    history: Histories | None
+    weight: Float[Array, "b"]
+
+
+def history_log_weights(kind: str, train: Interactions) -> Float[Array, "i"] | None:
+    """`config.sampling.history` as log weights: None for uniform, `-log popularity` for unpopular.
+
+    Popularity counts training interactions; an item without any counts as 1.
+    """
+    if kind == "uniform":
+        return None
+    return -jnp.log(jnp.asarray(np.maximum(train.popularity, 1), jnp.float32))
+
+
+def training_source(train: Interactions, history: str = "uniform") -> Source:
+    """The training interactions: histories and negatives both go by them."""
+    rows = Rows.of(train)
+    position = np.arange(len(train)) - np.repeat(train.offsets[:-1], train.counts)
+    return Source(
+        jnp.asarray(train.users),
+        rows.items,
+        jnp.asarray(position, jnp.int32),
+        rows,
+        rows,
+        history_log_weights(history, train),
+        train.num_items,
+    )
+
+
+def validation_source(train: Interactions, valid: Interactions, history: str = "uniform") -> Source:
+    """The validation interactions, with training histories; negatives are in neither.
+
+    Raises:
+      InputError: a validation pair is also a training pair, or nothing can be a negative.
+    """
+    seen = train.union(valid)
+    if len(seen) < len(train) + len(valid):
+        raise InputError(
+            f"{len(train) + len(valid) - len(seen)} pairs are both in the training and the "
+            "validation split; a pair belongs to one split"
+        )
+    check_negatives_exist(seen)
+    return Source(
+        jnp.asarray(valid.users),
+        jnp.asarray(valid.items),
+        jnp.full(len(valid), -1, jnp.int32),
+        Rows.of(train),
+        Rows.of(seen),
+        history_log_weights(history, train),
+        train.num_items,
+    )
+
+
+def check_negatives_exist(seen: Interactions) -> None:
+    """Raises InputError for a user who has touched the whole catalogue: no negative is left."""
+    full = np.flatnonzero(seen.counts >= seen.num_items)
+    if full.size:
+        raise InputError(
+            f"user number {full[0]} has interacted with all {seen.num_items} items, so it has no "
+            "negative item; remove such users from the data"
+        )
+
+
+def num_steps(num_rows: int, batch_size: int) -> int:
+    """Steps of an epoch; the last batch may be short."""
+    return -(-num_rows // batch_size)
+
+
+def epoch_order(key: Key[Array, ""], num_rows: int, batch_size: int) -> Int[Array, "steps b"]:
+    """Every row once, in random order, cut into batches; -1 pads the last."""
+    steps = num_steps(num_rows, batch_size)
+    order = jax.random.permutation(key, jnp.arange(num_rows, dtype=jnp.int32))
+    padding = steps * batch_size - num_rows
+    return jnp.pad(order, (0, padding), constant_values=-1).reshape(steps, batch_size)
+
+
+def sample_negatives(
+    key: Key[Array, ""], seen: Rows, user: Int[Array, ""], num: int, num_items: int
+) -> Int[Array, "k"]:
+    """`num` independent draws, each exactly uniform over the items the user has not seen.
+
+    No rejection. Draw the rank `r` of the negative among the unseen items. Before the
+    `c`-th seen item (from 0) there are `seen[c] - c` unseen ones, a non-decreasing
+    sequence, so a binary search counts the seen items ahead of the negative, and the
+    negative is `r` plus that count.
+    """
+    start, stop = seen.offsets[user], seen.offsets[user + 1]
+    rank = jax.random.randint(key, (num,), 0, num_items - (stop - start))
+
+    def halve(_: int, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bounds
+        middle = (low + high) // 2
+        ahead = (low < high) & (seen.items[middle] - (middle - start) <= rank)
+        return jnp.where(ahead, middle + 1, low), jnp.where(ahead, high, middle)
+
+    bounds = (jnp.full((num,), start), jnp.full((num,), stop))
+    low, _ = jax.lax.fori_loop(0, seen.longest.bit_length(), halve, bounds)
+    return rank + (low - start)
+
+
+def sample_history(
+    key: Key[Array, ""],
+    history: Rows,
+    user: Int[Array, ""],
+    position: Int[Array, ""],
+    length: int,
+    log_weights: Float[Array, "i"] | None = None,
+) -> Histories:
+    """Up to `length` of the user's items without replacement, never the one at `position`.
+
+    Args:
+      position: of the target in the user's row, or -1.
+      log_weights: None chooses uniformly; else item `i` is drawn with probability
+        proportional to `exp(log_weights[i])` among those not drawn yet.
+
+    Returns:
+      `items [P]` and `mask [P]`.
+    """
+    start = history.offsets[user]
+    count = history.offsets[user + 1] - start
+    if log_weights is None:
+        others = count - (position >= 0)
+        chosen, mask = _uniform_subset(key, others, length)
+        # Step over the target.
+        chosen = chosen + ((position >= 0) & (chosen >= position))
+    else:
+        chosen, mask = _weighted_subset(key, history, start, count, position, length, log_weights)
+    items = history.items[jnp.where(mask, start + chosen, 0)]
+    return Histories(jnp.where(mask, items, 0), mask)
+
+
+def _uniform_subset(
+    key: Key[Array, ""], count: Int[Array, ""], length: int
+) -> tuple[Int[Array, "p"], Bool[Array, "p"]]:
+    """A uniform subset of `min(count, length)` of `0..count - 1`, by Floyd's algorithm.
+
+    For each `j` of the last `length` numbers: draw `t` from `0..j`, take `t`, or `j` if `t` is
+    taken already (Bentley and Floyd 1987). Cost does not depend on `count`.
+    """
+    size = jnp.minimum(count, length)
+    step = jnp.arange(length)
+    last = count - size + step
+    draws = jax.random.randint(key, (length,), 0, jnp.maximum(last, 0) + 1)
+
+    def take(i: Array, chosen: Array) -> Array:
+        taken = jnp.any(chosen == draws[i])
+        return chosen.at[i].set(jnp.where(taken, last[i], draws[i]))
+
+    chosen = jax.lax.fori_loop(0, length, take, jnp.full((length,), -1))
+    return chosen, step < size
+
+
+def _weighted_subset(
+    key: Key[Array, ""],
+    history: Rows,
+    start: Int[Array, ""],
+    count: Int[Array, ""],
+    position: Int[Array, ""],
+    length: int,
+    log_weights: Float[Array, "i"],
+) -> tuple[Int[Array, "p"], Bool[Array, "p"]]:
+    """Weighted draws without replacement: the largest `log weight + Gumbel noise` (Vieira 2014).
+
+    Looks at as many places as the longest history has.
+    """
+    place = jnp.arange(max(history.longest, length))
+    valid = (place < count) & (place != position)
+    noise = jax.random.gumbel(key, place.shape)
+    score = log_weights[history.items[jnp.where(valid, start + place, 0)]] + noise
+    top, chosen = jax.lax.top_k(jnp.where(valid, score, -jnp.inf), length)
+    return chosen, top > -jnp.inf
+
+
+def draw_batch(
+    key: Key[Array, ""],
+    source: Source,
+    rows: Int[Array, "b"],
+    negatives: int,
+    history_length: int,
+    first_row: int | Int[Array, ""] = 0,
+) -> Batch:
+    """Complete positives to triplets with histories.
+
+    Args:
+      key: of the step.
+      rows: `[B]` rows of `source`; -1 is padding.
+      history_length: `P`; 0 leaves histories out.
+      first_row: the place of `rows[0]` in the whole batch, when this is a part of it.
+    """
+    valid = rows >= 0
+    rows = jnp.maximum(rows, 0)
+    users, positives, position = source.users[rows], source.items[rows], source.position[rows]
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, first_row + jnp.arange(len(rows)))
+    keys = jax.vmap(jax.random.split)(keys)
+
+    drawn = jax.vmap(lambda k, u: sample_negatives(k, source.seen, u, negatives, source.num_items))(
+        keys[:, 0], users
+    )
+    history = None
+    if history_length:
+        history = jax.vmap(
+            lambda k, u, p: sample_history(
+                k, source.history, u, p, history_length, source.log_weights
+            )
+        )(keys[:, 1], users, position)
+    items = jnp.concatenate([positives[:, None], drawn], axis=1)
+    return Batch(users, items, history, valid.astype(jnp.float32))

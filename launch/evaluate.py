@@ -1,0 +1,51 @@
+"""Measure a trained model.
+
+  python launch/evaluate.py --workdir=runs/hlr
+  python launch/evaluate.py --workdir=runs/hlr --split=valid --config.evaluation.cutoffs="(5,20)"
+
+Fields of config.evaluation (hlr_jax/config.py tells what they mean) can be changed by flags;
+everything else is as the model was trained.
+"""
+
+import dataclasses
+import pathlib
+
+from absl import flags
+from ml_collections import config_flags
+
+from hlr_jax import cli, config
+from hlr_jax.config import Config, EvaluationConfig
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder that launch/train.py wrote.", required=True)
+_SPLIT = flags.DEFINE_enum("split", "test", ["valid", "test"], "Interactions to measure on.")
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file to write the metrics to as well.")
+_CONFIG = config_flags.DEFINE_config_dict(
+    "config",
+    config.section_config_dict("evaluation", EvaluationConfig()),
+    "Changed evaluation settings, --config.evaluation.<field>=<value>.",
+)
+
+
+def main() -> None:
+    """Evaluate and print."""
+    from hlr_jax import files
+    from hlr_jax.recommender import Recommender, load_config
+
+    trained = load_config(pathlib.Path(_WORKDIR.value))
+    changes = config_flags.get_override_values(flags.FLAGS["config"])
+    recommender = Recommender.load(_WORKDIR.value, _with_changes(trained, changes))
+    summary = recommender.evaluate(_SPLIT.value, show_progress=True)
+    print(cli.metrics_table({_SPLIT.value: summary}))
+    if _OUTPUT.value:
+        files.write_json(pathlib.Path(_OUTPUT.value), summary)
+
+
+def _with_changes(trained: Config, changes: dict[str, object]) -> Config:
+    fields = {name.removeprefix("evaluation."): value for name, value in changes.items()}
+    return dataclasses.replace(
+        trained, evaluation=dataclasses.replace(trained.evaluation, **fields)
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

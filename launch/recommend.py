@@ -1,0 +1,56 @@
+"""Recommend items to users with a trained model.
+
+  python launch/recommend.py --workdir=runs/hlr --users=1,2 --k=10
+  python launch/recommend.py --workdir=runs/hlr --users=all --k=10 --output=top10.parquet
+
+Users are named as in the data set's files. Items that a user has in training or validation
+are not recommended again.
+"""
+
+import pathlib
+
+from absl import flags
+
+from hlr_jax import cli
+from hlr_jax.errors import InputError
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder that launch/train.py wrote.", required=True)
+_USERS = flags.DEFINE_list("users", None, "User ids, separated by commas; or all.", required=True)
+_K = flags.DEFINE_integer("k", 10, "Items per user.")
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "Write a .csv, .parquet or .jsonl file instead of printing a table."
+)
+
+
+def main() -> None:
+    """Recommend, then print or write."""
+    import polars as pl
+
+    from hlr_jax.recommender import Recommender
+
+    writers = {
+        ".csv": pl.DataFrame.write_csv,
+        ".parquet": pl.DataFrame.write_parquet,
+        ".jsonl": pl.DataFrame.write_ndjson,
+    }
+    suffix = pathlib.Path(_OUTPUT.value or "").suffix
+    if _OUTPUT.value and suffix not in writers:
+        raise InputError(f"--output={_OUTPUT.value}: end it in {', '.join(writers)}")
+    recommender = Recommender.load(_WORKDIR.value)
+    users = recommender.dataset.user_ids if _USERS.value == ["all"] else _USERS.value
+    table = recommender.recommend(users, _K.value)
+    if _OUTPUT.value:
+        writers[suffix](table, _OUTPUT.value)
+        return
+    with pl.Config(
+        tbl_rows=-1,
+        tbl_formatting="NOTHING",
+        tbl_hide_column_data_types=True,
+        tbl_hide_dataframe_shape=True,
+        fmt_str_lengths=60,
+    ):
+        print(table)
+
+
+if __name__ == "__main__":
+    cli.run(main)

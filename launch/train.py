@@ -1,0 +1,35 @@
+"""Train a model and measure it.
+
+  python launch/train.py --config=configs/ml_1m/hlr.py --workdir=runs/hlr
+
+Any field of the configuration can be changed by a flag, for example
+  --config.optimizer.learning_rate=3e-4 --config.training.epochs=20 --config.seed=1
+  --config.data.predefined=DIR   (a folder with train.csv, valid.csv and test.csv)
+and its fields with their meaning stand in hlr_jax/config.py. In the working directory come
+config.json, metrics.jsonl (a line per epoch), checkpoints/ and results.json. The same command
+again resumes an unfinished run.
+"""
+
+from absl import flags
+from ml_collections import config_flags
+
+from hlr_jax import cli, config
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Configuration file, configs/<data set>/<model>.py."
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder for everything the run writes.")
+flags.mark_flags_as_required(["config", "workdir"])
+
+
+def main() -> None:
+    """Train, evaluate, print the test metrics."""
+    from hlr_jax import experiment  # Imports JAX, which --help need not wait for.
+
+    results = experiment.train_and_evaluate(config.from_config_dict(_CONFIG.value), _WORKDIR.value)
+    print(cli.metrics_table({name: results[name] for name in ("test", "valid") if results[name]}))
+    print(f"written to {_WORKDIR.value}/results.json")
+
+
+if __name__ == "__main__":
+    cli.run(main)
