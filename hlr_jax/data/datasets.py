@@ -111,11 +111,11 @@ def _recipe(config: DataConfig, origin: Origin) -> dict[str, Any]:
     for path in files:
         status = path.stat()
         described.append([os.fspath(path.resolve()), status.st_size, status.st_mtime_ns])
+    # A rule is the same whether the configuration gives it or leaves it to the data set.
     rules = {name: getattr(origin, name) for name in ("kind", "min_rating", "core", "split")}
     return {
         "version": VERSION,
-        "config": dataclasses.asdict(config),
-        "rules": rules,
+        "config": dataclasses.asdict(config) | rules,
         "source": dataclasses.asdict(origin.source) if origin.source else None,
         "files": described,
     }

@@ -76,7 +76,7 @@ def find(config: DataConfig, progress: bool) -> Origin:
     origin = Origin(
         name=config.name,
         kind="embedded",
-        min_rating=config.min_rating or 0.0,
+        min_rating=float(config.min_rating or 0),
         core=config.core or 0,
         split=config.split or "random",
     )
@@ -112,7 +112,7 @@ def _find_source_files(config: DataConfig, source: Source, progress: bool) -> Or
         name=source.name,
         kind=source.kind,
         files=files,
-        min_rating=min_rating,
+        min_rating=float(min_rating),
         core=core,
         split=split,
         source=source,

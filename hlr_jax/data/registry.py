@@ -16,17 +16,21 @@ OWN_FILE = "file"
 
 @dataclasses.dataclass(frozen=True)
 class Download:
-    """A file to download.
+    """A file to download: an archive to unpack, or one of the files themselves.
 
     Attributes:
-      url: its https address.
+      url: its https address; the last part is the file's name.
       checksum: `sha256:...`, `md5:...`, or `git:...`, the SHA-1 that git names a file's content by.
-      file: the name to keep it under; "" unpacks it, a .zip or .tar archive.
     """
 
     url: str
     checksum: str
-    file: str = ""
+
+    @property
+    def file(self) -> str:
+        """The name to keep it under; "" for a .zip or .tar archive, which is unpacked."""
+        name = self.url.rsplit("/", 1)[-1]
+        return "" if name.endswith((".zip", ".tar", ".tar.gz", ".tgz")) else name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,17 +196,14 @@ _OTHERS = (
             Download(
                 f"{_LIGHTGCN_PP}/ml-1m/train.txt",
                 "sha256:dfa3a7a866feade29ca5722ac0423c1b0317ac1f6ad38a55fc1a7ceeb9cee3bb",
-                "train.txt",
             ),
             Download(
                 f"{_LIGHTGCN_PP}/ml-1m/valid.txt",
                 "sha256:429fe0d750b304677898d7eeb1080764bbf06550b94c9508b8cc8cd0573e3dfc",
-                "valid.txt",
             ),
             Download(
                 f"{_LIGHTGCN_PP}/ml-1m/test.txt",
                 "sha256:0d58f78bbf606f401aec2efe3f519b945c458c8398955f986e03b880fbbd16a6",
-                "test.txt",
             ),
         ),
     ),
@@ -218,17 +219,14 @@ _OTHERS = (
             Download(
                 f"{_LIGHTGCN_PP}/gowalla/train.txt",
                 "sha256:d47e01d060624f389956c0b2f89a1ed8c453ea158631cd2b5320c241f3e1a073",
-                "train.txt",
             ),
             Download(
                 f"{_LIGHTGCN_PP}/gowalla/valid.txt",
                 "sha256:ddc22c1cd9a7d14fd5cd0c98b1473b614f4323038fef74ae0d28cc9c92a08ba2",
-                "valid.txt",
             ),
             Download(
                 f"{_LIGHTGCN_PP}/gowalla/test.txt",
                 "sha256:099a2a73924e4b754dc6efd730d764f492321b53c38eb93298850c83acf57be3",
-                "test.txt",
             ),
         ),
     ),
@@ -244,17 +242,14 @@ _OTHERS = (
             Download(
                 f"{_NCF}/ml-1m.train.rating",
                 "git:31ba384fd58dac8fbd09d2dfc6616431f3563ab5",
-                "ml-1m.train.rating",
             ),
             Download(
                 f"{_NCF}/ml-1m.test.rating",
                 "sha256:231ae11eb060b643a8c58c063cd17ffc743b54f569afb073d1abb6cf126b88b5",
-                "ml-1m.test.rating",
             ),
             Download(
                 f"{_NCF}/ml-1m.test.negative",
                 "sha256:127853228a76b7d21c0481e8ef8d00dd009cd5c88670dbdd9e9debfdb9f93de4",
-                "ml-1m.test.negative",
             ),
         ),
     ),
@@ -273,17 +268,14 @@ _OTHERS = (
             Download(
                 f"{_NCF}/pinterest-20.train.rating",
                 "git:99813f8ed7486c36fa0f405e3f400db5d6fed0be",
-                "pinterest-20.train.rating",
             ),
             Download(
                 f"{_NCF}/pinterest-20.test.rating",
                 "sha256:3a8a8f7eb8e21cc5928b8259dd2c265269ecfa219d92ba829249956aa293d732",
-                "pinterest-20.test.rating",
             ),
             Download(
                 f"{_NCF}/pinterest-20.test.negative",
                 "git:b752ccdc14df423b9484771440ff4a73e4a4a304",
-                "pinterest-20.test.negative",
             ),
         ),
     ),
@@ -299,7 +291,6 @@ _OTHERS = (
             Download(
                 f"{_RAW}/js05212/citeulike-a/91b603922d7f2d3db18071d4798bf78c9c5d1680/users.dat",
                 "sha256:53211d82c14ff261e595634d285ed9fbf8049cf81dcb751d924d695b9612a02c",
-                "users.dat",
             ),
         ),
     ),
@@ -315,7 +306,6 @@ _OTHERS = (
             Download(
                 f"{_RAW}/js05212/citeulike-t/4f103c6ea0fe407b23be230837b65517e613c34a/users.dat",
                 "sha256:02d5d429b2c0362e0ed79f6ef204666b4092563d21493abf4dfb521e8a7078bf",
-                "users.dat",
             ),
         ),
     ),
@@ -357,7 +347,6 @@ _OTHERS = (
                 f"{_RAW}/librahu/HIN-Datasets-for-Recommendation-and-Network-Embedding"
                 "/cc05c484b628b08237f0a876fcebf99d736ccbea/Amazon/user_item.dat",
                 "sha256:d14fcc5b04f0d701d326149bc4f18d471156f189ff1f4d0fefa14511c4cb42c8",
-                "user_item.dat",
             ),
         ),
     ),
@@ -377,7 +366,6 @@ _OTHERS = (
             Download(
                 "https://snap.stanford.edu/data/amazon/productGraph/categoryFiles/ratings_Books.csv",
                 "sha256:87d923ddac2aacf40c1d0e0e056dbf4bf69c9c7d41852c6b434e781e759c0707",
-                "ratings_Books.csv",
             ),
         ),
     ),

@@ -374,7 +374,7 @@ def test_the_recipe_lies_beside_it_and_nothing_else(folders, table):
     names = sorted(path.suffix for path in (folders[1] / "prepared").iterdir())
     assert names == [".json", ".npz"]
     (recipe,) = (folders[1] / "prepared").glob("*.json")
-    assert json.loads(recipe.read_text())["rules"]["core"] == 2
+    assert json.loads(recipe.read_text())["config"]["core"] == 2
 
 
 def test_every_field_changes_the_key(folders, table):
@@ -403,6 +403,12 @@ def test_every_field_changes_the_key(folders, table):
     assert len(keys) == len(other) + len(changed) + 2
     tried = set(other) | set(changed) | {"name", "path"}
     assert tried == {field.name for field in dataclasses.fields(DataConfig)}
+
+
+def test_a_rule_given_is_the_same_as_the_data_sets_own(table):
+    assert _key(DataConfig(name="ml_100k", min_rating=4.0, core=10, split="random")) == _key(
+        DataConfig(name="ml_100k")
+    )
 
 
 def _key(config):

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hlr_jax.data import readers
 from hlr_jax.data.readers import (
     Columns,
+    blocks,
     read_adjacency,
     read_ncf,
     read_table,
@@ -43,7 +43,7 @@ tables = st.one_of(rows_of(integers, integers), rows_of(words, integers), rows_o
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """Blocks of a few lines, so that every test crosses their borders."""
-    monkeypatch.setattr(readers, "BLOCK_BYTES", 40)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 40)
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +196,11 @@ def test_zero_padded_ids_stay_words(tmp_path):
     assert read_table(path, Columns())["user"].to_list() == ["007", "7", "08"]
 
 
+def test_quoted_header(tmp_path):
+    path = write(tmp_path, "t.csv", '"the ""user"", a\nname",item\n1,2\n')
+    assert read_table(path, Columns('the "user", a\nname')).rows() == [(1, 2)]
+
+
 def test_byte_order_mark_and_blank_end(tmp_path):
     path = write(tmp_path, "t.csv", b"\xef\xbb\xbfuser,item\r\n1,2\r\n\r\n\r\n")
     assert read_table(path, Columns()).rows() == [(1, 2)]
@@ -216,7 +221,7 @@ def test_large_blocks_read_the_same(tmp_path, monkeypatch):
     rows = [(k, f"i{k}", k / 2, k) for k in range(500)]
     path = write(tmp_path, "t.dat", joined(rows, "::"))
     small = read_table(path, POSITIONS)
-    monkeypatch.setattr(readers, "BLOCK_BYTES", 2**20)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 2**20)
     assert read_table(path, POSITIONS).equals(small)
     assert small.rows() == rows
 
@@ -244,6 +249,7 @@ FAULTY_CSV = {
     "quoted empty item": (GOOD + '1,"",3,4\n', ["line 12", "item is empty"]),
     "blank item": (GOOD + "1, ,3,4\n", ["line 12", "item is empty"]),
     "word among integers": (GOOD + "1,x7,3,4\n1,y,3,4\n", ["line 12", "item", "'x7'", "integer"]),
+    "large and negative id": (GOOD + "1,-99999999999999999999,3,4\n", ["line 12", "negative"]),
     "negative id": (GOOD + "-3,2,3,4\n1,-1,3,4\n", ["line 12", "user", "-3", "negative"]),
     "large id": (GOOD + "1,9223372036854775808,3,4\n", ["line 12", "item 9223372036854775808"]),
     "short line": (GOOD + "1,2,3\n" + "1,2,3,4\n", ["line 12", "3 fields", "4"]),
@@ -256,6 +262,9 @@ FAULTY_CSV = {
     "nul": (GOOD + "1\0,2,3,4\n", ["line 12", "NUL"]),
     "open quote": (GOOD + '1,"2,3,4\n1,2,3,4\n', ["line 12", "quote"]),
     "stray quote": (GOOD + '1,2"x",3,4\n', ["line 12", "quote"]),
+    "stray quote in the header": ('us"er,item,rating,timestamp\n1,2,3,4\n', ["line 1", "quote"]),
+    "carriage returns only": (HEAD.replace("\n", "\r") + "1,2,3,4\r", ["line 1", "timestamp"]),
+    "blank line after the header": (HEAD + "\n1,2,3,4\n", ["line 2", "blank"]),
     "after quoted newline": (GOOD + '1,"a\nb",3,4\n1,2,bad,4\n', ["line 14", "rating", "'bad'"]),
 }
 
@@ -264,7 +273,7 @@ FAULTY_CSV = {
 @pytest.mark.parametrize("name", ["bad.csv", "bad.csv.gz"])
 @pytest.mark.parametrize("case", FAULTY_CSV)
 def test_faulty_csv_names_file_and_line(tmp_path, monkeypatch, case, name, block_bytes):
-    monkeypatch.setattr(readers, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", block_bytes)
     content, expected = FAULTY_CSV[case]
     path = write(tmp_path, name, content)
     message = fault(lambda: read_table(path, ALL))
@@ -376,6 +385,7 @@ def test_missing_file_and_folder(tmp_path, read):
         (Columns(0, "item"), ["mix names and positions"]),
         (Columns(0, -1), ["position -1", "negative"]),
         (Columns(0, "0"), ["user and item are both '0'"]),
+        (Columns(0, "00"), ["mix names and positions"]),
         (Columns("", 1), ["no user column"]),
         (Columns(0, 1), ["line 1", "'user'", "header"]),
     ],
@@ -414,6 +424,7 @@ FAULTY_LISTS = {
     "padded": ("2 5 6\n1 07\n", ["line 2", "'07'"]),
     "large": ("2 5 6\n1 9223372036854775808\n", ["line 2", "'9223372036854775808'"]),
     "larger": ("2 5 6\n1 " + "9" * 5000 + "\n", ["line 2", "'9999"]),
+    "form feed": ("2 5 6\n1 7\f\n", ["line 2", r"'7\x0c'"]),
     "commas": ("2 5 6\n1,7\n", ["line 2", "'1,7'"]),
     "not utf-8": (b"2 5 6\n1 \xe9\n", ["line 2", "UTF-8"]),
 }
@@ -471,7 +482,7 @@ def test_faulty_ncf(tmp_path, rating, negative, expected):
 class TestRealData:
     @pytest.fixture(autouse=True)
     def large_blocks(self, small_blocks, monkeypatch):
-        monkeypatch.setattr(readers, "BLOCK_BYTES", 2**20)
+        monkeypatch.setattr(blocks, "BLOCK_BYTES", 2**20)
 
     @pytest.mark.parametrize(
         ("path", "columns", "kind", "sizes"),

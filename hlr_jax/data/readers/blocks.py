@@ -1,0 +1,126 @@
+"""Text files as blocks of whole lines, and the places in them that messages name."""
+
+import gzip
+import os
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+
+from hlr_jax.errors import InputError
+
+# Bytes read at a time: large enough for polars' threads, small beside the columns.
+BLOCK_BYTES = 32 * 2**20
+
+NEWLINE, QUOTE, RETURN = b'\n"\r'
+
+
+class Block(NamedTuple):
+    """Whole lines of a file, without the last newline.
+
+    Attributes:
+      path: of the file, for messages.
+      text: valid UTF-8 without NUL.
+      line: 1-based number of the first line.
+    """
+
+    path: str
+    text: bytes
+    line: int
+
+    def at_line(self, row: int) -> str:
+        """The place of a line, counted from 0, for a message."""
+        return f"{self.path} line {self.line + row}"
+
+    def at_byte(self, position: int) -> str:
+        """The place of the line that a byte is on."""
+        return self.at_line(self.text.count(b"\n", 0, position))
+
+
+def existing_file(path: str | os.PathLike[str]) -> str:
+    """The path as text.
+
+    Raises:
+      InputError: there is no such file.
+    """
+    name = os.fspath(path)
+    if os.path.isdir(name):
+        raise InputError(f"{name}: is a folder; give the path of a file")
+    if not os.path.exists(name):
+        raise InputError(f"{name}: no such file; check the path")
+    return name
+
+
+def read_blocks(path: str, quoted: bool = False) -> Iterator[Block]:
+    """Read a file, decompressed where its name ends in `.gz`, in blocks of whole lines.
+
+    Blank lines at the end of the file, and a byte order mark at its start, are left out.
+    With `quoted`, a block ends only where no quoted field is open.
+
+    Raises:
+      InputError: the file cannot be read, or is not UTF-8 text.
+    """
+    line, rest = 1, b""
+    try:
+        file: BinaryIO
+        with gzip.open(path) if path.endswith(".gz") else open(path, "rb") as file:  # type: ignore[assignment]
+            while chunk := file.read(BLOCK_BYTES):
+                if line == 1 and not rest:
+                    chunk = chunk.removeprefix(b"\xef\xbb\xbf")
+                rest += chunk
+                end = _last_line_end(rest, quoted)
+                if end >= 0:
+                    block = _checked(Block(path, rest[:end], line))
+                    rest = rest[end + 1 :]
+                    line += block.text.count(b"\n") + 1
+                    yield block
+    except (OSError, EOFError, zlib.error) as error:
+        detail = str(error).replace("\n", " ")
+        raise InputError(
+            f"{path}: cannot be read past line {line} ({detail}); check the file or fetch it again"
+        ) from None
+    rest = rest.rstrip(b"\r\n")
+    if rest:
+        yield _checked(Block(path, rest, line))
+
+
+def _last_line_end(text: bytes, quoted: bool) -> int:
+    """Position of the newline to cut at, -1 for none; blank lines at the end stay behind it."""
+    end = text.rfind(b"\n", 0, len(text.rstrip(b"\r\n")))
+    if quoted and end >= 0 and text.count(b'"', 0, end) % 2:
+        ends = positions(text[:end], NEWLINE, quoted)
+        return int(ends[-1]) if ends.size else -1
+    return end
+
+
+def _checked(block: Block) -> Block:
+    text = block.text
+    if not text.isascii():
+        try:
+            text.decode()
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{block.at_byte(error.start)}: byte 0x{text[error.start]:02x} is not UTF-8; "
+                "convert the file, for instance with: iconv -f LATIN1 -t UTF-8"
+            ) from None
+    zero = text.find(b"\0")
+    if zero >= 0:
+        raise InputError(f"{block.at_byte(zero)}: holds a NUL byte; give a UTF-8 text file")
+    return block
+
+
+def positions(text: bytes, byte: int, quoted: bool = False) -> np.ndarray:
+    """Ascending positions of a byte; with `quoted`, of those outside quoted fields."""
+    array = np.frombuffer(text, np.uint8)
+    found = np.flatnonzero(array == byte)
+    if quoted and b'"' in text:
+        quotes = np.flatnonzero(array == QUOTE)
+        found = found[np.searchsorted(quotes, found) % 2 == 0]
+    return found
+
+
+def shown(value: object) -> str:
+    """A value for a message: quoted, on one line, not endless."""
+    text = "(empty)" if value is None or value == "" else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

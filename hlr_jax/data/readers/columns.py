@@ -1,0 +1,155 @@
+"""Columns of ids and numbers, checked and kept a block at a time."""
+
+from collections.abc import Callable, Mapping
+
+import polars as pl
+
+from hlr_jax.data.readers.blocks import shown
+from hlr_jax.errors import InputError
+
+MAX_ID = 2**63 - 1
+
+# Names a row for an error message: "ratings.csv line 7".
+Place = Callable[[int], str]
+
+
+class Table:
+    """The columns of a table, by role, as far as they have been read."""
+
+    def __init__(
+        self, path: str, columns: Mapping[str, str | int], has_header: bool = True
+    ) -> None:
+        self._path = path
+        self._columns: dict[str, _Ids | _Numbers] = {}
+        for role, column in columns.items():
+            label = role if role == column else f"{role} (column {column})"
+            if role in ("user", "item"):
+                self._columns[role] = _Ids(label, has_header)
+            else:
+                self._columns[role] = _Numbers(label, whole=role == "timestamp")
+
+    def add(self, frame: pl.DataFrame, place: Place) -> None:
+        """Append rows, whose columns are named by role and hold text, integers or floats.
+
+        Raises:
+          InputError: the first value that is wrong, with its place.
+        """
+        for role, column in self._columns.items():
+            column.add(frame.get_column(role), place)
+
+    def finish(self) -> pl.DataFrame:
+        """All rows, in file order.
+
+        Raises:
+          InputError: there are none, or an id that is wrong among the others of its column.
+        """
+        if not any(len(part) for part in self._columns["user"].parts):
+            raise InputError(
+                f"{self._path}: has no interactions; give a file with at least one line of data"
+            )
+        return pl.DataFrame({role: column.finish() for role, column in self._columns.items()})
+
+
+class _Numbers:
+    """A column of numbers: finite `Float64`, or whole ones as `Int64`."""
+
+    def __init__(self, label: str, whole: bool) -> None:
+        self.parts: list[pl.Series] = []
+        self._label = label
+        self._whole = whole
+
+    def add(self, values: pl.Series, place: Place) -> None:
+        numbers = _whole_numbers(values) if self._whole else values.cast(pl.Float64, strict=False)
+        good = numbers.is_not_null() if self._whole else numbers.is_finite().fill_null(False)
+        if not good.all():
+            row = _first(~good)
+            kind = "whole number of seconds" if self._whole else "finite number"
+            raise InputError(
+                f"{place(row)}: {self._label} {shown(values[row])} is not a {kind}; correct the "
+                "line, or leave this column out"
+            )
+        self.parts.append(numbers)
+
+    def finish(self) -> pl.Series:
+        return pl.concat(self.parts, rechunk=False)
+
+
+def _whole_numbers(values: pl.Series) -> pl.Series:
+    """Int64, null where the value is not a whole number; `9.5e8` is one."""
+    if not values.dtype.is_float():
+        numbers = values.cast(pl.Int64, strict=False)
+        if not numbers.has_nulls():
+            return numbers
+    floats = values.cast(pl.Float64, strict=False)
+    whole = floats.is_finite() & (floats == floats.floor()) & (floats.abs() < 2.0**63)
+    rounded = floats.set(~whole.fill_null(False), None).cast(pl.Int64)
+    return rounded if values.dtype.is_float() else numbers.zip_with(numbers.is_not_null(), rounded)
+
+
+class _Ids:
+    """A column of ids: `Int64` as long as every id is an integer, else `String`.
+
+    What is wrong with a word or an integer is known at the end only, as each may stand among
+    words. The first of each is remembered as the message that it would be.
+    """
+
+    def __init__(self, label: str, has_header: bool) -> None:
+        self.parts: list[pl.Series] = []
+        self._label = label
+        self._has_header = has_header
+        self._words = 0
+        self._wrong_word = ""
+        self._wrong_integer = ""
+
+    def add(self, values: pl.Series, place: Place) -> None:
+        integers = values.cast(pl.Int64, strict=False)
+        if values.dtype.is_integer():
+            exact = integers.is_not_null()
+        else:
+            exact = (integers.cast(pl.String) == values).fill_null(False)
+        if exact.all():
+            self._note_wrong_integer(integers < 0, integers, place)
+            self.parts.append(integers)
+            return
+        text = values.cast(pl.String)
+        empty = text.is_null() | (text.str.strip_chars() == "")
+        if empty.any():
+            raise InputError(
+                f"{place(_first(empty))}: {self._label} is empty; give every line an id"
+            )
+        large = ~exact & text.str.contains(r"^-?[1-9][0-9]{18,}$")
+        self._note_wrong_integer(large | (exact & (integers < 0)), text, place)
+        words = ~exact & ~large
+        if words.any() and not self._words:
+            self._note_word(_first(words), text, place)
+        self._words += int(words.sum())
+        self.parts.append(text)
+
+    def _note_word(self, row: int, text: pl.Series, place: Place) -> None:
+        self._wrong_word = (
+            f"{place(row)}: {self._label} {shown(text[row])} is not an integer as most ids of the "
+            "column are; correct the line, or make all of them words"
+        )
+        if row == 0 and not self.parts and not self._has_header:
+            self._wrong_word += "; if this is a header, name the columns instead of their positions"
+
+    def _note_wrong_integer(self, wrong: pl.Series, values: pl.Series, place: Place) -> None:
+        if self._wrong_integer or not wrong.any():
+            return
+        row = _first(wrong)
+        fault = f"is outside 0..{MAX_ID}; use smaller integers, or ids with a letter"
+        if str(values[row]).startswith("-"):
+            fault = "is negative; ids count from 0"
+        self._wrong_integer = f"{place(row)}: {self._label} {values[row]} {fault}"
+
+    def finish(self) -> pl.Series:
+        parts = self.parts
+        if 2 * self._words >= sum(map(len, parts)):
+            parts = [part.cast(pl.String) for part in parts]
+        elif fault := self._wrong_word or self._wrong_integer:
+            raise InputError(fault)
+        return pl.concat(parts, rechunk=False)
+
+
+def _first(mask: pl.Series) -> int:
+    return int(mask.arg_max() or 0)
