@@ -1,0 +1,68 @@
+"""Metric-learning recommenders (CML, LRML, HLR, HLR++) in JAX and Flax.
+
+import hlr_jax
+
+config = hlr_jax.Config(data=hlr_jax.DataConfig(name="embedded"))
+recommender = hlr_jax.train(config)
+recommender.recommend(users=[7], k=10)
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hlr_jax.config import (
+        Config,
+        DataConfig,
+        EvaluationConfig,
+        LossConfig,
+        ModelConfig,
+        OptimizerConfig,
+        SamplingConfig,
+        TrainingConfig,
+    )
+    from hlr_jax.data import Dataset, Interactions
+    from hlr_jax.errors import DivergedError, InputError
+    from hlr_jax.experiment import train, train_and_evaluate
+    from hlr_jax.models import Relation, register
+    from hlr_jax.recommender import Recommender
+
+__all__ = [
+    "Config",
+    "DataConfig",
+    "Dataset",
+    "DivergedError",
+    "EvaluationConfig",
+    "InputError",
+    "Interactions",
+    "LossConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "Recommender",
+    "Relation",
+    "SamplingConfig",
+    "TrainingConfig",
+    "register",
+    "train",
+    "train_and_evaluate",
+]
+
+_HOMES = {
+    "Dataset": "data",
+    "DivergedError": "errors",
+    "InputError": "errors",
+    "Interactions": "data",
+    "Recommender": "recommender",
+    "Relation": "models",
+    "register": "models",
+    "train": "experiment",
+    "train_and_evaluate": "experiment",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Looked up on first use: JAX takes its time to import, and a launcher's --help should not.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = importlib.import_module(f"{__name__}.{_HOMES.get(name, 'config')}")
+    return getattr(home, name)

@@ -21,7 +21,7 @@ class Checkpoints:
 
     def save(self, state: TrainState, progress: Progress) -> None:
         """Store the whole state as `latest`."""
-        self._save("latest", int(state.step), state, progress)
+        self._save("latest", int(state.step), vars(state), progress)
 
     def save_best(self, state: TrainState, progress: Progress) -> None:
         """Store the parameters as `best`."""
@@ -36,7 +36,8 @@ class Checkpoints:
         Raises:
           InputError: the checkpoint has other shapes.
         """
-        return self._restore("latest", like)
+        restored = self._restore("latest", vars(like))
+        return restored and (TrainState(**restored[0]), restored[1])
 
     def restore_best(self, like: Params) -> Params:
         """The best epoch's parameters.
@@ -59,7 +60,7 @@ class Checkpoints:
         }
         return ocp.CheckpointManager(self.folder / kind, options=options, item_handlers=handlers)
 
-    def _save(self, kind: str, step: int, tree: Any, progress: Progress) -> None:
+    def _save(self, kind: str, step: int, tree: dict[str, Any], progress: Progress) -> None:
         with self._manager(kind) as manager:
             # A run that stopped between two saves comes by the first one again.
             if step in manager.all_steps():
@@ -72,16 +73,16 @@ class Checkpoints:
                 ),
             )
 
-    def _restore(self, kind: str, like: Any) -> tuple[Any, Progress] | None:
+    def _restore(self, kind: str, like: dict[str, Any]) -> tuple[dict[str, Any], Progress] | None:
         if not (self.folder / kind).is_dir():
             return None
         with self._manager(kind) as manager:
             step = manager.latest_step()
             if step is None:
                 return None
-            stored = manager.item_metadata(step)["state"]
+            stored = manager.item_metadata(step)["state"].tree
             if kind == "latest":
-                self._check_shapes(kind, stored["params"], like.params)
+                self._check_shapes(kind, stored["params"], like["params"])
             else:
                 self._check_shapes(kind, stored, like)
             restored = manager.restore(

@@ -4,11 +4,14 @@ import logging as python_logging
 import re
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import app, flags, logging
 
 from hlr_jax.errors import DivergedError, InputError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 def run(main: Callable[[], None]) -> None:
@@ -68,6 +71,22 @@ def _guarded(main: Callable[[], None]) -> None:
 def _fail(message: str, code: int = 2) -> None:
     print("error: " + " ".join(message.split()), file=sys.stderr)
     sys.exit(code)
+
+
+def plain(table: "pl.DataFrame") -> str:
+    """A table as text, all rows of it."""
+    import polars as pl
+
+    with pl.Config(
+        tbl_rows=-1,
+        tbl_cols=-1,
+        tbl_formatting="NOTHING",
+        tbl_hide_column_data_types=True,
+        tbl_hide_dataframe_shape=True,
+        tbl_width_chars=200,
+        fmt_str_lengths=80,
+    ):
+        return str(table)
 
 
 def metrics_table(columns: Mapping[str, Mapping[str, Any]]) -> str:

@@ -326,7 +326,7 @@ def _with_placeholders(values: dict[str, Any], cls: type) -> dict[str, Any]:
     return {name: typed(name, value) for name, value in values.items()}
 
 
-def from_config_dict(values: Mapping[str, Any]) -> Config:
+def from_config_dict(values: Mapping[str, Any] | ml_collections.ConfigDict) -> Config:
     """The validated configuration; the inverse of `as_config_dict` and `as_dict`.
 
     Options that only other models have are left out, with a note in the log where

@@ -20,10 +20,10 @@ from hlr_jax.errors import InputError
 from hlr_jax.files import read_json_lines, write_json, write_json_lines
 from hlr_jax.models.base import Relation
 from hlr_jax.recommender import Recommender, check_cutoffs, check_protocol, load_config
-from hlr_jax.training import Keys, MemoryStore, Params, Progress
+from hlr_jax.training import Keys, MemoryStore, Params, Progress, Record
 
 # Receives one flat record per epoch.
-OnEpoch = Callable[[dict[str, float]], None]
+OnEpoch = Callable[[Record], None]
 
 # Fields a run may be resumed with other values of: they change how long it runs and how it is
 # measured, not what a step does.
@@ -157,9 +157,11 @@ def pretrained_tables(config: Config, dataset: Dataset) -> dict[str, jax.Array]:
         found = {name: np.asarray(other.params[name]) for name in ("user", "item")}
     else:
         try:
-            with np.load(path, allow_pickle=False) as file:
-                found = {name: file[name] for name in ("user", "item") if name in file}
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            # Opened here: NumPy leaves a damaged archive open. What is not an archive, an .npy
+            # file for one, raises TypeError.
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+                found = {name: arrays[name] for name in ("user", "item") if name in arrays}
+        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(f"{field}: not a run's folder or an .npz file ({error})") from None
     if not found:
         raise InputError(f"{field}: it holds neither an array 'user' nor 'item'")
@@ -207,7 +209,9 @@ def _open(workdir: pathlib.Path, config: Config) -> tuple[Checkpoints, OnEpoch]:
       InputError: the folder holds a run of another configuration, or cannot be made.
     """
     if (workdir / "config.json").exists():
-        _check_same_run(config, load_config(workdir), workdir)
+        # With the options that were left out at their defaults, as in the file.
+        complete = configs.from_config_dict(configs.as_dict(config))
+        _check_same_run(complete, load_config(workdir), workdir)
     on_epoch = _epoch_log(workdir, config.training.tensorboard)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -251,7 +255,7 @@ def _epoch_log(workdir: pathlib.Path, tensorboard: bool) -> OnEpoch:
             ) from None
         events = SummaryWriter(str(workdir / "tensorboard"))
 
-    def log(record: dict[str, float]) -> None:
+    def log(record: Record) -> None:
         # What a resumed run does again replaces what it had written.
         earlier = [r for r in read_json_lines(path) if r["epoch"] < record["epoch"]]
         write_json_lines(path, [*earlier, record])
@@ -263,5 +267,5 @@ def _epoch_log(workdir: pathlib.Path, tensorboard: bool) -> OnEpoch:
     return log
 
 
-def _ignore(record: dict[str, float]) -> None:
+def _ignore(record: Record) -> None:
     pass

@@ -145,7 +145,7 @@ def _padded_rows(interactions: Interactions, users: np.ndarray) -> Int[np.ndarra
     width = 1 << int(interactions.counts.max(initial=1) - 1).bit_length()
     rows = np.full((len(users), width), -1, np.int32)
     mask = np.arange(width) < counts[:, None]
-    rows[mask] = np.concatenate([interactions.of(user) for user in users])
+    rows[mask] = np.concatenate([interactions.of(user) for user in users.tolist()])
     return rows
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from hlr_jax import config as configs
 from hlr_jax import metrics, models, ranking, sampling
 from hlr_jax.checkpoints import Checkpoints
-from hlr_jax.config import Config
+from hlr_jax.config import Config, EvaluationConfig
 from hlr_jax.data import datasets
 from hlr_jax.data.datasets import Dataset
 from hlr_jax.data.interactions import Interactions
@@ -76,14 +76,30 @@ class Recommender:
         ids, scores = self.top_k(rows, k, known)
         found = ids >= 0
         item = ids[found]
-        columns: dict[str, Any] = {
-            "user": self.dataset.user_ids[np.repeat(rows, found.sum(axis=1))],
-            "rank": np.broadcast_to(np.arange(1, k + 1), ids.shape)[found],
-            "item": self.dataset.item_ids[item],
-        }
-        if self.dataset.item_titles is not None:
-            columns["title"] = self.dataset.item_titles[item]
-        return pl.DataFrame(columns | {"score": scores[found]})
+        return pl.DataFrame(
+            {
+                "user": self.dataset.user_ids[np.repeat(rows, found.sum(axis=1))],
+                "rank": np.broadcast_to(np.arange(1, k + 1), ids.shape)[found],
+                **self._named(item),
+                "score": scores[found],
+            }
+        )
+
+    def history(self, user: int | str) -> pl.DataFrame:
+        """What a user touched in training and validation: columns `item` and, if any, `title`.
+
+        Raises:
+          InputError: unknown user.
+        """
+        row = self.dataset.user_index(user)
+        parts = (self.dataset.train, self.dataset.valid)
+        return pl.DataFrame(self._named(np.concatenate([part.of(row) for part in parts])))
+
+    def _named(self, items: Int[np.ndarray, "n"]) -> dict[str, np.ndarray]:
+        """Ids, and titles where there are any, of item rows."""
+        ids = {"item": self.dataset.item_ids[items]}
+        titles = self.dataset.item_titles
+        return ids if titles is None else ids | {"title": titles[items]}
 
     def top_k(
         self,
@@ -127,21 +143,11 @@ class Recommender:
         if not users.size:
             raise InputError(f"data set {dataset.name}: no user has an item in the {split} split")
         check_cutoffs(self.config, dataset)
-        whole: dict[str, float] = {}
         if evaluation.protocol == "sampled" and split == "test":
-            per_user = metrics.evaluate_sampled(self._sampled_ranks(known), evaluation.cutoffs)
-        else:
-            top, _ = self.top_k(users, max(evaluation.cutoffs), known, show_progress)
-            measured = (top, users, relevant, dataset.train.popularity, evaluation.cutoffs)
-            per_user, whole = metrics.evaluate(*measured), metrics.catalogue(*measured)
-        summary = metrics.summarize(
-            per_user,
-            evaluation.bootstrap,
-            self.config.seed,
-            evaluation.cohorts,
-            evaluation.cohort_size,
-        )
-        return summary | whole
+            ranks = self._sampled_ranks(known)
+            return summarize(metrics.evaluate_sampled(ranks, evaluation.cutoffs), evaluation)
+        top, _ = self.top_k(users, max(evaluation.cutoffs), known, show_progress)
+        return measure(top, users, relevant, dataset.train.popularity, evaluation)
 
     def validation_loss(self) -> float:
         """Mean hinge per triplet of the validation interactions, always on the same negatives."""
@@ -191,6 +197,36 @@ class Recommender:
     @property
     def _log_weights(self) -> jax.Array | None:
         return sampling.history_log_weights(self.config.sampling.history, self.dataset.train)
+
+
+def measure(
+    top: Int[np.ndarray, "u k"],
+    users: Int[np.ndarray, "u"],
+    relevant: Interactions,
+    popularity: Int[np.ndarray, "i"],
+    evaluation: EvaluationConfig,
+) -> dict[str, Any]:
+    """All metrics of ranked lists, as `Recommender.evaluate` returns them.
+
+    Args:
+      top: item rows, best first, -1 where a list is shorter.
+      users: whose lists these are.
+      relevant: what should be found.
+      popularity: training interactions of each item.
+    """
+    measured = (top, users, relevant, popularity, evaluation.cutoffs)
+    per_user = metrics.evaluate(*measured)
+    return summarize(per_user, evaluation) | metrics.catalogue(*measured)
+
+
+def summarize(per_user: dict[str, np.ndarray], evaluation: EvaluationConfig) -> dict[str, Any]:
+    """Means, intervals and cohorts as configured; which users resample or group is fixed."""
+    return metrics.summarize(
+        per_user,
+        bootstrap=evaluation.bootstrap,
+        cohorts=evaluation.cohorts,
+        cohort_size=evaluation.cohort_size,
+    )
 
 
 def load_config(workdir: pathlib.Path) -> Config:

@@ -164,7 +164,7 @@ def sample_negatives(
     start, stop = seen.offsets[user], seen.offsets[user + 1]
     rank = jax.random.randint(key, (num,), 0, num_items - (stop - start))
 
-    def halve(_: int, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+    def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bounds
         middle = (low + high) // 2
         ahead = (low < high) & (seen.items[middle] - (middle - start) <= rank)
@@ -196,10 +196,10 @@ def sample_history(
     start = history.offsets[user]
     count = history.offsets[user + 1] - start
     if log_weights is None:
-        others = count - (position >= 0)
+        others = count - (position >= 0).astype(jnp.int32)
         chosen, mask = _uniform_subset(key, others, length)
         # Step over the target.
-        chosen = chosen + ((position >= 0) & (chosen >= position))
+        chosen = chosen + ((position >= 0) & (chosen >= position)).astype(jnp.int32)
     else:
         chosen, mask = _weighted_subset(key, history, start, count, position, length, log_weights)
     items = history.items[jnp.where(mask, start + chosen, 0)]

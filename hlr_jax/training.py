@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,8 @@ from hlr_jax.sampling import Batch, Source
 
 # {"user": [U, d], "item": [I, d], "relation": the module's own parameters}
 Params = dict[str, Any]
+# What is told of an epoch.
+Record = dict[str, int | float]
 
 # Progress is shown, and an interrupt noticed, about this often.
 CHUNK_SECONDS = 1.0
@@ -53,6 +55,10 @@ class TrainState(struct.PyTreeNode):
         return cls(
             jnp.zeros((), jnp.int32), params, optimizer.init(params), jnp.zeros(()), jnp.zeros(())
         )
+
+    def mean_loss(self) -> float:
+        """Mean hinge per triplet of this epoch so far."""
+        return float(self.loss_sum) / float(self.triplets)
 
     def with_new_sums(self) -> "TrainState":
         """The state at the start of the next epoch."""
@@ -227,13 +233,17 @@ class Progress(NamedTuple):
     best: dict[str, float] = {}  # noqa: RUF012 - never changed in place
 
     def is_improved_by(self, values: dict[str, float], select: str) -> bool:
-        """Whether these validation values are better: a lower loss, or a higher metric."""
-        if not self.best_epoch:
+        """Whether these validation values are better: a lower loss, or a higher metric.
+
+        Without values, as without a validation split, the last epoch is the best.
+        """
+        if not self.best_epoch or not values:
             return True
         sign = -1 if select == "loss" else 1
         return sign * values[select] > sign * self.best[select]
 
 
+@runtime_checkable
 class Store(Protocol):
     """Where `fit` keeps its states; see `hlr_jax.checkpoints`."""
 
@@ -271,7 +281,7 @@ def fit(
     config: Config,
     validate: Callable[[Params], dict[str, float]],
     store: Store,
-    on_epoch: Callable[[dict[str, float]], None] = lambda values: None,
+    on_epoch: Callable[[Record], None] = lambda record: None,
     show_progress: bool = True,
 ) -> tuple[Params, Progress]:
     """Train from `params`, or from where the store left off, and return the best epoch's.
@@ -319,7 +329,7 @@ def fit(
                 started = time.monotonic()
                 stop = min(done + chunk, steps)
                 state = advance(state, source, order, draw_key, done, stop)
-                loss = float(state.loss_sum) / float(state.triplets)
+                loss = state.mean_loss()
                 seconds = time.monotonic() - started
                 if not math.isfinite(loss):
                     raise DivergedError(
@@ -349,7 +359,7 @@ def fit(
                 {
                     "epoch": progress.epochs,
                     "step": int(state.step),
-                    "train_loss": loss,
+                    "train_loss": state.mean_loss(),
                     **{f"valid_{name}": value for name, value in values.items()},
                     "seconds": progress.seconds,
                 }

@@ -42,14 +42,7 @@ def main() -> None:
     if _OUTPUT.value:
         writers[suffix](table, _OUTPUT.value)
         return
-    with pl.Config(
-        tbl_rows=-1,
-        tbl_formatting="NOTHING",
-        tbl_hide_column_data_types=True,
-        tbl_hide_dataframe_shape=True,
-        fmt_str_lengths=60,
-    ):
-        print(table)
+    print(cli.plain(table))
 
 
 if __name__ == "__main__":

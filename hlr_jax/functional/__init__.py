@@ -5,6 +5,7 @@ from hlr_jax.functional.attention import (
     all_pairs_memory_attention,
     attend,
     attention_weights,
+    history_memory_attention,
     memory_attention,
 )
 from hlr_jax.functional.distance import project_on_ball, squared_distance
@@ -17,6 +18,7 @@ __all__ = [
     "attend",
     "attention_weights",
     "covariance_penalty",
+    "history_memory_attention",
     "memory_attention",
     "project_on_ball",
     "rank_weight",

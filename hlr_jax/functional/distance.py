@@ -14,5 +14,7 @@ def project_on_ball(x: Float[Array, "... d"], radius: float) -> Float[Array, "..
 
     CML's constraint (Hsieh et al. 2017, section 3.4). A zero row stays zero.
     """
-    norm = jnp.linalg.norm(x, axis=-1, keepdims=True)
+    square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
+    # The root's gradient at 0 is infinite.
+    norm = jnp.sqrt(jnp.where(square > 0, square, 1))
     return x * (radius / jnp.maximum(norm, radius))

@@ -1,19 +1,11 @@
-"""The models: one file each. Importing a file here registers what it defines."""
+"""The models, one file each: every module of this package is imported, and registers its model."""
+
+import importlib
+import pkgutil
 
 from hlr_jax.models.base import History, Relation, build, names, register
-from hlr_jax.models.cml import CML
-from hlr_jax.models.hlr import HLR
-from hlr_jax.models.hlrpp import HLRPlusPlus
-from hlr_jax.models.lrml import LRML
 
-__all__ = [
-    "CML",
-    "HLR",
-    "LRML",
-    "HLRPlusPlus",
-    "History",
-    "Relation",
-    "build",
-    "names",
-    "register",
-]
+__all__ = ["History", "Relation", "build", "names", "register"]
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")

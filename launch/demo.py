@@ -1,0 +1,46 @@
+"""Train HLR and CML on the embedded data set and show what they recommend.
+
+python launch/demo.py
+python launch/demo.py --user=12 --workdir=runs/demo   (keeps the runs)
+"""
+
+import pathlib
+import tempfile
+
+from absl import flags
+from ml_collections import config_flags
+
+from hlr_jax import cli, config
+
+_HLR = config_flags.DEFINE_config_file("hlr", "configs/embedded/hlr.py", "HLR's configuration.")
+_CML = config_flags.DEFINE_config_file("cml", "configs/embedded/cml.py", "CML's configuration.")
+_USER = flags.DEFINE_string("user", "7", "The user whose recommendations are shown.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder to keep the runs in; by default none is.")
+
+
+def main() -> None:
+    """Train both, compare them with the most popular items, recommend."""
+    from hlr_jax import baselines
+    from hlr_jax.experiment import train_and_evaluate
+    from hlr_jax.recommender import Recommender
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = pathlib.Path(_WORKDIR.value or temporary)
+        columns = {}
+        for name, flag in (("HLR", _HLR), ("CML", _CML)):
+            print(f"training {name} on the embedded data set", flush=True)
+            settings = config.from_config_dict(flag.value)
+            columns[name] = train_and_evaluate(settings, folder / name)["test"]
+        hlr = Recommender.load(folder / "HLR")
+    columns["most popular"] = baselines.evaluate_most_popular(hlr.dataset, hlr.config.evaluation)
+
+    print(f"\nTest metrics of {columns['HLR']['users']} users:")
+    print(cli.metrics_table(columns))
+    print(f"\nUser {_USER.value} listened to:")
+    print(cli.plain(hlr.history(_USER.value)))
+    print(f"\nHLR recommends to user {_USER.value}:")
+    print(cli.plain(hlr.recommend([_USER.value], k=10)))
+
+
+if __name__ == "__main__":
+    cli.run(main)
