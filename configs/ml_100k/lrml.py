@@ -1,0 +1,32 @@
+"""LRML on MovieLens 100k (ratings >= 4, 10-core, random 72/8/20).
+
+Hyperparameters chosen on validation NDCG@10.
+
+    python launch/train.py --config=configs/ml_100k/lrml.py --workdir=runs/ml_100k/lrml
+
+Cost and score: not yet run.
+"""
+
+from ml_collections import ConfigDict
+
+from hlr_jax.config import (
+    Config,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    SamplingConfig,
+    as_config_dict,
+)
+
+
+def get_config() -> ConfigDict:
+    return as_config_dict(
+        Config(
+            data=DataConfig(name="ml_100k"),
+            model=ModelConfig(name="lrml", options={"clip_memory": 0.3}),
+            sampling=SamplingConfig(negatives=4),
+            loss=LossConfig(margin=1.0),
+            optimizer=OptimizerConfig(learning_rate=0.001),
+        )
+    )

@@ -1,0 +1,34 @@
+"""CML on MovieLens 1M (ratings >= 4, 10-core, random 72/8/20).
+
+Hyperparameters chosen on validation NDCG@10.
+
+    python launch/train.py --config=configs/ml_1m/cml.py --workdir=runs/ml_1m/cml
+
+Cost and score: not yet run.
+"""
+
+from ml_collections import ConfigDict
+
+from hlr_jax.config import (
+    Config,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    SamplingConfig,
+    TrainingConfig,
+    as_config_dict,
+)
+
+
+def get_config() -> ConfigDict:
+    return as_config_dict(
+        Config(
+            data=DataConfig(name="ml_1m"),
+            model=ModelConfig(name="cml"),
+            sampling=SamplingConfig(negatives=4),
+            loss=LossConfig(margin=0.5),
+            optimizer=OptimizerConfig(learning_rate=0.00075),
+            training=TrainingConfig(patience=5),
+        )
+    )
