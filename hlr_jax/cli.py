@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def run(main: Callable[[], None]) -> None:
     """Run a launcher's `main`.
 
-    Exit codes: 0 done; 1 training diverged; 2 bad input (one line on standard error says
-    what and how to mend it); 130 interrupted.
+    Exit codes: 0 done; 1 training diverged; 2 bad input, or a file that cannot be read or
+    written (one line on standard error says what and how to mend it); 130 interrupted.
     """
     app.run(lambda argv: _guarded(main), flags_parser=_parse)
 
@@ -44,11 +44,12 @@ def _parse(argv: list[str]) -> list[str]:
 
 def _unknown_field(argv: list[str], message: str) -> str | None:
     """ConfigDict names a missing field without its section; find the flag that meant it."""
+    missing, _, rest = message.partition("Did you mean ")
     for argument in argv[1:]:
         flag = argument.split("=")[0]
-        field = flag.rpartition(".")[2]
-        if flag.startswith("--config.") and re.search(rf"\b{field}\b", message):
-            hint = message.partition("Did you mean ")[2].split('"')
+        names = "|".join(map(re.escape, flag.split(".")[1:]))
+        if flag.startswith("--config.") and re.search(rf"\b({names})\b", missing):
+            hint = rest.split('"')
             remedy = f"did you mean {hint[1]}?" if len(hint) > 1 else "see hlr_jax/config.py"
             return f"{flag}: there is no such field; {remedy}"
     return None
@@ -61,6 +62,10 @@ def _guarded(main: Callable[[], None]) -> None:
     try:
         main()
     except InputError as error:
+        _fail(str(error))
+    except OSError as error:
+        # A configuration or output file, or the disk; ml_collections tells only now that
+        # --config could not be read.
         _fail(str(error))
     except DivergedError as error:
         _fail(str(error), code=1)

@@ -348,7 +348,7 @@ def from_config_dict(values: Mapping[str, Any] | ml_collections.ConfigDict) -> C
     return config
 
 
-def _section(section: str, cls: type, values: Mapping[str, Any]) -> Any:
+def _section(section: str, cls: type, values: Any) -> Any:
     if not isinstance(values, Mapping | ml_collections.ConfigDict):
         raise InputError(f"config.{section}={values!r}: expected a section with fields")
     hints = typing.get_type_hints(cls)

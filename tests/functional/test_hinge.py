@@ -1,0 +1,159 @@
+"""The hinge, the rank weight and the covariance penalty, against loops."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from jax.test_util import check_grads
+from numpy.typing import ArrayLike
+
+from hlr_jax.functional import covariance_penalty, rank_weight, triplet_hinge
+
+
+def f32(x: ArrayLike) -> jax.Array:
+    return jnp.asarray(x, jnp.float32)
+
+
+def uniform(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(0, 4, size=shape)
+
+
+# --- hinge ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_negatives", [1, 3, 10])
+@pytest.mark.parametrize("margin", [0.0, 0.5, 2.0])
+def test_hinge_matches_the_oracle(margin: float, num_negatives: int) -> None:
+    positive, negatives = uniform(0, 6), uniform(1, 6, num_negatives)
+    hinge = triplet_hinge(f32(positive), f32(negatives), margin)
+    assert hinge.shape == negatives.shape
+    assert np.count_nonzero(hinge) not in (0, hinge.size)
+    for b in range(6):
+        for k in range(num_negatives):
+            expected = oracles.hinge_loss(
+                positive[b : b + 1], negatives[b : b + 1, k, None], margin
+            )
+            np.testing.assert_allclose(hinge[b, k], expected, rtol=1e-5, atol=1e-6)
+    total = oracles.hinge_loss(positive, negatives, margin)
+    np.testing.assert_allclose(jnp.sum(hinge), total, rtol=1e-5)
+    mean = oracles.hinge_loss(positive, negatives, margin, reduction="mean")
+    np.testing.assert_allclose(jnp.mean(hinge), mean, rtol=1e-5)
+
+
+def test_hinge_of_one_row_and_of_more_batch_axes() -> None:
+    positive, negatives = f32(uniform(0, 2, 3)), f32(uniform(1, 2, 3, 4))
+    hinge = triplet_hinge(positive, negatives, 0.5)
+    np.testing.assert_array_equal(triplet_hinge(positive[1, 2], negatives[1, 2], 0.5), hinge[1, 2])
+
+
+def test_hinge_is_zero_with_zero_gradient_at_and_beyond_the_margin() -> None:
+    """The positive may be exactly a margin closer."""
+    positive, negatives = f32([1.0]), f32([[1.0, 1.25, 1.5, 1.75, 10.0]])
+    hinge = triplet_hinge(positive, negatives, 0.5)
+    np.testing.assert_array_equal(hinge, [[0.5, 0.25, 0, 0, 0]])
+    gradients = jax.grad(lambda p, n: triplet_hinge(p, n, 0.5).sum(), (0, 1))(positive, negatives)
+    np.testing.assert_array_equal(gradients[0], [2])
+    np.testing.assert_array_equal(gradients[1], [[-1, -1, 0, 0, 0]])
+
+
+def test_hinge_gradients() -> None:
+    with jax.enable_x64(True):
+        positive, negatives = jnp.asarray(uniform(0, 5)), jnp.asarray(uniform(1, 5, 3))
+        distance_to_kink = np.abs(positive[:, None] - negatives + 0.5).min()
+        assert distance_to_kink > 1e-3
+        hinge = jax.jit(lambda p, n: triplet_hinge(p, n, 0.5))
+        check_grads(hinge, (positive, negatives), 1, ("fwd", "rev"))
+
+
+# --- rank weight ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_negatives", [1, 3, 7, 20])
+@pytest.mark.parametrize("num_items", [5, 20, 1682, 9999])
+def test_rank_weight_is_of_the_exact_integer_rank(num_items: int, num_negatives: int) -> None:
+    """Every number of impostors; a rank off by one would show after rounding."""
+    impostors = np.arange(num_negatives + 1)
+    hinge = (np.arange(num_negatives) < impostors[:, None]) * uniform(0, 1, num_negatives)
+    weight = np.asarray(rank_weight(f32(hinge), num_items), np.float64)
+    ranks = num_items * impostors // num_negatives
+    np.testing.assert_array_equal(np.rint(np.expm1(weight)), ranks)
+    expected = [oracles.rank_weight_of(int(n), num_negatives, num_items) for n in impostors]
+    np.testing.assert_allclose(weight, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("num_negatives", [20, 1000])
+def test_rank_weight_of_a_huge_catalogue_does_not_overflow(num_negatives: int) -> None:
+    num_items = 2_000_000_011
+    hinge = jnp.ones((1, num_negatives))
+    expected = oracles.rank_weight_of(num_negatives, num_negatives, num_items)
+    np.testing.assert_allclose(rank_weight(hinge, num_items), [expected], rtol=1e-6)
+
+
+def test_an_impostor_is_strictly_within_the_margin() -> None:
+    hinge = f32([[0, 0, 0, 0], [0, 1e-6, 0, 3]])
+    np.testing.assert_allclose(rank_weight(hinge, 100), [0, np.log1p(50)], rtol=1e-6)
+
+
+@given(
+    hinge=hnp.arrays(np.float32, (4, 6), elements=st.sampled_from([0.0, 0.25, 2.0])),
+    num_items=st.integers(1, 10**6),
+)
+def test_rank_weight_and_closest_negative_match_the_oracle(
+    hinge: np.ndarray, num_items: int
+) -> None:
+    """`weight * max` summed over rows is the oracle's loss for these hinges."""
+    weight = rank_weight(f32(hinge), num_items)
+    total = jnp.sum(weight * jnp.max(f32(hinge), axis=1))
+    margin = 4.0
+    expected = oracles.hinge_loss(
+        np.zeros(4), margin - hinge, margin, rank_weight=True, num_items=num_items
+    )
+    np.testing.assert_allclose(total, expected, rtol=1e-5)
+
+
+def test_rank_weight_is_a_constant_in_the_gradient() -> None:
+    hinge = f32(uniform(0, 4, 3)) - 1
+    np.testing.assert_array_equal(jax.grad(lambda h: rank_weight(h, 50).sum())(hinge), 0)
+
+    def weighted(hinge: jax.Array) -> jax.Array:
+        return (rank_weight(hinge, 50) * hinge.max(axis=1)).sum()
+
+    weight = np.asarray(rank_weight(hinge, 50))
+    expected = np.where(hinge == hinge.max(axis=1, keepdims=True), weight[:, None], 0)
+    np.testing.assert_array_equal(jax.grad(weighted)(hinge), expected)
+
+
+# --- covariance penalty --------------------------------------------------------------------------
+
+
+@given(
+    rows=hnp.arrays(np.float32, (6, 4), elements=st.floats(-2, 2, width=32, allow_subnormal=False))
+)
+def test_covariance_penalty_matches_the_oracle(rows: np.ndarray) -> None:
+    """The sum cancels, so the error is relative to the sum of the absolute covariances."""
+    centred = rows.astype(np.float64) - rows.mean(axis=0, dtype=np.float64)
+    scale = np.abs(centred.T @ centred / 6).sum() + 1e-6
+    expected = oracles.covariance_penalty(rows, form="sum")
+    assert abs(float(covariance_penalty(f32(rows))) - expected) <= 1e-5 * scale
+
+
+def test_covariance_penalty_by_hand() -> None:
+    """Two features: twice their covariance, also where that is negative; one feature: nothing."""
+    rows = f32([[0, 0], [1, -2], [2, -4]])
+    np.testing.assert_allclose(covariance_penalty(rows), 2 * (-4 / 3), rtol=1e-6)
+    np.testing.assert_allclose(covariance_penalty(rows + 3), 2 * (-4 / 3), rtol=1e-5)
+    np.testing.assert_allclose(covariance_penalty(rows[:, :1]), 0, atol=1e-7)
+
+
+def test_covariance_penalty_gradients() -> None:
+    with jax.enable_x64(True):
+        rows = jnp.asarray(np.random.default_rng(0).normal(size=(6, 4)))
+        check_grads(jax.jit(covariance_penalty), (rows,), 1, ("fwd", "rev"))
+        expected = oracles.numerical_gradient(
+            lambda p: oracles.covariance_penalty(p["rows"]), {"rows": rows}
+        )
+        np.testing.assert_allclose(jax.grad(covariance_penalty)(rows), expected["rows"], atol=1e-8)

@@ -1,0 +1,213 @@
+"""Checkpoints and other files of a run: whole or not at all, and refused where they do not fit."""
+
+import json
+import os
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from hlr_jax import files
+from hlr_jax.checkpoints import Checkpoints
+from hlr_jax.errors import InputError
+from hlr_jax.training import Params, Progress, TrainState
+
+PROGRESS = Progress(epochs=2, seconds=1.5, best_epoch=1, best={"loss": 0.25, "ndcg@10": 0.5})
+
+
+def params_of(seed: int, num_users: int = 5, dim: int = 3) -> Params:
+    keys = jax.random.split(jax.random.key(seed), 4)
+    return {
+        "user": jax.random.normal(keys[0], (num_users, dim)),
+        "item": jax.random.normal(keys[1], (7, dim)),
+        "relation": {
+            "key": jax.random.normal(keys[2], (dim, 4)),
+            "memory": jax.random.normal(keys[3], (4, dim)),
+        },
+    }
+
+
+def state_of(params: Params, step: int = 0) -> TrainState:
+    state = TrainState.of(params, optax.adam(1e-3))
+    # Nothing at its initial value.
+    moved = jax.tree.map(lambda x: x + jnp.asarray(0.5 + step, x.dtype), state.opt_state)
+    return state.replace(
+        step=jnp.asarray(step, jnp.int32),
+        opt_state=moved,
+        loss_sum=jnp.asarray(1.25),
+        triplets=jnp.asarray(77.0),
+    )
+
+
+def assert_same(one: object, two: object) -> None:
+    assert jax.tree.structure(one) == jax.tree.structure(two)
+    for left, right in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+        assert left.dtype == right.dtype
+        np.testing.assert_array_equal(left, right)
+
+
+def test_a_state_comes_back_as_it_was(tmp_path):
+    store, state = Checkpoints(tmp_path / "checkpoints"), state_of(params_of(0), step=12)
+    store.save(state, PROGRESS)
+    like = TrainState.of(params_of(1), optax.adam(1e-3))
+    for _ in range(2):
+        restored, progress = store.restore(like)
+        assert isinstance(restored, TrainState)
+        assert_same(restored, state)
+        assert progress == PROGRESS
+
+
+def test_shapes_alone_suffice_to_restore(tmp_path):
+    store, params = Checkpoints(tmp_path), params_of(0)
+    store.save_best(state_of(params, 3), PROGRESS)
+    assert_same(store.restore_best(jax.eval_shape(lambda: params)), params)
+
+
+def test_the_latest_state_replaces_the_one_before(tmp_path):
+    store = Checkpoints(tmp_path)
+    for step in (4, 9):
+        store.save(state_of(params_of(step), step), PROGRESS._replace(epochs=step))
+    restored, progress = store.restore(state_of(params_of(0)))
+    assert int(restored.step) == progress.epochs == 9
+    assert [path.name for path in (tmp_path / "latest").iterdir()] == ["9"]
+
+
+def test_the_same_step_can_be_saved_again(tmp_path):
+    store = Checkpoints(tmp_path)
+    for seed in (1, 2):
+        store.save(state_of(params_of(seed), 4), PROGRESS)
+        store.save_best(state_of(params_of(seed), 4), PROGRESS)
+    assert_same(store.restore(state_of(params_of(0)))[0].params, params_of(2))
+    assert_same(store.restore_best(params_of(0)), params_of(2))
+
+
+def test_the_best_parameters_are_kept_apart(tmp_path):
+    store = Checkpoints(tmp_path)
+    store.save_best(state_of(params_of(1), 4), PROGRESS)
+    store.save(state_of(params_of(2), 8), PROGRESS)
+    assert_same(store.restore_best(params_of(0)), params_of(1))
+    assert_same(store.restore(state_of(params_of(0)))[0].params, params_of(2))
+
+
+def test_saving_leaves_the_state_alone(tmp_path):
+    state = state_of(params_of(0), 4)
+    before = jax.tree.map(np.array, state.params)
+    Checkpoints(tmp_path).save(state, PROGRESS)
+    assert_same(state.params, before)
+
+
+def test_without_a_checkpoint(tmp_path):
+    store = Checkpoints(tmp_path / "checkpoints")
+    assert store.restore(state_of(params_of(0))) is None
+    with pytest.raises(InputError, match="there is no checkpoint; train first") as caught:
+        store.restore_best(params_of(0))
+    assert str(tmp_path / "checkpoints" / "best") in str(caught.value)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    ("other", "fault"),
+    [
+        (params_of(0, num_users=6), r"\['user'\] is \(5, 3\) and not \(6, 3\)"),
+        (params_of(0, dim=4), r"\['item'\] is \(7, 3\) and not \(7, 4\)"),
+        (params_of(0) | {"relation": {}}, r"\['relation'\]\['key'\] is \(3, 4\) and not None"),
+        (
+            params_of(0) | {"relation": {**params_of(0)["relation"], "user_key": jnp.ones((3, 4))}},
+            r"\['relation'\]\['user_key'\] is None and not \(3, 4\)",
+        ),
+    ],
+    ids=["users", "embedding size", "another model", "another option"],
+)
+def test_other_shapes_are_refused(tmp_path, other, fault):
+    store = Checkpoints(tmp_path)
+    store.save(state_of(params_of(0), 4), PROGRESS)
+    store.save_best(state_of(params_of(0), 4), PROGRESS)
+    for restore, folder in (
+        (lambda: store.restore(state_of(other)), "latest"),
+        (lambda: store.restore_best(other), "best"),
+    ):
+        with pytest.raises(InputError, match=fault) as caught:
+            restore()
+        assert str(tmp_path / folder) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def unfinished(folder: pathlib.Path, step: int) -> pathlib.Path:
+    """What a save that was cut off leaves behind."""
+    rest = folder / f"{step}.orbax-checkpoint-tmp"
+    (rest / "state.orbax-checkpoint-tmp").mkdir(parents=True)
+    (rest / "state.orbax-checkpoint-tmp" / "manifest.ocdbt").write_bytes(b"half")
+    return rest
+
+
+def test_a_save_that_was_cut_off_does_no_harm(tmp_path):
+    store, state = Checkpoints(tmp_path), state_of(params_of(0), 4)
+    store.save(state, PROGRESS)
+    unfinished(tmp_path / "latest", 8)
+    restored, _ = store.restore(state_of(params_of(1)))
+    assert_same(restored, state)
+    later = state_of(params_of(2), 8)
+    store.save(later, PROGRESS)
+    assert_same(store.restore(state_of(params_of(1)))[0], later)
+
+
+def test_a_first_save_that_was_cut_off_is_no_checkpoint(tmp_path):
+    store = Checkpoints(tmp_path)
+    unfinished(tmp_path / "latest", 1)
+    unfinished(tmp_path / "best", 1)
+    assert store.restore(state_of(params_of(1))) is None
+    with pytest.raises(InputError, match="there is no checkpoint"):
+        store.restore_best(params_of(0))
+
+
+# --- small files ---------------------------------------------------------------------------------
+
+
+def test_json_is_written_whole(tmp_path):
+    path = tmp_path / "results.json"
+    files.write_json(path, {"a": [1, 2.5], "b": "Café"})
+    files.write_json(path, {"a": None})
+    assert files.read_json(path) == {"a": None}
+    assert [file.name for file in tmp_path.iterdir()] == ["results.json"]
+    umask = os.umask(0)
+    os.umask(umask)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "results.json"
+    files.write_json(path, {"old": 1})
+
+    def fail(*args):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        files.write_json(path, {"new": 2})
+    assert files.read_json(path) == {"old": 1}
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": 1', b"\xff\xfe\x00"])
+def test_damaged_json_names_the_file(tmp_path, content):
+    path = tmp_path / "config.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="not valid JSON") as caught:
+        files.read_json(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_json_lines_without_an_unfinished_last_one(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    assert files.read_json_lines(path) == []
+    files.write_json_lines(path, [{"epoch": 1}, {"epoch": 2}])
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [
+        {"epoch": 1},
+        {"epoch": 2},
+    ]
+    with path.open("a") as file:
+        file.write('{"epoch": ')
+    assert files.read_json_lines(path) == [{"epoch": 1}, {"epoch": 2}]

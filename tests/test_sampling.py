@@ -1,0 +1,366 @@
+"""Samplers: what may be drawn, how often (against exact probabilities), and by which key."""
+
+import itertools
+import math
+
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from scipy import stats
+
+from hlr_jax import sampling
+from hlr_jax.data.interactions import Interactions
+from hlr_jax.errors import InputError
+
+# A sampler of the right distribution stays above it, except once in this many seeds; a wrong
+# one falls below by far with the number of draws made here. The seeds are fixed.
+SMALLEST_P_VALUE = 1e-4
+
+
+def interactions(items_of: list[list[int]], num_items: int) -> Interactions:
+    users = [user for user, items in enumerate(items_of) for _ in items]
+    items = [item for items in items_of for item in items]
+    return Interactions.from_pairs(
+        np.array(users, int), np.array(items, int), len(items_of), num_items
+    )
+
+
+def scalar(number: int) -> jax.Array:
+    return jnp.asarray(number, jnp.int32)
+
+
+def assert_distributed(counts: np.ndarray, probabilities: np.ndarray) -> None:
+    """Chi-square test of `counts` against `probabilities`."""
+    assert math.isclose(probabilities.sum(), 1)
+    expected = probabilities * counts.sum()
+    assert expected.min() > 50, "too few draws for a chi-square test"
+    assert stats.chisquare(counts, expected).pvalue > SMALLEST_P_VALUE
+
+
+# --- order of an epoch ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("num_rows", "batch_size"), [(1, 1), (1, 5), (6, 3), (7, 3), (100, 7)])
+def test_an_epoch_has_every_row_once_and_pads_the_last_batch(num_rows, batch_size):
+    order = np.asarray(sampling.epoch_order(jax.random.key(0), num_rows, batch_size))
+    assert order.shape == (math.ceil(num_rows / batch_size), batch_size)
+    flat = order.ravel()
+    np.testing.assert_array_equal(np.sort(flat[:num_rows]), np.arange(num_rows))
+    np.testing.assert_array_equal(flat[num_rows:], -1)
+    assert sampling.num_steps(num_rows, batch_size) == len(order)
+
+
+def test_epochs_of_other_keys_have_another_order():
+    first, again, other = (
+        np.asarray(sampling.epoch_order(jax.random.key(seed), 100, 10)) for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).mean() > 0.9
+    assert (first.ravel() != np.arange(100)).mean() > 0.9
+
+
+# --- negatives -----------------------------------------------------------------------------------
+
+SOME_ITEMS = 12
+
+
+@jax.jit
+def _many_negatives(rows: sampling.Rows) -> jax.Array:
+    """`[U, 600]`."""
+    users = jnp.arange(len(rows.offsets) - 1)
+    keys = jax.random.split(jax.random.key(3), len(users))
+    return jax.vmap(lambda k, u: sampling.sample_negatives(k, rows, u, 600, SOME_ITEMS))(
+        keys, users
+    )
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(
+        st.sets(st.integers(0, SOME_ITEMS - 1), max_size=SOME_ITEMS - 1), min_size=5, max_size=5
+    )
+)
+def test_negatives_are_all_unseen_items_and_no_seen_one(seen_of):
+    rows = sampling.Rows.of(interactions([sorted(seen) for seen in seen_of], SOME_ITEMS))
+    # Of one length, whatever the example, so that few programs are compiled.
+    rows = rows.replace(items=jnp.pad(rows.items, (0, 5 * SOME_ITEMS - len(rows.items))))
+    drawn = np.asarray(_many_negatives(rows))
+    for user, seen in enumerate(seen_of):
+        # That 600 draws miss one of 12 has a probability below 1e-21.
+        assert set(drawn[user].tolist()) == set(range(SOME_ITEMS)) - seen
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        pytest.param([], id="none"),
+        pytest.param([0], id="first"),
+        pytest.param([49], id="last"),
+        pytest.param([0, 49], id="first and last"),
+        pytest.param(list(range(40)), id="a run at the start"),
+        pytest.param(list(range(10, 50)), id="a run at the end"),
+        pytest.param(list(range(0, 50, 2)), id="every second"),
+        pytest.param([*range(3, 9), 20, 22, *range(30, 48)], id="mixed"),
+        pytest.param([i for i in range(50) if i != 17], id="all but one"),
+    ],
+)
+def test_negatives_are_uniform_over_the_unseen(seen):
+    num_items, num_draws = 50, 100_000
+    # Neighbours in the arrays must not be taken for this user's items.
+    rows = sampling.Rows.of(interactions([[0, 1, 2, 5], seen, [0, 48, 49]], num_items))
+    drawn = np.asarray(
+        sampling.sample_negatives(jax.random.key(5), rows, scalar(1), num_draws, num_items)
+    )
+    counts = np.bincount(drawn, minlength=num_items)
+    assert len(counts) == num_items
+    unseen = np.setdiff1d(np.arange(num_items), seen)
+    assert counts[unseen].sum() == num_draws
+    if len(unseen) > 1:
+        assert_distributed(counts[unseen], np.full(len(unseen), 1 / len(unseen)))
+
+
+def test_negatives_are_uniform_when_activity_and_popularity_are_skewed():
+    generator = np.random.default_rng(1)
+    num_users, num_items = 20, 300
+    popular = 1 / np.arange(1, num_items + 1)
+    items_of = [
+        sorted(
+            generator.choice(num_items, size=n, replace=False, p=popular / popular.sum()).tolist()
+        )
+        for n in np.geomspace(1, 250, num_users).astype(int)
+    ]
+    rows = sampling.Rows.of(interactions(items_of, num_items))
+    draw = jax.jit(lambda key, user: sampling.sample_negatives(key, rows, user, 60_000, num_items))
+    for user, seen in enumerate(items_of):
+        counts = np.bincount(draw(jax.random.key(user), scalar(user)), minlength=num_items)
+        assert not counts[seen].any()
+        unseen = np.setdiff1d(np.arange(num_items), seen)
+        assert_distributed(counts[unseen], np.full(len(unseen), 1 / len(unseen)))
+
+
+def test_the_negatives_of_a_triplet_are_independent():
+    num_items, num_negatives = 9, 3
+    rows = sampling.Rows.of(interactions([[1, 4, 5]], num_items))
+    keys = jax.random.split(jax.random.key(6), 60_000)
+    drawn = np.asarray(
+        jax.vmap(lambda k: sampling.sample_negatives(k, rows, scalar(0), num_negatives, num_items))(
+            keys
+        )
+    )
+    number = {item: n for n, item in enumerate([0, 2, 3, 6, 7, 8])}
+    numbers = np.vectorize(number.get)(drawn)
+    triples = np.ravel_multi_index(tuple(numbers.T), (6, 6, 6))
+    # All 216 triples, those with repetitions too, come equally often.
+    assert_distributed(np.bincount(triples, minlength=216), np.full(216, 1 / 216))
+
+
+# --- histories -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["uniform", "unpopular"])
+@pytest.mark.parametrize("length", [1, 3, 8, 11])
+def test_histories_are_other_items_of_the_user_without_repetition(kind, length):
+    # User n has n items; every one of them is the target once, and once none is.
+    items_of = [sorted((7 * n + 3 * np.arange(n)) % 40) for n in range(9)]
+    train = interactions(items_of, 40)
+    rows, log_weights = sampling.Rows.of(train), sampling.history_log_weights(kind, train)
+    cases = [(user, position) for user in range(9) for position in range(-1, user)]
+    users, positions = (jnp.asarray(column, jnp.int32) for column in zip(*cases, strict=True))
+
+    def draw(key: jax.Array) -> sampling.Histories:
+        return jax.vmap(
+            lambda k, u, p: sampling.sample_history(k, rows, u, p, length, log_weights)
+        )(jax.random.split(key, len(users)), users, positions)
+
+    drawn = jax.jit(jax.vmap(draw))(jax.random.split(jax.random.key(8), 40))
+    items, mask = np.asarray(drawn.items), np.asarray(drawn.mask)
+    assert items.shape == mask.shape == (40, len(cases), length)
+    assert (items[~mask] == 0).all()
+    for case, (user, position) in enumerate(cases):
+        others = [item for place, item in enumerate(items_of[user]) if place != position]
+        for repetition in range(40):
+            chosen = items[repetition, case][mask[repetition, case]].tolist()
+            assert len(chosen) == len(set(chosen)) == min(length, len(others))
+            assert set(chosen) <= set(others)
+
+
+def _subset_counts(
+    train: Interactions, position: int, length: int, kind: str, num_draws: int
+) -> tuple[np.ndarray, list[tuple[int, ...]], list[int]]:
+    """How often each subset of the last user's other items was drawn, and what those are."""
+    user = train.num_users - 1
+    rows, log_weights = sampling.Rows.of(train), sampling.history_log_weights(kind, train)
+    keys = jax.random.split(jax.random.key(9), num_draws)
+    drawn = jax.jit(
+        jax.vmap(
+            lambda k: sampling.sample_history(
+                k, rows, scalar(user), scalar(position), length, log_weights
+            )
+        )
+    )(keys)
+    assert np.asarray(drawn.mask).all()
+    own = train.of(user).tolist()
+    others = [item for place, item in enumerate(own) if place != position]
+    subsets = list(itertools.combinations(others, length))
+    number = {subset: n for n, subset in enumerate(subsets)}
+    numbers = [number[tuple(row)] for row in np.sort(np.asarray(drawn.items), axis=1).tolist()]
+    return np.bincount(numbers, minlength=len(subsets)), subsets, others
+
+
+@pytest.mark.parametrize(
+    ("size", "position", "length"),
+    [(5, -1, 2), (6, 0, 3), (6, 2, 3), (6, 5, 3), (7, 3, 5), (4, -1, 1), (9, 4, 4)],
+)
+def test_all_subsets_are_equally_likely(size, position, length):
+    own = [3 * n + 1 for n in range(size)]
+    train = interactions([[0, 1, 2], own], 40)
+    counts, subsets, _ = _subset_counts(train, position, length, "uniform", 30_000)
+    assert_distributed(counts, np.full(len(subsets), 1 / len(subsets)))
+
+
+def test_items_of_a_long_history_are_included_equally_often():
+    size, position, length, num_draws = 60, 25, 12, 20_000
+    rows = sampling.Rows.of(interactions([[1, 2], list(range(size))], 80))
+    drawn = jax.jit(
+        jax.vmap(
+            lambda k: sampling.sample_history(k, rows, scalar(1), scalar(position), length, None)
+        )
+    )(jax.random.split(jax.random.key(10), num_draws))
+    counts = np.bincount(np.asarray(drawn.items).ravel(), minlength=80)
+    assert counts[position] == 0
+    assert counts[size:].sum() == 0
+    counts = np.delete(counts[:size], position)
+    # Simple random sampling: Cov = N p (1 - p) n / (n - 1) (identity - 1/n).
+    n, p = size - 1, length / (size - 1)
+    statistic = (np.square(counts - num_draws * p) / (num_draws * p * (1 - p))).sum() * (n - 1) / n
+    assert stats.chi2.sf(statistic, n - 1) > SMALLEST_P_VALUE
+    assert stats.chi2.cdf(statistic, n - 1) > SMALLEST_P_VALUE
+
+
+@pytest.mark.parametrize(("position", "length"), [(-1, 1), (-1, 3), (0, 2), (3, 3)])
+def test_unpopular_histories_are_drawn_one_after_the_other_by_inverse_popularity(position, length):
+    # Item n is of 2^n users and more: the last user has them all.
+    popularity = [1, 2, 4, 8, 3, 1]
+    others_of = [[n for n, times in enumerate(popularity) if user < times - 1] for user in range(7)]
+    train = interactions([*others_of, list(range(6))], 10)
+    np.testing.assert_array_equal(train.popularity[:6], popularity)
+    counts, subsets, others = _subset_counts(train, position, length, "unpopular", 60_000)
+    weight = {item: 1 / popularity[item] for item in others}
+    probabilities = np.zeros(len(subsets))
+    for n, subset in enumerate(subsets):
+        for order in itertools.permutations(subset):
+            probability, left = 1.0, sum(weight.values())
+            for item in order:
+                probability *= weight[item] / left
+                left -= weight[item]
+            probabilities[n] += probability
+    assert_distributed(counts, probabilities)
+
+
+def test_an_item_nobody_trains_on_has_the_weight_of_one_with_one_user():
+    train = interactions([[0, 2], [2]], 4)
+    weights = sampling.history_log_weights("unpopular", train)
+    np.testing.assert_allclose(np.exp(weights), [1, 1, 0.5, 1], rtol=1e-6)
+    assert sampling.history_log_weights("uniform", train) is None
+
+
+# --- batches -------------------------------------------------------------------------------------
+
+ITEMS_OF = [[0, 3, 7, 9], [], [2], [1, 2, 3, 4, 5, 6, 8], [0, 9], [4, 5, 6]]
+TRAIN = interactions(ITEMS_OF, 10)
+
+draw_batch = jax.jit(sampling.draw_batch, static_argnames=("negatives", "history_length"))
+
+
+@pytest.mark.parametrize("kind", ["uniform", "unpopular"])
+def test_a_training_batch(kind):
+    source = sampling.training_source(TRAIN, kind)
+    rows = jnp.asarray([*range(len(TRAIN)), -1, -1, -1], jnp.int32)
+    batch = draw_batch(jax.random.key(1), source, rows, negatives=4, history_length=6)
+    assert batch.items.shape == (len(TRAIN) + 3, 5)
+    pairs = [(user, item) for user, items in enumerate(ITEMS_OF) for item in items]
+    for row, (user, positive) in enumerate(pairs):
+        assert int(batch.users[row]) == user
+        assert int(batch.items[row, 0]) == positive
+        assert not set(batch.items[row, 1:].tolist()) & set(ITEMS_OF[user])
+        # All other items fit: none is missing, and the target is not there.
+        chosen = batch.history.items[row][batch.history.mask[row]].tolist()
+        assert sorted(chosen) == [item for item in ITEMS_OF[user] if item != positive]
+    np.testing.assert_array_equal(batch.weight, [1.0] * len(pairs) + [0.0] * 3)
+
+
+def test_a_model_without_history_gets_none():
+    source = sampling.training_source(TRAIN)
+    rows = jnp.arange(4, dtype=jnp.int32)
+    assert draw_batch(jax.random.key(1), source, rows, 2, 0).history is None
+
+
+def test_a_batch_follows_from_its_key():
+    source = sampling.training_source(TRAIN)
+    rows = jnp.arange(len(TRAIN), dtype=jnp.int32)
+    first, again, other = (
+        draw_batch(jax.random.key(seed), source, rows, 5, 2) for seed in (0, 0, 1)
+    )
+    for one, two in zip(jax.tree.leaves(first), jax.tree.leaves(again), strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert (first.items[:, 1:] != other.items[:, 1:]).any()
+    assert (first.history.items != other.history.items).any()
+
+
+def test_rows_of_a_batch_are_drawn_independently():
+    # The same user and positive over and over: the rows must not repeat one another.
+    source = sampling.training_source(interactions([[0, 1, 2, 3, 4, 5]], 1000))
+    rows = jnp.zeros(500, jnp.int32)
+    batch = draw_batch(jax.random.key(2), source, rows, 1, 2)
+    assert len(np.unique(batch.items[:, 1])) > 300
+    assert len(np.unique(np.asarray(batch.history.items), axis=0)) > 10
+
+
+@pytest.mark.parametrize("kind", ["uniform", "unpopular"])
+def test_parts_of_a_batch_are_drawn_like_the_whole(kind):
+    source = sampling.training_source(TRAIN, kind)
+    order = sampling.epoch_order(jax.random.key(3), len(TRAIN), 18)[0]
+    whole = draw_batch(jax.random.key(4), source, order, 3, 2)
+    size = 6
+    pieces = [
+        draw_batch(jax.random.key(4), source, order[first : first + size], 3, 2, scalar(first))
+        for first in range(0, 18, size)
+    ]
+    together = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *pieces)
+    for one, two in zip(jax.tree.leaves(whole), jax.tree.leaves(together), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+# --- validation ----------------------------------------------------------------------------------
+
+
+def test_validation_has_histories_of_training_and_negatives_of_neither_split():
+    valid_of = [[1], [5, 6], [0, 9], [], [2], [7]]
+    source = sampling.validation_source(TRAIN, interactions(valid_of, 10))
+    pairs = [(user, item) for user, items in enumerate(valid_of) for item in items]
+    rows = jnp.arange(len(pairs), dtype=jnp.int32)
+    batch = draw_batch(jax.random.key(1), source, rows, negatives=400, history_length=8)
+    for row, (user, positive) in enumerate(pairs):
+        assert (int(batch.users[row]), int(batch.items[row, 0])) == (user, positive)
+        touched = {*ITEMS_OF[user], *valid_of[user]}
+        assert set(batch.items[row, 1:].tolist()) == set(range(10)) - touched
+        chosen = batch.history.items[row][batch.history.mask[row]].tolist()
+        assert sorted(chosen) == ITEMS_OF[user]
+
+
+def test_a_pair_in_training_and_validation_is_refused():
+    valid = interactions([[3], [], [2], [], [], []], 10)
+    with pytest.raises(InputError, match="2 pairs are both in the training and the validation"):
+        sampling.validation_source(TRAIN, valid)
+
+
+def test_a_user_without_a_negative_is_refused():
+    sampling.check_negatives_exist(interactions([[0, 1], [2]], 3))
+    with pytest.raises(InputError, match="user number 1 has interacted with all 3 items"):
+        sampling.check_negatives_exist(interactions([[0, 1], [0, 1, 2]], 3))
+    train, valid = interactions([[0], [0, 1]], 3), interactions([[1], [2]], 3)
+    with pytest.raises(InputError, match="user number 1"):
+        sampling.validation_source(train, valid)
