@@ -70,7 +70,7 @@ def top_k(model: Relation, params: Params, users: np.ndarray, k: int, **kwargs: 
 @pytest.mark.parametrize(("name", "options"), CASES)
 # Tiles that divide the catalogue and not; batches small enough and large enough for both ways
 # that history models have of scoring a tile.
-@pytest.mark.parametrize(("tile", "batch_size"), [(5, 12), (64, 1), (23, 5)])
+@pytest.mark.parametrize(("tile", "batch_size"), [(5, 5), (64, 1)])
 def test_top_k_is_the_pairwise_definition(name, options, tile, batch_size, monkeypatch):
     monkeypatch.setattr(ranking, "TILE", tile)
     model, params = build(name, options)
@@ -92,8 +92,8 @@ def test_top_k_is_the_pairwise_definition(name, options, tile, batch_size, monke
         assert (scores[row][len(found) :] == -np.inf).all()
 
 
-@pytest.mark.parametrize("tile", [4, 7, 64])
-@pytest.mark.parametrize("k", [1, 6, 23])
+@pytest.mark.parametrize("tile", [4, 64])
+@pytest.mark.parametrize("k", [6, 23])
 def test_equal_scores_come_in_the_order_of_items(tile, k, monkeypatch):
     monkeypatch.setattr(ranking, "TILE", tile)
     generator = np.random.default_rng(3)
@@ -135,26 +135,23 @@ def test_nobody_to_rank_for():
     assert ids.shape == scores.shape == (0, 5)
 
 
-@pytest.mark.parametrize("name", ["hlr", "hlrpp"])
-@pytest.mark.parametrize("kind", ["uniform", "unpopular"])
+@pytest.mark.parametrize(("name", "kind"), [("hlr", "uniform"), ("hlrpp", "unpopular")])
 def test_drawn_histories_depend_on_key_and_user_alone(name, kind):
     model, params = build(name, {"slots": 4})
     log_weights = sampling.history_log_weights(kind, known())
     users = np.arange(USERS, dtype=np.int32)
     rank = functools.partial(top_k, model, params, k=5, length=2, log_weights=log_weights)
     _, at_once = rank(users, batch_size=100)
-    for batch_size in (1, 5):
-        _, scores = rank(users, batch_size=batch_size)
-        np.testing.assert_allclose(scores, at_once, rtol=1e-4, atol=1e-5)
+    _, scores = rank(users, batch_size=5)
+    np.testing.assert_allclose(scores, at_once, rtol=1e-4, atol=1e-5)
     _, reverse = rank(users[::-1].copy(), batch_size=5)
     np.testing.assert_allclose(reverse[::-1], at_once, rtol=1e-4, atol=1e-5)
     _, other = rank(users, key=jax.random.key(9))
     assert (abs(other - at_once) > 1e-3).any()
 
 
-@pytest.mark.parametrize("name", ["hlr", "hlrpp"])
-def test_a_drawn_history_is_a_part_of_the_own(name):
-    model, params = build(name, {"slots": 4})
+def test_a_drawn_history_is_a_part_of_the_own():
+    model, params = build("hlr", {"slots": 4})
     drawn = ranking.user_histories(
         KEY, sampling.Rows.of(known()), jnp.arange(USERS, dtype=jnp.int32), 2, None
     )
@@ -168,7 +165,7 @@ def test_a_drawn_history_is_a_part_of_the_own(name):
         assert set(part) <= set(own)
     users = np.arange(USERS, dtype=np.int32)
     ids, scores = top_k(model, params, users, 4, length=2)
-    wanted = oracle_scores(name, {}, params, parts)
+    wanted = oracle_scores("hlr", {}, params, parts)
     np.testing.assert_allclose(scores, wanted[users[:, None], ids], rtol=1e-4, atol=1e-5)
 
 

@@ -161,7 +161,7 @@ def test_the_negatives_of_a_triplet_are_independent():
 
 
 @pytest.mark.parametrize("kind", ["uniform", "unpopular"])
-@pytest.mark.parametrize("length", [1, 3, 8, 11])
+@pytest.mark.parametrize("length", [1, 3, 11])
 def test_histories_are_other_items_of_the_user_without_repetition(kind, length):
     # User n has n items; every one of them is the target once, and once none is.
     items_of = [sorted((7 * n + 3 * np.arange(n)) % 40) for n in range(9)]
@@ -212,7 +212,7 @@ def _subset_counts(
 
 @pytest.mark.parametrize(
     ("size", "position", "length"),
-    [(5, -1, 2), (6, 0, 3), (6, 2, 3), (6, 5, 3), (7, 3, 5), (4, -1, 1), (9, 4, 4)],
+    [(5, -1, 2), (6, 0, 3), (6, 2, 3), (6, 5, 3), (7, 3, 5)],
 )
 def test_all_subsets_are_equally_likely(size, position, length):
     own = [3 * n + 1 for n in range(size)]

@@ -1,7 +1,34 @@
-from hlr_jax import config as c
+"""CML on the embedded data set.
+
+Hyperparameters chosen on validation NDCG@10.
+
+    python launch/train.py --config=configs/embedded/cml.py --workdir=runs/embedded/cml
+
+Cost and score: not yet run.
+"""
+
+from ml_collections import ConfigDict
+
+from hlr_jax.config import (
+    Config,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    SamplingConfig,
+    TrainingConfig,
+    as_config_dict,
+)
 
 
-def get_config():
-    return c.as_config_dict(
-        c.Config(data=c.DataConfig(name="embedded"), model=c.ModelConfig(name="cml"))
+def get_config() -> ConfigDict:
+    return as_config_dict(
+        Config(
+            data=DataConfig(name="embedded"),
+            model=ModelConfig(name="cml", dim=32),
+            sampling=SamplingConfig(negatives=4),
+            loss=LossConfig(margin=1.0),
+            optimizer=OptimizerConfig(learning_rate=0.01),
+            training=TrainingConfig(epochs=30),
+        )
     )
