@@ -6,6 +6,7 @@ python launch/demo.py --user=12 --workdir=runs/demo   (keeps the runs)
 
 import pathlib
 import tempfile
+import textwrap
 
 from absl import flags
 from ml_collections import config_flags
@@ -36,8 +37,9 @@ def main() -> None:
 
     print(f"\nTest metrics of {columns['HLR']['users']} users:")
     print(cli.metrics_table(columns))
+    heard = ", ".join(sorted(hlr.history(_USER.value)["title"]))
     print(f"\nUser {_USER.value} listened to:")
-    print(cli.plain(hlr.history(_USER.value)))
+    print(textwrap.fill(heard, width=100))
     print(f"\nHLR recommends to user {_USER.value}:")
     print(cli.plain(hlr.recommend([_USER.value], k=10)))
 

@@ -24,7 +24,7 @@ class History(NamedTuple):
     """Item rows of a user's history.
 
     Attributes:
-      rows: `[*b, P, d]`; what stands at a masked place is arbitrary.
+      rows: `[*b, P, d]`; at a masked place stands any finite row.
       mask: `[*b, P]`; True where a row counts. The target item is never among those.
     """
 
