@@ -21,11 +21,11 @@ class Checkpoints:
 
     def save(self, state: TrainState, progress: Progress) -> None:
         """Store the whole state as `latest`."""
-        self._save("latest", int(state.step), vars(state), progress)
+        self._save("latest", vars(state), progress)
 
     def save_best(self, state: TrainState, progress: Progress) -> None:
         """Store the parameters as `best`."""
-        self._save("best", int(state.step), state.params, progress)
+        self._save("best", state.params, progress)
 
     def restore(self, like: TrainState) -> tuple[TrainState, Progress] | None:
         """The latest state, or None if there is no checkpoint.
@@ -60,13 +60,12 @@ class Checkpoints:
         }
         return ocp.CheckpointManager(self.folder / kind, options=options, item_handlers=handlers)
 
-    def _save(self, kind: str, step: int, tree: dict[str, Any], progress: Progress) -> None:
+    def _save(self, kind: str, tree: dict[str, Any], progress: Progress) -> None:
         with self._manager(kind) as manager:
-            # A run that stopped between two saves comes by the first one again.
-            if step in manager.all_steps():
-                manager.delete(step)
+            # Numbered by saves, not by training steps: what a resumed run does again gets a
+            # name of its own, and the older checkpoint goes only when the newer is complete.
             manager.save(
-                step,
+                1 + (-1 if manager.latest_step() is None else manager.latest_step()),
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(tree),
                     progress=ocp.args.JsonSave(progress._asdict()),
@@ -77,22 +76,33 @@ class Checkpoints:
         if not (self.folder / kind).is_dir():
             return None
         with self._manager(kind) as manager:
-            step = manager.latest_step()
-            if step is None:
+            number = manager.latest_step()
+            if number is None:
                 return None
-            stored = manager.item_metadata(step)["state"].tree
-            if kind == "latest":
-                self._check_shapes(kind, stored["params"], like["params"])
-            else:
-                self._check_shapes(kind, stored, like)
-            restored = manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(jax.eval_shape(lambda: like)),
-                    progress=ocp.args.JsonRestore(),
-                ),
-            )
-        return restored["state"], Progress(**restored["progress"])
+            try:
+                stored = manager.item_metadata(number)["state"].tree
+                is_state = kind == "latest"
+                self._check_shapes(
+                    kind,
+                    stored["params"] if is_state else stored,
+                    like["params"] if is_state else like,
+                )
+                restored = manager.restore(
+                    number,
+                    args=ocp.args.Composite(
+                        state=ocp.args.StandardRestore(jax.eval_shape(lambda: like)),
+                        progress=ocp.args.JsonRestore(),
+                    ),
+                )
+                return restored["state"], Progress(**restored["progress"])
+            except InputError:
+                raise
+            except Exception as error:
+                # Orbax, TensorStore and JSON each have errors of their own for a damaged file.
+                raise InputError(
+                    f"{self.folder / kind / str(number)}: the checkpoint is damaged "
+                    f"({type(error).__name__}); delete it, or use another --workdir"
+                ) from error
 
     def _check_shapes(self, kind: str, stored: Params, wanted: Params) -> None:
         """Orbax alone would fill up or cut arrays of another shape."""

@@ -104,7 +104,7 @@ def metrics_table(columns: Mapping[str, Mapping[str, Any]]) -> str:
     width = max(map(len, names))
 
     def cell(summary: Mapping[str, Any], name: str) -> str:
-        value = summary[name]
+        value = summary.get(name, "")
         text = f"{value:.4f}" if isinstance(value, float) else str(value)
         interval = summary.get("intervals", {}).get(name)
         return text + (f" [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else "")

@@ -12,7 +12,7 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -37,13 +37,29 @@ def _require_one_of(value: str, allowed: tuple[str, ...], field: str) -> None:
     _require(value in allowed, field, value, f"use one of {', '.join(allowed)}")
 
 
+class _Section:
+    """A section of the configuration: its values get their types, then it is checked."""
+
+    def __post_init__(self) -> None:
+        section = type(self).__name__.removesuffix("Config").lower()
+        hints = typing.get_type_hints(type(self))
+        for name in _field_names(self):
+            value = _typed(f"{section}.{name}", hints[name], getattr(self, name))
+            object.__setattr__(self, name, value)  # frozen only from here on
+        self.check()
+
+    def check(self) -> None:
+        """Raises InputError for values out of range."""
+        raise NotImplementedError
+
+
 @dataclasses.dataclass(frozen=True)
-class DataConfig:
+class DataConfig(_Section):
     """Which interactions, how they are filtered and how they are split.
 
     `name` is a data set of the registry (`hlr_jax.data.datasets`), or `file` for the
-    user's own table at `path`. `predefined` names train/valid/test files, and then
-    nothing is filtered or split.
+    user's own table at `path`. `predefined` names train/valid/test files; then nothing is
+    filtered, and nothing split but `valid_fraction` of train where there is no valid file.
     """
 
     name: str = "embedded"
@@ -80,7 +96,7 @@ class DataConfig:
     )
     FORMATS: typing.ClassVar = ("", "csv", "tsv", "dat", "ndjson", "parquet", "adjacency", "lists")
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         _require(bool(self.name), "data.name", self.name, "name a data set, or 'file'")
         _require_one_of(self.split, self.SPLITS, "data.split")
         _require_one_of(self.format, self.FORMATS, "data.format")
@@ -105,7 +121,7 @@ class DataConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(_Section):
     """Which model: the embedding tables' width and bound, and the model's own options.
 
     `options` maps the fields of the model's module to values; fields left out keep
@@ -118,13 +134,13 @@ class ModelConfig:
     clip_norm: float = 1.0
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         _require(self.dim >= 1, "model.dim", self.dim, "the embedding size must be at least 1")
         _require(self.clip_norm > 0, "model.clip_norm", self.clip_norm, "use a radius above 0")
 
 
 @dataclasses.dataclass(frozen=True)
-class SamplingConfig:
+class SamplingConfig(_Section):
     """What is drawn for each positive interaction."""
 
     # K, negatives per positive.
@@ -134,7 +150,7 @@ class SamplingConfig:
     # How P of a longer history are chosen: uniform, or unpopular (probability ~ 1/popularity).
     history: str = "uniform"
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         _require(self.negatives >= 1, "sampling.negatives", self.negatives, "draw at least 1")
         _require(
             self.history_length >= 1,
@@ -146,7 +162,7 @@ class SamplingConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class LossConfig:
+class LossConfig(_Section):
     """The hinge on triplets and what may be added to it."""
 
     margin: float = 0.5
@@ -159,14 +175,14 @@ class LossConfig:
     # Weight of CML's covariance penalty, eq. 7; 0 leaves it out.
     covariance: float = 0.0
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         _require(self.margin >= 0, "loss.margin", self.margin, "the margin must not be negative")
         _require_one_of(self.reduction, ("sum", "mean"), "loss.reduction")
         _require(self.covariance >= 0, "loss.covariance", self.covariance, "use 0 or more")
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerConfig:
+class OptimizerConfig(_Section):
     """An Optax optimizer and its learning-rate schedule."""
 
     name: str = "adam"
@@ -181,7 +197,7 @@ class OptimizerConfig:
     # Decoupled weight decay, for adamw.
     weight_decay: float = 1e-4
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         _require_one_of(self.name, ("adam", "adamw", "adagrad", "sgd"), "optimizer.name")
         _require_one_of(self.schedule, ("constant", "exponential", "cosine"), "optimizer.schedule")
         _require(
@@ -197,7 +213,7 @@ class OptimizerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(_Section):
     """How long, in what batches, and which epoch is kept."""
 
     epochs: int = 100
@@ -216,7 +232,7 @@ class TrainingConfig:
     checkpoint_minutes: float = 10.0
     tensorboard: bool = False
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         for field in ("epochs", "batch_size"):
             value = getattr(self, field)
             _require(value >= 1, f"training.{field}", value, "use 1 or more")
@@ -230,10 +246,10 @@ class TrainingConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluationConfig:
+class EvaluationConfig(_Section):
     """How a trained model is measured."""
 
-    cutoffs: tuple[int, ...] = (10,)
+    cutoffs: Sequence[int] = (10,)
     # full: the whole catalogue without seen items; sampled: the data set's given negatives.
     protocol: str = "full"
     # History items a relation sees when ranking; 0 takes config.sampling.history_length.
@@ -247,7 +263,7 @@ class EvaluationConfig:
     # Users ranked at once.
     batch_size: int = 1024
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         _require(bool(self.cutoffs), "evaluation.cutoffs", self.cutoffs, "give at least one cutoff")
         _require(
             all(k >= 1 for k in self.cutoffs), "evaluation.cutoffs", self.cutoffs, "use 1 or more"
@@ -295,7 +311,8 @@ def as_dict(config: Config) -> dict[str, Any]:
 
     values = dataclasses.asdict(config)
     options = values["model"].pop("options")
-    values["model"] |= base.all_options() | options
+    own = base.options(base.get(config.model.name))
+    values["model"] |= base.all_options() | own | options
     return values
 
 
@@ -335,6 +352,8 @@ def from_config_dict(values: Mapping[str, Any] | ml_collections.ConfigDict) -> C
     Raises:
       InputError: an unknown field, a value of the wrong type, or one out of range.
     """
+    if not isinstance(values, Mapping | ml_collections.ConfigDict):
+        raise InputError(f"config={values!r}: expected sections with fields")
     known = [*_SECTIONS, "seed"]
     for name in values:
         if name not in known:
@@ -351,12 +370,11 @@ def from_config_dict(values: Mapping[str, Any] | ml_collections.ConfigDict) -> C
 def _section(section: str, cls: type, values: Any) -> Any:
     if not isinstance(values, Mapping | ml_collections.ConfigDict):
         raise InputError(f"config.{section}={values!r}: expected a section with fields")
-    hints = typing.get_type_hints(cls)
-    known = [field.name for field in dataclasses.fields(cls) if field.name != "options"]
+    known = _field_names(cls)
     chosen, options = {}, {}
     for name, value in values.items():
         if name in known:
-            chosen[name] = _typed(f"{section}.{name}", hints[name], value)
+            chosen[name] = value
         elif section == "model":
             options[name] = value
         else:
@@ -364,6 +382,11 @@ def _section(section: str, cls: type, values: Any) -> Any:
     if section == "model":
         chosen["options"] = _own_options(chosen.get("name", ModelConfig.name), options, known)
     return cls(**chosen)
+
+
+def _field_names(section: Any) -> list[str]:
+    """The flat fields of a section or its class: all but a model's options."""
+    return [field.name for field in dataclasses.fields(section) if field.name != "options"]
 
 
 def _own_options(model: str, options: dict[str, Any], known: list[str]) -> dict[str, Any]:
@@ -386,7 +409,7 @@ def _own_options(model: str, options: dict[str, Any], known: list[str]) -> dict[
 def _typed(field: str, kind: Any, value: Any) -> Any:
     """The value as the field's type; an int goes for a float, and a list for a tuple."""
     allowed = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    if typing.get_origin(kind) is tuple:
+    if typing.get_origin(kind) is Sequence:
         items = value if isinstance(value, list | tuple) else (value,)
         return tuple(_typed(field, typing.get_args(kind)[0], item) for item in items)
     if float in allowed and isinstance(value, int) and not isinstance(value, bool):

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import zipfile
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -13,20 +14,26 @@ import numpy as np
 from hlr_jax import config as configs
 from hlr_jax import metrics, models, sampling, training
 from hlr_jax.checkpoints import Checkpoints
-from hlr_jax.config import Config, EvaluationConfig
+from hlr_jax.config import Config
 from hlr_jax.data import datasets
 from hlr_jax.data.datasets import Dataset
 from hlr_jax.errors import InputError
 from hlr_jax.files import read_json_lines, write_json, write_json_lines
 from hlr_jax.models.base import Relation
-from hlr_jax.recommender import Recommender, check_cutoffs, check_protocol, load_config
+from hlr_jax.recommender import (
+    Recommender,
+    check_cutoffs,
+    check_protocol,
+    check_same_data,
+    load_config,
+)
 from hlr_jax.training import Keys, MemoryStore, Params, Progress, Record
 
 # Receives one flat record per epoch.
 OnEpoch = Callable[[Record], None]
 
-# Fields a run may be resumed with other values of: they change how long it runs and how it is
-# measured, not what a step does.
+# Fields a run may be resumed with other values of, because they change neither a step nor the
+# choice of the best epoch; see `_may_change`.
 _CHANGEABLE = ("training.epochs", "training.patience", "training.checkpoint_minutes", "evaluation.")
 
 
@@ -76,7 +83,9 @@ def train_and_evaluate(
     }
     if len(dataset.valid):
         results["valid"] = {"loss": recommender.validation_loss()}
-        results["valid"] |= recommender.evaluate("valid", show_progress)
+        # Negatives are given for the test split alone.
+        on_all_items = recommender.with_evaluation(protocol="full")
+        results["valid"] |= on_all_items.evaluate("valid", show_progress)
     results["test"] = recommender.evaluate("test", show_progress)
     write_json(pathlib.Path(workdir) / "results.json", results)
     return results
@@ -100,7 +109,7 @@ def _train(
     store: training.Store = MemoryStore()
     on_epoch: OnEpoch = _ignore
     if workdir is not None:
-        store, on_epoch = _open(pathlib.Path(workdir), config)
+        store, on_epoch = _open(pathlib.Path(workdir), config, dataset)
     best, progress = training.fit(
         model,
         params,
@@ -116,8 +125,8 @@ def _train(
 
 def _check(config: Config, model: Relation, dataset: Dataset) -> None:
     """Raises InputError for what would fail later, before anything is written."""
-    sampling.check_negatives_exist(dataset.train.union(dataset.valid))
-    check_cutoffs(config, dataset)
+    datasets.check(dataset)
+    check_cutoffs(config.evaluation.cutoffs, dataset, "config.evaluation.cutoffs")
     length = training.history_length(model, config)
     if length > dataset.num_items:
         raise InputError(
@@ -125,7 +134,8 @@ def _check(config: Config, model: Relation, dataset: Dataset) -> None:
             "items; use at most that"
         )
     if config.training.select != "loss":
-        metrics.parse(config.training.select)
+        _, cutoff = metrics.parse(config.training.select)
+        check_cutoffs((cutoff,), dataset, "config.training.select")
         if not len(dataset.valid):
             raise InputError(
                 f"config.training.select={config.training.select!r}: data set {dataset.name} "
@@ -161,7 +171,7 @@ def pretrained_tables(config: Config, dataset: Dataset) -> dict[str, jax.Array]:
             # file for one, raises TypeError.
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
                 found = {name: arrays[name] for name in ("user", "item") if name in arrays}
-        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise InputError(f"{field}: not a run's folder or an .npz file ({error})") from None
     if not found:
         raise InputError(f"{field}: it holds neither an array 'user' nor 'item'")
@@ -189,32 +199,32 @@ def _validation(
         values = {"loss": float(loss)}
         if select != "loss":
             _, cutoff = metrics.parse(select)
-            evaluation = EvaluationConfig(
-                cutoffs=(cutoff,),
-                history_length=config.evaluation.history_length,
-                batch_size=config.evaluation.batch_size,
-                bootstrap=0,
+            measured = Recommender(config, dataset, model, params).with_evaluation(
+                cutoffs=(cutoff,), protocol="full", bootstrap=0, cohorts=0
             )
-            measured = dataclasses.replace(config, evaluation=evaluation)
-            values[select] = Recommender(measured, dataset, model, params).evaluate("valid")[select]
+            values[select] = measured.evaluate("valid")[select]
         return values
 
     return validate
 
 
-def _open(workdir: pathlib.Path, config: Config) -> tuple[Checkpoints, OnEpoch]:
+def _open(workdir: pathlib.Path, config: Config, dataset: Dataset) -> tuple[Checkpoints, OnEpoch]:
     """Start or resume a run in a folder.
 
     Raises:
-      InputError: the folder holds a run of another configuration, or cannot be made.
+      InputError: the folder holds a run of another configuration or on other data, holds
+        damaged files, or cannot be made.
     """
     if (workdir / "config.json").exists():
         # With the options that were left out at their defaults, as in the file.
         complete = configs.from_config_dict(configs.as_dict(config))
         _check_same_run(complete, load_config(workdir), workdir)
+        check_same_data(workdir, dataset)
+    read_json_lines(workdir / "metrics.jsonl")  # Refused now if damaged, not after an epoch.
     on_epoch = _epoch_log(workdir, config.training.tensorboard)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
+        write_json(workdir / "dataset.json", {"name": dataset.name, "digest": dataset.digest})
         write_json(workdir / "config.json", configs.as_dict(config))
     except OSError as error:
         raise InputError(f"--workdir={workdir}: cannot be written to ({error.strerror})") from None
@@ -223,12 +233,21 @@ def _open(workdir: pathlib.Path, config: Config) -> tuple[Checkpoints, OnEpoch]:
 
 def _check_same_run(config: Config, stored: Config, workdir: pathlib.Path) -> None:
     new, old = _flat(config), _flat(stored)
-    for field in new.keys() | old.keys():
-        if new.get(field) != old.get(field) and not field.startswith(_CHANGEABLE):
+    for field in sorted(new.keys() | old.keys(), key=lambda field: (field != "model.name", field)):
+        if new.get(field) != old.get(field) and not _may_change(field, config):
             raise InputError(
                 f"--workdir={workdir} holds a run with config.{field}={old.get(field)!r}, not "
                 f"{new.get(field)!r}; use another folder, or the same configuration to resume it"
             )
+
+
+def _may_change(field: str, config: Config) -> bool:
+    if field == "training.epochs":
+        # A cosine schedule is stretched over all epochs.
+        return config.optimizer.schedule != "cosine"
+    if field == "evaluation.history_length":
+        return config.training.select == "loss"
+    return field.startswith(_CHANGEABLE)
 
 
 def _flat(config: Config) -> dict[str, Any]:
@@ -257,7 +276,7 @@ def _epoch_log(workdir: pathlib.Path, tensorboard: bool) -> OnEpoch:
 
     def log(record: Record) -> None:
         # What a resumed run does again replaces what it had written.
-        earlier = [r for r in read_json_lines(path) if r["epoch"] < record["epoch"]]
+        earlier = [r for r in read_json_lines(path) if r.get("epoch", 0) < record["epoch"]]
         write_json_lines(path, [*earlier, record])
         if events:
             for name, value in record.items():

@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import tempfile
 from typing import Any
 
 from hlr_jax.errors import InputError
@@ -11,15 +10,12 @@ from hlr_jax.errors import InputError
 
 def write_text(path: pathlib.Path, text: str) -> None:
     """Replace a file in one go, so that nobody ever reads half of it."""
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, prefix=path.name, suffix=".tmp", delete=False, encoding="utf-8"
-    ) as file:
-        file.write(text)
-    # NamedTemporaryFile makes private files; a result has the permissions files have here.
-    umask = os.umask(0)
-    os.umask(umask)
-    os.chmod(file.name, 0o666 & ~umask)
-    os.replace(file.name, path)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
@@ -40,11 +36,22 @@ def read_json(path: pathlib.Path) -> Any:
 
 
 def read_json_lines(path: pathlib.Path) -> list[Any]:
-    """The records of a JSON-lines file, without an unfinished last line; none without a file."""
+    """The records of a JSON-lines file, without an unfinished last line; none without a file.
+
+    Raises:
+      InputError: a line is not a JSON object.
+    """
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1]]
+    records = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+        try:
+            records.append(dict(json.loads(line)))
+        except (ValueError, TypeError):
+            raise InputError(
+                f"{path} line {number}: not a JSON object; repair or delete the file"
+            ) from None
+    return records
 
 
 def write_json_lines(path: pathlib.Path, records: list[Any]) -> None:

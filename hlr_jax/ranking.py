@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 from tqdm import tqdm
 
 from hlr_jax import functional, sampling
@@ -15,7 +15,7 @@ from hlr_jax.models.base import Histories, History, Relation
 from hlr_jax.sampling import Rows
 from hlr_jax.training import Params
 
-# Items scored at once; memory grows with it, not with the catalogue.
+# Items scored at once.
 TILE = 64
 
 
@@ -53,7 +53,6 @@ def _top_k(
     histories = None
     if model.uses_history:
         histories = user_histories(key, history, users, length, log_weights)
-    row = jnp.arange(len(users))[:, None]
 
     def merge(best: tuple[Array, Array], number: Array) -> tuple[tuple[Array, Array], None]:
         first = number * tile
@@ -62,10 +61,8 @@ def _top_k(
         scores = base.scores(
             model, params["relation"], params["user"][users], rows, params["item"], histories
         )
-        # Seen items of other tiles fall outside and are dropped.
-        place = jnp.where(seen >= first, seen - first, tile)
-        scores = scores.at[row, place].set(-jnp.inf, mode="drop")
-        scores = jnp.where(ids[None] < num_items, scores, -jnp.inf)
+        hidden = jax.vmap(_contains, (0, None))(seen, ids) | (ids >= num_items)[None]
+        scores = jnp.where(hidden, -jnp.inf, scores)
         all_scores = jnp.concatenate([best[1], scores], axis=1)
         all_ids = jnp.concatenate([best[0], jnp.broadcast_to(ids, scores.shape)], axis=1)
         top, where = jax.lax.top_k(all_scores, k)
@@ -77,6 +74,12 @@ def _top_k(
     )
     (ids, scores), _ = jax.lax.scan(merge, nothing, jnp.arange(tiles))
     return jnp.where(scores > -jnp.inf, ids, -1), scores
+
+
+def _contains(sorted_ids: Int[Array, "s"], ids: Int[Array, "t"]) -> Bool[Array, "t"]:
+    """Which of `ids` are among `sorted_ids`."""
+    place = jnp.searchsorted(sorted_ids, ids)
+    return sorted_ids[jnp.minimum(place, len(sorted_ids) - 1)] == ids
 
 
 def top_k(
@@ -121,18 +124,20 @@ def top_k(
             part = users[start : start + batch_size]
             # Always the same shapes, so that one compilation serves all batches.
             padded = np.resize(part, min(batch_size, len(users)))
-            best = _top_k(
-                params,
-                jnp.asarray(padded, jnp.int32),
-                jnp.asarray(_padded_rows(seen, padded)),
-                rows,
-                log_weights,
-                key,
-                model=model,
-                k=k,
-                length=length,
-                tile=tile,
-            )
+            # Scores are differences of large terms; TF32 products would reorder near ties.
+            with jax.default_matmul_precision("highest"):
+                best = _top_k(
+                    params,
+                    jnp.asarray(padded, jnp.int32),
+                    jnp.asarray(_padded_rows(seen, padded)),
+                    rows,
+                    log_weights,
+                    key,
+                    model=model,
+                    k=k,
+                    length=length,
+                    tile=tile,
+                )
             ids[start : start + len(part)] = best[0][: len(part)]
             scores[start : start + len(part)] = best[1][: len(part)]
             bar.update(len(part))
@@ -140,10 +145,10 @@ def top_k(
 
 
 def _padded_rows(interactions: Interactions, users: np.ndarray) -> Int[np.ndarray, "u s"]:
-    """The items of each user, padded with -1 to the longest user's power of two."""
+    """The items of each user, increasing, padded to the longest user's power of two."""
     counts = interactions.counts[users]
     width = 1 << int(interactions.counts.max(initial=1) - 1).bit_length()
-    rows = np.full((len(users), width), -1, np.int32)
+    rows = np.full((len(users), width), np.iinfo(np.int32).max, np.int32)
     mask = np.arange(width) < counts[:, None]
     rows[mask] = np.concatenate([interactions.of(user) for user in users.tolist()])
     return rows

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -34,19 +34,25 @@ class Recommender:
     params: Params
 
     @classmethod
-    def load(cls, workdir: str | pathlib.Path, config: Config | None = None) -> "Recommender":
+    def load(
+        cls,
+        workdir: str | pathlib.Path,
+        dataset: Dataset | None = None,
+    ) -> "Recommender":
         """The best epoch of a run, from its working directory.
 
         Args:
           workdir: what training wrote.
-          config: other evaluation settings; by default those of the run.
+          dataset: the data the run was trained on, if that is not what `config.data` says.
 
         Raises:
-          InputError: there is no trained model, or its data set is not to be had any more.
+          InputError: there is no trained model, or its data set is not to be had any more or
+            has changed.
         """
         workdir = pathlib.Path(workdir)
-        config = config or load_config(workdir)
-        dataset = datasets.load(config.data)
+        config = load_config(workdir)
+        dataset = dataset or datasets.load(config.data)
+        check_same_data(workdir, dataset)
         model = models.build(config.model.name, config.model.dim, config.model.options)
         shapes = jax.eval_shape(
             lambda key: init_params(key, model, dataset.num_users, dataset.num_items),
@@ -54,6 +60,12 @@ class Recommender:
         )
         params = Checkpoints(workdir / "checkpoints").restore_best(shapes)
         return cls(config, dataset, model, params)
+
+    def with_evaluation(self, **changes: Any) -> "Recommender":
+        """The same, with other values of fields of `config.evaluation`."""
+        evaluation = dataclasses.replace(self.config.evaluation, **changes)
+        config = dataclasses.replace(self.config, evaluation=evaluation)
+        return dataclasses.replace(self, config=config)
 
     def recommend(self, users: Iterable[int | str], k: int = 10) -> pl.DataFrame:
         """The k best items that each user has not touched in training or validation.
@@ -130,11 +142,12 @@ class Recommender:
         history; validation does so with training alone.
 
         Returns:
-          `users`, every metric of `hlr_jax.metrics` at every cutoff, and intervals and cohorts
-          as configured.
+          `protocol`, `users`, every metric of `hlr_jax.metrics` at every cutoff, and intervals
+          and cohorts as configured.
 
         Raises:
-          InputError: the split is empty, or a cutoff passes the catalogue.
+          InputError: the split is empty, a cutoff passes the catalogue, or the protocol asks
+            for negatives that the data set does not give.
         """
         evaluation, dataset = self.config.evaluation, self.dataset
         relevant = {"valid": dataset.valid, "test": dataset.test}[split]
@@ -142,8 +155,13 @@ class Recommender:
         users = np.flatnonzero(relevant.counts).astype(np.int32)
         if not users.size:
             raise InputError(f"data set {dataset.name}: no user has an item in the {split} split")
-        check_cutoffs(self.config, dataset)
-        if evaluation.protocol == "sampled" and split == "test":
+        check_cutoffs(evaluation.cutoffs, dataset, "config.evaluation.cutoffs")
+        if evaluation.protocol == "sampled":
+            if split != "test":
+                raise InputError(
+                    "config.evaluation.protocol='sampled': negatives are given for the test split "
+                    f"only; use full for {split}"
+                )
             ranks = self._sampled_ranks(known)
             return summarize(metrics.evaluate_sampled(ranks, evaluation.cutoffs), evaluation)
         top, _ = self.top_k(users, max(evaluation.cutoffs), known, show_progress)
@@ -221,7 +239,7 @@ def measure(
 
 def summarize(per_user: dict[str, np.ndarray], evaluation: EvaluationConfig) -> dict[str, Any]:
     """Means, intervals and cohorts as configured; which users resample or group is fixed."""
-    return metrics.summarize(
+    return {"protocol": evaluation.protocol} | metrics.summarize(
         per_user,
         bootstrap=evaluation.bootstrap,
         cohorts=evaluation.cohorts,
@@ -250,11 +268,22 @@ def check_protocol(config: Config, dataset: Dataset) -> None:
         )
 
 
-def check_cutoffs(config: Config, dataset: Dataset) -> None:
+def check_cutoffs(cutoffs: Sequence[int], dataset: Dataset, field: str) -> None:
     """Raises InputError where a list would be longer than the catalogue."""
-    longest = max(config.evaluation.cutoffs)
-    if longest > dataset.num_items:
+    if max(cutoffs) > dataset.num_items:
         raise InputError(
-            f"config.evaluation.cutoffs={config.evaluation.cutoffs}: the catalogue has "
+            f"{field}: a cutoff of {max(cutoffs)} is more than the catalogue's "
             f"{dataset.num_items} items; use at most that"
+        )
+
+
+def check_same_data(workdir: pathlib.Path, dataset: Dataset) -> None:
+    """Raises InputError where a run in `workdir` was trained on other data."""
+    path = workdir / "dataset.json"
+    if not path.is_file():
+        raise InputError(f"{path}: not found; give the --workdir of a training run")
+    if read_json(path).get("digest") != dataset.digest:
+        raise InputError(
+            f"--workdir={workdir}: the run was trained on other data than data set {dataset.name} "
+            "is now; restore the data, or train anew in another folder"
         )

@@ -108,7 +108,7 @@ def validation_source(train: Interactions, valid: Interactions, history: str = "
     """The validation interactions, with training histories; negatives are in neither.
 
     Raises:
-      InputError: a validation pair is also a training pair, or nothing can be a negative.
+      InputError: a validation pair is also a training pair.
     """
     seen = train.union(valid)
     if len(seen) < len(train) + len(valid):
@@ -116,7 +116,6 @@ def validation_source(train: Interactions, valid: Interactions, history: str = "
             f"{len(train) + len(valid) - len(seen)} pairs are both in the training and the "
             "validation split; a pair belongs to one split"
         )
-    check_negatives_exist(seen)
     return Source(
         jnp.asarray(valid.users),
         jnp.asarray(valid.items),
@@ -126,16 +125,6 @@ def validation_source(train: Interactions, valid: Interactions, history: str = "
         history_log_weights(history, train),
         train.num_items,
     )
-
-
-def check_negatives_exist(seen: Interactions) -> None:
-    """Raises InputError for a user who has touched the whole catalogue: no negative is left."""
-    full = np.flatnonzero(seen.counts >= seen.num_items)
-    if full.size:
-        raise InputError(
-            f"user number {full[0]} has interacted with all {seen.num_items} items, so it has no "
-            "negative item; remove such users from the data"
-        )
 
 
 def num_steps(num_rows: int, batch_size: int) -> int:
@@ -166,7 +155,7 @@ def sample_negatives(
 
     def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bounds
-        middle = (low + high) // 2
+        middle = low + (high - low) // 2
         ahead = (low < high) & (seen.items[middle] - (middle - start) <= rank)
         return jnp.where(ahead, middle + 1, low), jnp.where(ahead, high, middle)
 
@@ -254,7 +243,6 @@ def draw_batch(
     rows: Int[Array, "b"],
     negatives: int,
     history_length: int,
-    first_row: int | Int[Array, ""] = 0,
 ) -> Batch:
     """Complete positives to triplets with histories.
 
@@ -262,12 +250,11 @@ def draw_batch(
       key: of the step.
       rows: `[B]` rows of `source`; -1 is padding.
       history_length: `P`; 0 leaves histories out.
-      first_row: the place of `rows[0]` in the whole batch, when this is a part of it.
     """
     valid = rows >= 0
     rows = jnp.maximum(rows, 0)
     users, positives, position = source.users[rows], source.items[rows], source.position[rows]
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, first_row + jnp.arange(len(rows)))
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(rows)))
     keys = jax.vmap(jax.random.split)(keys)
 
     drawn = jax.vmap(lambda k, u: sample_negatives(k, source.seen, u, negatives, source.num_items))(

@@ -287,6 +287,7 @@ def fit(
     """Train from `params`, or from where the store left off, and return the best epoch's.
 
     Args:
+      params: donated; the caller's arrays cannot be used afterwards.
       validate: validation values of parameters, `loss` and whatever else may select.
       on_epoch: receives one flat record per epoch.
 
@@ -294,8 +295,8 @@ def fit(
       The selected parameters, and the progress at the end.
 
     Raises:
-      DivergedError: the loss is no longer finite.
-      KeyboardInterrupt: the process was asked to stop (SIGINT, SIGTERM); the state is saved.
+      DivergedError: loss or parameters are no longer finite.
+      KeyboardInterrupt: the process was asked to stop (SIGINT, SIGTERM); the store has the state.
     """
     training, num_rows = config.training, len(source.users)
     steps = sampling.num_steps(num_rows, training.batch_size)
@@ -304,7 +305,7 @@ def fit(
     state, progress = store.restore(state) or (state, Progress())
     advance = functools.partial(train_steps, model=model, optimizer=optimizer, config=config)
     key = Keys.of(config.seed).train
-    last_save = time.monotonic()
+    last_save = time.perf_counter()
 
     with (
         StopRequest() as stop_request,
@@ -326,17 +327,18 @@ def fit(
             state = advance(state, source, order, draw_key, 0, 0)
             bar.set_description(f"epoch {progress.epochs + 1}/{training.epochs}")
             while done < steps:
-                started = time.monotonic()
+                started = time.perf_counter()
                 stop = min(done + chunk, steps)
                 state = advance(state, source, order, draw_key, done, stop)
                 loss = state.mean_loss()
-                seconds = time.monotonic() - started
-                if not math.isfinite(loss):
+                seconds = time.perf_counter() - started
+                # The loss is that of before a step, the parameters are those of after it.
+                if not math.isfinite(loss) or (stop == steps and not _all_finite(state.params)):
                     raise DivergedError(
-                        f"the loss is {loss} in epoch {progress.epochs + 1}, at most {stop - done} "
-                        f"steps after step {int(state.step) - (stop - done)}; use a lower "
-                        f"config.optimizer.learning_rate (now {config.optimizer.learning_rate}) "
-                        "or set config.optimizer.gradient_clip"
+                        f"loss or parameters are no longer finite in epoch {progress.epochs + 1}, "
+                        f"at most {stop - done} steps after step {int(state.step) - stop + done}; "
+                        "use a lower config.optimizer.learning_rate (now "
+                        f"{config.optimizer.learning_rate}) or set config.optimizer.gradient_clip"
                     )
                 progress = progress._replace(seconds=progress.seconds + seconds)
                 bar.update(min(stop * training.batch_size, num_rows) - done * training.batch_size)
@@ -346,9 +348,9 @@ def fit(
                 if stop_request.received:
                     store.save(state, progress)
                     raise KeyboardInterrupt
-                if time.monotonic() - last_save > 60 * training.checkpoint_minutes:
+                if time.perf_counter() - last_save > 60 * training.checkpoint_minutes:
                     store.save(state, progress)
-                    last_save = time.monotonic()
+                    last_save = time.perf_counter()
 
             values = validate(state.params)
             progress = progress._replace(epochs=progress.epochs + 1)
@@ -366,7 +368,9 @@ def fit(
             )
             state = state.with_new_sums()
             store.save(state, progress)
-            last_save = time.monotonic()
+            if stop_request.received:
+                raise KeyboardInterrupt
+            last_save = time.perf_counter()
     return store.restore_best(params), progress
 
 
@@ -374,9 +378,14 @@ def _is_over(progress: Progress, patience: int) -> bool:
     return bool(patience) and progress.epochs - progress.best_epoch >= patience
 
 
+def _all_finite(params: Params) -> bool:
+    return all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(params))
+
+
 class StopRequest:
     """Notes SIGINT and SIGTERM instead of dying of them, so that training can save first.
 
+    A second signal does what it always does.
     Outside the main thread, where Python allows no signal handlers, it notes nothing.
     """
 
@@ -390,6 +399,7 @@ class StopRequest:
 
     def _note(self, number: int, frame: object) -> None:
         self.received = True
+        self.__exit__()
 
     def __exit__(self, *exception: object) -> None:
         for number, handler in self._previous.items():

@@ -7,14 +7,13 @@ Fields of config.evaluation (hlr_jax/config.py tells what they mean) can be chan
 everything else is as the model was trained.
 """
 
-import dataclasses
 import pathlib
 
 from absl import flags
 from ml_collections import config_flags
 
 from hlr_jax import cli, config
-from hlr_jax.config import Config, EvaluationConfig
+from hlr_jax.config import EvaluationConfig
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder that launch/train.py wrote.", required=True)
 _SPLIT = flags.DEFINE_enum("split", "test", ["valid", "test"], "Interactions to measure on.")
@@ -29,22 +28,15 @@ _CONFIG = config_flags.DEFINE_config_dict(
 def main() -> None:
     """Evaluate and print."""
     from hlr_jax import files
-    from hlr_jax.recommender import Recommender, load_config
+    from hlr_jax.recommender import Recommender
 
-    trained = load_config(pathlib.Path(_WORKDIR.value))
     changes = config_flags.get_override_values(flags.FLAGS["config"])
-    recommender = Recommender.load(_WORKDIR.value, _with_changes(trained, changes))
+    fields = {name.removeprefix("evaluation."): value for name, value in changes.items()}
+    recommender = Recommender.load(_WORKDIR.value).with_evaluation(**fields)
     summary = recommender.evaluate(_SPLIT.value, show_progress=True)
     print(cli.metrics_table({_SPLIT.value: summary}))
     if _OUTPUT.value:
         files.write_json(pathlib.Path(_OUTPUT.value), summary)
-
-
-def _with_changes(trained: Config, changes: dict[str, object]) -> Config:
-    fields = {name.removeprefix("evaluation."): value for name, value in changes.items()}
-    return dataclasses.replace(
-        trained, evaluation=dataclasses.replace(trained.evaluation, **fields)
-    )
 
 
 if __name__ == "__main__":

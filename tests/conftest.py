@@ -9,6 +9,7 @@
 
 import functools
 import os
+import pkgutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,13 @@ import pytest
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# Before the first import of hlr_jax, or it has no effect.
-jaxtyping.install_import_hook("hlr_jax", "beartype.beartype")
+# Before the first import of hlr_jax, or it has no effect. The configuration checks its types
+# itself, with errors meant for people.
+_PACKAGE = Path(__file__).parents[1] / "hlr_jax"
+jaxtyping.install_import_hook(
+    [f"hlr_jax.{m.name}" for m in pkgutil.iter_modules([str(_PACKAGE)]) if m.name != "config"],
+    "beartype.beartype",
+)
 
 hypothesis.settings.register_profile("hlr_jax", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("hlr_jax")

@@ -26,7 +26,7 @@ from hlr_jax.config import (
     SamplingConfig,
     TrainingConfig,
 )
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.data.datasets import Dataset, load
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 from hlr_jax.recommender import Recommender
@@ -233,14 +233,15 @@ def test_the_sampled_protocol_by_hand():
     assert measures["hit_rate@2"] == 1
     assert measures["mrr@2"] == (1 / 2 + 1) / 2
     assert math.isclose(measures["ndcg@2"], (1 / math.log2(3) + 1) / 2)
-    # Validation has no negatives given and is ranked in full.
-    assert recommender.evaluate("valid")["users"] == 2
+    with pytest.raises(InputError, match="negatives are given for the test split only"):
+        recommender.evaluate("valid")
+    assert recommender.with_evaluation(protocol="full").evaluate("valid")["users"] == 2
 
 
-def test_a_loaded_run_takes_other_evaluation_settings(runs, table):
-    evaluation = EvaluationConfig(cutoffs=(2,), bootstrap=0, cohorts=3, cohort_size=4)
-    other = config_of(table, evaluation=evaluation)
-    measures = Recommender.load(runs("cml")[0], other).evaluate("test")
+def test_a_loaded_run_takes_other_evaluation_settings(runs):
+    loaded = Recommender.load(runs("cml")[0])
+    other = loaded.with_evaluation(cutoffs=[2], bootstrap=0, cohorts=3, cohort_size=4)
+    measures = other.evaluate("test")
     assert "ndcg@2" in measures
     assert "ndcg@3" not in measures
     assert measures["cohorts"]["ndcg@2"].keys() == {"mean", "std"}
@@ -266,17 +267,34 @@ def test_a_folder_without_a_run_cannot_be_loaded(tmp_path):
         Recommender.load(tmp_path)
     values = configs.as_dict(Config(data=DataConfig(name="embedded")))
     (tmp_path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(InputError, match=r"dataset\.json: not found"):
+        Recommender.load(tmp_path)
+    digest = load(DataConfig(name="embedded")).digest
+    (tmp_path / "dataset.json").write_text(json.dumps({"digest": digest}))
     with pytest.raises(InputError, match="there is no checkpoint; train first"):
         Recommender.load(tmp_path)
 
 
-def test_a_table_that_changed_since_no_longer_fits(tmp_path):
+def test_a_table_that_changed_since_is_noticed(tmp_path):
     table = tmp_path / "table.csv"
     table.write_text(table_text())
     train(config_of(table), tmp_path / "run")
     table.write_text(table_text() + "u77,777,5,1\nu77,778,5,2\nu77,101,5,3\n")
-    with pytest.raises(InputError, match="does not fit the data and the model"):
+    with pytest.raises(InputError, match="trained on other data"):
         Recommender.load(tmp_path / "run")
+    with pytest.raises(InputError, match="trained on other data"):
+        train(config_of(table), tmp_path / "run")
+
+
+def test_data_given_in_python_must_be_given_again(tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_text(table_text())
+    other = load(DataConfig(name="embedded"))
+    trained = experiment.train(config_of(table), tmp_path / "run", other, show_progress=False)
+    with pytest.raises(InputError, match="trained on other data"):
+        Recommender.load(tmp_path / "run")
+    loaded = Recommender.load(tmp_path / "run", dataset=other)
+    assert loaded.recommend([7], 5).equals(trained.recommend([7], 5))
 
 
 # --- bad input -----------------------------------------------------------------------------------
@@ -322,10 +340,11 @@ SMALL = {
             {"sampling.history_length": 21},
             "config.sampling.history_length=21: the catalogue has 20 items",
         ),
-        ({"evaluation.cutoffs": (3, 21)}, "config.evaluation.cutoffs=(3, 21): the catalogue has"),
+        ({"evaluation.cutoffs": (3, 21)}, "config.evaluation.cutoffs: a cutoff of 21 is more than"),
         ({"evaluation.cutoffs": (0,)}, "config.evaluation.cutoffs=(0,)"),
         ({"evaluation.cohorts": 5, "evaluation.cohort_size": 9}, "cohorts"),
         ({"evaluation.protocol": "sampled"}, "config.evaluation.protocol='sampled'"),
+        ({"training.select": "ndcg@21"}, "config.training.select: a cutoff of 21 is more than"),
         ({"training.select": "ndgc@10"}, "config.training.select='ndgc@10'"),
         ({"training.batch_size": 0}, "config.training.batch_size=0"),
         ({"optimizer.name": "adm"}, "config.optimizer.name='adm': use one of adam"),

@@ -319,21 +319,6 @@ def test_rows_of_a_batch_are_drawn_independently():
     assert len(np.unique(np.asarray(batch.history.items), axis=0)) > 10
 
 
-@pytest.mark.parametrize("kind", ["uniform", "unpopular"])
-def test_parts_of_a_batch_are_drawn_like_the_whole(kind):
-    source = sampling.training_source(TRAIN, kind)
-    order = sampling.epoch_order(jax.random.key(3), len(TRAIN), 18)[0]
-    whole = draw_batch(jax.random.key(4), source, order, 3, 2)
-    size = 6
-    pieces = [
-        draw_batch(jax.random.key(4), source, order[first : first + size], 3, 2, scalar(first))
-        for first in range(0, 18, size)
-    ]
-    together = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *pieces)
-    for one, two in zip(jax.tree.leaves(whole), jax.tree.leaves(together), strict=True):
-        np.testing.assert_array_equal(one, two)
-
-
 # --- validation ----------------------------------------------------------------------------------
 
 
@@ -355,12 +340,3 @@ def test_a_pair_in_training_and_validation_is_refused():
     valid = interactions([[3], [], [2], [], [], []], 10)
     with pytest.raises(InputError, match="2 pairs are both in the training and the validation"):
         sampling.validation_source(TRAIN, valid)
-
-
-def test_a_user_without_a_negative_is_refused():
-    sampling.check_negatives_exist(interactions([[0, 1], [2]], 3))
-    with pytest.raises(InputError, match="user number 1 has interacted with all 3 items"):
-        sampling.check_negatives_exist(interactions([[0, 1], [0, 1, 2]], 3))
-    train, valid = interactions([[0], [0, 1]], 3), interactions([[1], [2]], 3)
-    with pytest.raises(InputError, match="user number 1"):
-        sampling.validation_source(train, valid)

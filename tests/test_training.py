@@ -139,12 +139,19 @@ class Run:
         batch_size = self.config.training.batch_size
         return sampling.epoch_order(jax.random.key(7), len(self.source.users), batch_size)
 
-    def steps(self, state: TrainState, start: int, stop: int) -> TrainState:
+    def steps(
+        self,
+        state: TrainState,
+        start: int,
+        stop: int,
+        order: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> TrainState:
         return training.train_steps(
             state,
             self.source,
-            self.order(),
-            jax.random.key(8),
+            self.order() if order is None else order,
+            jax.random.key(8) if key is None else key,
             start,
             stop,
             model=self.model,
@@ -307,12 +314,21 @@ def test_the_seed_decides_the_run(model):
     assert differ(first, train(config_of(model, seed=2)))
 
 
-def test_epochs_draw_anew():
+def test_epochs_draw_anew_and_tell_their_own_loss():
     # With a step size of nothing only the draws change the loss from epoch to epoch.
-    losses: list[float] = []
-    run = Run.of(config_of(learning_rate=1e-30))
-    run.fit(lambda params: {}, on_epoch=lambda record: losses.append(record["train_loss"]))
+    records: list[training.Record] = []
+    config = config_of(learning_rate=1e-30)
+    wide = dataclasses.replace(config.model, clip_norm=10.0)
+    run = Run.of(dataclasses.replace(config, model=wide))
+    run.fit(lambda params: {}, on_epoch=records.append)
+    losses = [record["train_loss"] for record in records]
     assert len(set(losses)) == 3
+    for epoch, loss in enumerate(losses):
+        key = jax.random.fold_in(Keys.of(run.config.seed).train, epoch)
+        order_key, draw_key = jax.random.split(key)
+        order = sampling.epoch_order(order_key, len(run.source.users), BATCH)
+        state = run.steps(run.state(), 0, STEPS, order, draw_key)
+        np.testing.assert_allclose(loss, state.mean_loss(), rtol=1e-5)
 
 
 def test_how_often_the_host_looks_does_not_matter(monkeypatch):

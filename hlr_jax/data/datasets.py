@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -31,8 +32,8 @@ class Dataset:
       train: what a model learns from.
       valid: what a model is selected on; may be empty.
       test: what a model is measured on.
-      user_ids: `[U]` raw ids of the users, integers or strings.
-      item_ids: `[I]` raw ids of the items.
+      user_ids: `[U]` raw ids of the users, integers or strings, increasing.
+      item_ids: `[I]` raw ids of the items, increasing.
       item_titles: `[I]` readable names, "" where unknown; None where no item has one.
       given_negatives: `[U, n]` int32 items to rank a user's test item among, -1 where there is
         none; None where the data set gives none.
@@ -66,17 +67,27 @@ class Dataset:
         Raises:
           InputError: there is no such user.
         """
-        rows = np.zeros(0, np.int64)
         # An id that cannot be turned into the type of the others is not among them.
         with contextlib.suppress(ValueError, OverflowError):
-            rows = np.flatnonzero(self.user_ids == self.user_ids.dtype.type(raw_id))
-        if rows.size == 0:
-            like = ", ".join(str(user) for user in self.user_ids[:3])
-            raise InputError(
-                f"user {raw_id!r} is not in data set {self.name!r}; "
-                f"its {self.num_users} user ids look like {like}"
-            )
-        return int(rows[0])
+            wanted = self.user_ids.dtype.type(raw_id)
+            row = int(np.searchsorted(self.user_ids, wanted))
+            if row < self.num_users and self.user_ids[row] == wanted:
+                return row
+        like = ", ".join(str(user) for user in self.user_ids[:3])
+        raise InputError(
+            f"user {raw_id!r} is not in data set {self.name!r}; "
+            f"its {self.num_users} user ids look like {like}"
+        )
+
+    @property
+    def digest(self) -> str:
+        """A hash of what parameters depend on: who is who, and what they are trained on."""
+        sha = hashlib.sha256()
+        for array in (self.user_ids, self.item_ids):
+            sha.update("\0".join(map(str, array.tolist())).encode())
+        for part in (self.train, self.valid):
+            sha.update(part.offsets.tobytes() + part.items.tobytes())
+        return sha.hexdigest()
 
 
 def load(config: DataConfig, progress: bool = True) -> Dataset:
@@ -154,7 +165,7 @@ def _prepare(config: DataConfig, origin: Origin) -> Dataset:
         item_titles=_titles(origin, item_ids),
         given_negatives=_given_negatives(given, user_ids, item_ids),
     )
-    _check(dataset)
+    check(dataset)
     return dataset
 
 
@@ -226,7 +237,8 @@ def _positions(values: np.ndarray, ids: np.ndarray) -> np.ndarray:
     return np.where(ids[at] == values, at, -1)
 
 
-def _check(dataset: Dataset) -> None:
+def check(dataset: Dataset) -> None:
+    """Raises InputError where nothing can be trained or measured on a data set."""
     for part, remedy in (
         ("train", "leave more to train on"),
         ("test", "raise config.data.test_fraction, or choose another config.data.split"),

@@ -75,6 +75,11 @@ class HistoryRelation(MemoryRelation):
 
     uses_history = True
 
+    def __post_init__(self) -> None:
+        if self.beta < 0:
+            raise InputError(f"config.model.beta={self.beta}: use 0 or more; 1 is a softmax")
+        super().__post_init__()
+
     def from_references(
         self,
         user: Float[Array, "*#b d"],
@@ -101,7 +106,8 @@ class HistoryRelation(MemoryRelation):
     ) -> Float[Array, "u t"]:
         """The slot weights of two items are the same for all users: computed once per tile.
 
-        That pays where the users' histories together are longer than the catalogue.
+        That pays where the users' histories together are longer than the catalogue. It holds
+        `[I, T, M]` for the catalogue and a tile.
         """
         assert histories is not None
         if histories.items.size < len(catalogue):
