@@ -352,8 +352,6 @@ def from_config_dict(values: Mapping[str, Any] | ml_collections.ConfigDict) -> C
     Raises:
       InputError: an unknown field, a value of the wrong type, or one out of range.
     """
-    if not isinstance(values, Mapping | ml_collections.ConfigDict):
-        raise InputError(f"config={values!r}: expected sections with fields")
     known = [*_SECTIONS, "seed"]
     for name in values:
         if name not in known:

@@ -23,16 +23,19 @@ def write_json(path: pathlib.Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def read_json(path: pathlib.Path) -> Any:
-    """Read JSON.
+def read_json_object(path: pathlib.Path) -> dict[str, Any]:
+    """Read a JSON object.
 
     Raises:
-      InputError: the file is not JSON.
+      InputError: the file holds something else.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        value = json.loads(path.read_bytes())
+    except ValueError as error:
         raise InputError(f"{path}: not valid JSON ({error}); the file is damaged") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: not a JSON object; the file is damaged")
+    return value
 
 
 def read_json_lines(path: pathlib.Path) -> list[Any]:

@@ -19,7 +19,7 @@ from hlr_jax.data import datasets
 from hlr_jax.data.datasets import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
-from hlr_jax.files import read_json
+from hlr_jax.files import read_json_object
 from hlr_jax.models.base import Relation
 from hlr_jax.training import Keys, Params, init_params, mean_loss
 
@@ -256,7 +256,7 @@ def load_config(workdir: pathlib.Path) -> Config:
     path = workdir / "config.json"
     if not path.is_file():
         raise InputError(f"{path}: not found; give the --workdir of a finished training run")
-    return configs.from_config_dict(read_json(path))
+    return configs.from_config_dict(read_json_object(path))
 
 
 def check_protocol(config: Config, dataset: Dataset) -> None:
@@ -282,7 +282,7 @@ def check_same_data(workdir: pathlib.Path, dataset: Dataset) -> None:
     path = workdir / "dataset.json"
     if not path.is_file():
         raise InputError(f"{path}: not found; give the --workdir of a training run")
-    if read_json(path).get("digest") != dataset.digest:
+    if read_json_object(path).get("digest") != dataset.digest:
         raise InputError(
             f"--workdir={workdir}: the run was trained on other data than data set {dataset.name} "
             "is now; restore the data, or train anew in another folder"

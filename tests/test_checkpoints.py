@@ -187,7 +187,7 @@ def test_json_is_written_whole(tmp_path):
     path = tmp_path / "results.json"
     files.write_json(path, {"a": [1, 2.5], "b": "Café"})
     files.write_json(path, {"a": None})
-    assert files.read_json(path) == {"a": None}
+    assert files.read_json_object(path) == {"a": None}
     assert [file.name for file in tmp_path.iterdir()] == ["results.json"]
     umask = os.umask(0)
     os.umask(umask)
@@ -204,7 +204,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
         files.write_json(path, {"new": 2})
-    assert files.read_json(path) == {"old": 1}
+    assert files.read_json_object(path) == {"old": 1}
 
 
 @pytest.mark.parametrize("content", [b"", b'{"a": 1', b"\xff\xfe\x00"])
@@ -212,7 +212,7 @@ def test_damaged_json_names_the_file(tmp_path, content):
     path = tmp_path / "config.json"
     path.write_bytes(content)
     with pytest.raises(InputError, match="not valid JSON") as caught:
-        files.read_json(path)
+        files.read_json_object(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
