@@ -1,10 +1,11 @@
 """What the programs under `launch/` share: flags parsed, errors told in one line."""
 
 import logging as python_logging
+import pathlib
 import re
 import sys
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from absl import app, flags, logging
 
@@ -12,6 +13,8 @@ from hlr_jax.errors import DivergedError, InputError
 
 if TYPE_CHECKING:
     import polars as pl
+
+_Flag = TypeVar("_Flag")
 
 
 def run(main: Callable[[], None]) -> None:
@@ -21,6 +24,29 @@ def run(main: Callable[[], None]) -> None:
     written (one line on standard error says what and how to mend it); 130 interrupted.
     """
     app.run(lambda argv: _guarded(main), flags_parser=_parse)
+
+
+def defined(define: Callable[[], _Flag]) -> _Flag:
+    """A configuration flag: `ml_collections` reads its overrides already when it is defined."""
+    try:
+        return define()
+    except Exception as error:
+        message = str(error.args[0] if error.args else error)
+        _fail(_unknown_field(sys.argv, message) or message)
+
+
+def output_file(flag: str, path: str, suffixes: Collection[str]) -> pathlib.Path:
+    """The path of a file that is to be written.
+
+    Raises:
+      InputError: its folder does not exist, or its name ends otherwise.
+    """
+    file = pathlib.Path(path)
+    if file.suffix not in suffixes:
+        raise InputError(f"--{flag}={path}: end it in {', '.join(suffixes)}")
+    if not file.parent.is_dir():
+        raise InputError(f"--{flag}={path}: there is no folder {file.parent}; make it first")
+    return file
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -37,6 +63,10 @@ def _parse(argv: list[str]) -> list[str]:
             _unknown_field(argv, str(error.args[0] if error.args else error))
             or f"--config: {type(error).__name__}: {error}"
         )
+    for name, _, path in (argument.partition("=") for argument in argv[1:]):
+        # Told here, because ml_collections tells only when the configuration is used.
+        if name == "--config" and not pathlib.Path(path.partition(":")[0]).is_file():
+            _fail(f"--config={path}: there is no such file; see configs/")
     if rest[1:]:
         _fail(f"{rest[1]!r}: not a flag; flags are written --name=value, see --help")
     return rest
@@ -48,7 +78,7 @@ def _unknown_field(argv: list[str], message: str) -> str | None:
     for argument in argv[1:]:
         flag = argument.split("=")[0]
         names = "|".join(map(re.escape, flag.split(".")[1:]))
-        if flag.startswith("--config.") and re.search(rf"\b({names})\b", missing):
+        if names and re.search(rf"\b({names})\b", missing):
             hint = rest.split('"')
             remedy = f"did you mean {hint[1]}?" if len(hint) > 1 else "see hlr_jax/config.py"
             return f"{flag}: there is no such field; {remedy}"
@@ -73,7 +103,7 @@ def _guarded(main: Callable[[], None]) -> None:
         _fail("interrupted; the same command goes on from the last checkpoint", code=130)
 
 
-def _fail(message: str, code: int = 2) -> None:
+def _fail(message: str, code: int = 2) -> NoReturn:
     print("error: " + " ".join(message.split()), file=sys.stderr)
     sys.exit(code)
 

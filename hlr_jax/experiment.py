@@ -97,6 +97,9 @@ def _train(
     dataset: Dataset | None,
     show_progress: bool,
 ) -> tuple[Recommender, Progress]:
+    if workdir is not None and pathlib.Path(workdir).is_file():
+        raise InputError(f"--workdir={workdir}: is a file; name a folder")
+    config = with_absolute_paths(config)
     model = models.build(config.model.name, config.model.dim, config.model.options)
     dataset = dataset or datasets.load(config.data, show_progress)
     _check(config, model, dataset)
@@ -121,6 +124,18 @@ def _train(
         show_progress,
     )
     return Recommender(config, dataset, model, best), progress
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """The same configuration, which now means the same files from any folder."""
+    data = config.data
+    path = str(pathlib.Path(data.path).expanduser().absolute()) if data.path else ""
+    predefined = data.predefined
+    if predefined and pathlib.Path(predefined).expanduser().is_dir():
+        predefined = str(pathlib.Path(predefined).expanduser().absolute())
+    return dataclasses.replace(
+        config, data=dataclasses.replace(data, path=path, predefined=predefined)
+    )
 
 
 def _check(config: Config, model: Relation, dataset: Dataset) -> None:

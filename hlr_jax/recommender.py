@@ -81,6 +81,8 @@ class Recommender:
         Raises:
           InputError: unknown user, or k outside 1 to the catalogue's size.
         """
+        if isinstance(users, int | str):
+            raise InputError(f"users={users!r}: give a list of user ids")
         if not 1 <= k <= self.dataset.num_items:
             raise InputError(f"k={k}: use 1 to {self.dataset.num_items}, the catalogue's size")
         rows = np.array([self.dataset.user_index(user) for user in users], np.int32)
@@ -284,6 +286,6 @@ def check_same_data(workdir: pathlib.Path, dataset: Dataset) -> None:
         raise InputError(f"{path}: not found; give the --workdir of a training run")
     if read_json_object(path).get("digest") != dataset.digest:
         raise InputError(
-            f"--workdir={workdir}: the run was trained on other data than data set {dataset.name} "
+            f"{workdir}: the run was trained on other data than data set {dataset.name} "
             "is now; restore the data, or train anew in another folder"
         )

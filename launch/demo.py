@@ -12,19 +12,25 @@ from absl import flags
 from ml_collections import config_flags
 
 from hlr_jax import cli, config
+from hlr_jax.config import DataConfig
 
-_HLR = config_flags.DEFINE_config_file("hlr", "configs/embedded/hlr.py", "HLR's configuration.")
-_CML = config_flags.DEFINE_config_file("cml", "configs/embedded/cml.py", "CML's configuration.")
+_HLR, _CML = cli.defined(
+    lambda: (
+        config_flags.DEFINE_config_file("hlr", "configs/embedded/hlr.py", "HLR's configuration."),
+        config_flags.DEFINE_config_file("cml", "configs/embedded/cml.py", "CML's configuration."),
+    )
+)
 _USER = flags.DEFINE_string("user", "7", "The user whose recommendations are shown.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder to keep the runs in; by default none is.")
 
 
 def main() -> None:
     """Train both, compare them with the most popular items, recommend."""
-    from hlr_jax import baselines
+    from hlr_jax import baselines, data
     from hlr_jax.experiment import train_and_evaluate
     from hlr_jax.recommender import Recommender
 
+    data.load(DataConfig(name="embedded")).user_index(_USER.value)  # Refused now if unknown.
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(_WORKDIR.value or temporary)
         columns = {}
@@ -35,7 +41,8 @@ def main() -> None:
         hlr = Recommender.load(folder / "HLR")
     columns["most popular"] = baselines.evaluate_most_popular(hlr.dataset, hlr.config.evaluation)
 
-    print(f"\nTest metrics of {columns['HLR']['users']} users:")
+    print("\nThe data are made up: they show that things work, not which model is better.")
+    print(f"Test metrics of {columns['HLR']['users']} users:")
     print(cli.metrics_table(columns))
     heard = ", ".join(sorted(hlr.history(_USER.value)["title"]))
     print(f"\nUser {_USER.value} listened to:")

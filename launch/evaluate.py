@@ -7,8 +7,6 @@ Fields of config.evaluation (hlr_jax/config.py tells what they mean) can be chan
 everything else is as the model was trained.
 """
 
-import pathlib
-
 from absl import flags
 from ml_collections import config_flags
 
@@ -18,10 +16,12 @@ from hlr_jax.config import EvaluationConfig
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder that launch/train.py wrote.", required=True)
 _SPLIT = flags.DEFINE_enum("split", "test", ["valid", "test"], "Interactions to measure on.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file to write the metrics to as well.")
-_CONFIG = config_flags.DEFINE_config_dict(
-    "config",
-    config.section_config_dict("evaluation", EvaluationConfig()),
-    "Changed evaluation settings, --config.evaluation.<field>=<value>.",
+_CONFIG = cli.defined(
+    lambda: config_flags.DEFINE_config_dict(
+        "config",
+        config.section_config_dict("evaluation", EvaluationConfig()),
+        "Changed evaluation settings, --config.evaluation.<field>=<value>.",
+    )
 )
 
 
@@ -30,13 +30,14 @@ def main() -> None:
     from hlr_jax import files
     from hlr_jax.recommender import Recommender
 
+    output = _OUTPUT.value and cli.output_file("output", _OUTPUT.value, [".json"])
     changes = config_flags.get_override_values(flags.FLAGS["config"])
     fields = {name.removeprefix("evaluation."): value for name, value in changes.items()}
     recommender = Recommender.load(_WORKDIR.value).with_evaluation(**fields)
     summary = recommender.evaluate(_SPLIT.value, show_progress=True)
     print(cli.metrics_table({_SPLIT.value: summary}))
-    if _OUTPUT.value:
-        files.write_json(pathlib.Path(_OUTPUT.value), summary)
+    if output:
+        files.write_json(output, summary)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,6 @@ Users are named as in the data set's files. Items that a user has in training or
 are not recommended again.
 """
 
-import pathlib
-
 from absl import flags
 
 from hlr_jax import cli
@@ -26,6 +24,7 @@ def main() -> None:
     """Recommend, then print or write."""
     import polars as pl
 
+    from hlr_jax import files
     from hlr_jax.recommender import Recommender
 
     writers = {
@@ -33,14 +32,15 @@ def main() -> None:
         ".parquet": pl.DataFrame.write_parquet,
         ".jsonl": pl.DataFrame.write_ndjson,
     }
-    suffix = pathlib.Path(_OUTPUT.value or "").suffix
-    if _OUTPUT.value and suffix not in writers:
-        raise InputError(f"--output={_OUTPUT.value}: end it in {', '.join(writers)}")
+    output = _OUTPUT.value and cli.output_file("output", _OUTPUT.value, list(writers))
+    if not any(_USERS.value):
+        raise InputError("--users=: give user ids separated by commas, or all")
     recommender = Recommender.load(_WORKDIR.value)
     users = recommender.dataset.user_ids if _USERS.value == ["all"] else _USERS.value
     table = recommender.recommend(users, _K.value)
-    if _OUTPUT.value:
-        writers[suffix](table, _OUTPUT.value)
+    if output:
+        with files.replacing(output) as unfinished:
+            writers[output.suffix](table, unfinished)
         return
     print(cli.plain(table))
 

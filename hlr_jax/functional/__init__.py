@@ -5,7 +5,6 @@ from hlr_jax.functional.attention import (
     all_pairs_memory_attention,
     attend,
     attention_weights,
-    history_memory_attention,
     memory_attention,
 )
 from hlr_jax.functional.distance import project_on_ball, squared_distance
@@ -18,7 +17,6 @@ __all__ = [
     "attend",
     "attention_weights",
     "covariance_penalty",
-    "history_memory_attention",
     "memory_attention",
     "project_on_ball",
     "rank_weight",

@@ -8,7 +8,7 @@ weights `s_k [M]`; the relations `[.., P, d]` are never built.
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,86 +37,6 @@ def memory_attention(
     LRML (Tay et al. 2018, eqs. 1-3); HLR uses it between items too (Tran et al. 2021).
     """
     return jax.nn.softmax((x * y) @ key, axis=-1)
-
-
-# Rows of a batch whose products `[rows, T, P, d]` are held at once on a CPU, where what leaves
-# the cache costs more than the arithmetic. Elsewhere all rows are taken together.
-CPU_ROWS = 25
-
-
-@jax.custom_vjp
-def history_memory_attention(
-    targets: Float[Array, "b t d"], history: Float[Array, "b p d"], key: Float[Array, "d m"]
-) -> Float[Array, "b t p m"]:
-    """`memory_attention` of each row's T targets with the P items of its history.
-
-    The same numbers as `memory_attention(targets[:, :, None], history[:, None], key)`, faster:
-    the products `[B, T, P, d]` are made and used a slice of the batch at a time, and made anew
-    for the gradient instead of being kept.
-    """
-    return _history_attention_forward(targets, history, key)[0]
-
-
-_Residuals = tuple[Array, Array, Array, Array]
-_Arrays = TypeVar("_Arrays", bound=tuple[Array, ...])
-
-
-def _history_attention_forward(
-    targets: Array, history: Array, key: Array
-) -> tuple[Array, _Residuals]:
-    def one(rows: tuple[Array, Array]) -> Array:
-        targets, history = rows
-        return memory_attention(targets[:, :, None], history[:, None], key)
-
-    slots = _unsliced(jax.lax.map(one, _sliced((targets, history))), len(targets))
-    return slots, (targets, history, key, slots)
-
-
-def _history_attention_backward(
-    residuals: _Residuals, cotangent: Array
-) -> tuple[Array, Array, Array]:
-    targets, history, key, slots = residuals
-
-    def one(
-        key_gradient: Array, rows: tuple[Array, Array, Array, Array]
-    ) -> tuple[Array, tuple[Array, Array]]:
-        targets, history, slots, cotangent = rows
-        # Through the softmax, then through the product as one flat matrix product.
-        logits = slots * (cotangent - jnp.sum(slots * cotangent, axis=-1, keepdims=True))
-        logits = logits.reshape(-1, logits.shape[-1])
-        products = targets[:, :, None] * history[:, None]
-        key_gradient += products.reshape(-1, products.shape[-1]).T @ logits
-        gradient = (logits @ key.T).reshape(products.shape)
-        for_targets = jnp.sum(gradient * history[:, None], axis=2)
-        for_history = jnp.sum(gradient * targets[:, :, None], axis=1)
-        return key_gradient, (for_targets, for_history)
-
-    key_gradient, gradients = jax.lax.scan(
-        one, jnp.zeros_like(key), _sliced((targets, history, slots, cotangent))
-    )
-    for_targets, for_history = jax.tree.map(lambda x: _unsliced(x, len(targets)), gradients)
-    return for_targets, for_history, key_gradient
-
-
-history_memory_attention.defvjp(_history_attention_forward, _history_attention_backward)
-
-
-def _sliced(arrays: _Arrays) -> _Arrays:
-    """Arrays `[B, ..]` as `[slices, rows, ..]`; zeros fill up the last slice."""
-    total = len(arrays[0])
-    rows = min(CPU_ROWS, total) if jax.default_backend() == "cpu" else total
-    slices = -(-total // rows)
-
-    def cut(x: Array) -> Array:
-        padding = [(0, slices * rows - total)] + [(0, 0)] * (x.ndim - 1)
-        return jnp.pad(x, padding).reshape(slices, rows, *x.shape[1:])
-
-    return jax.tree.map(cut, arrays)
-
-
-def _unsliced(x: Array, total: int) -> Array:
-    """Back from `[slices, rows, ..]` to `[B, ..]`."""
-    return x.reshape(-1, *x.shape[2:])[:total]
 
 
 def all_pairs_memory_attention(

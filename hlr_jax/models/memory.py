@@ -9,7 +9,6 @@ from hlr_jax.errors import InputError
 from hlr_jax.functional import (
     References,
     all_pairs_memory_attention,
-    history_memory_attention,
     memory_attention,
     project_on_ball,
     translated_distance,
@@ -144,9 +143,5 @@ def history_references(
     memory: Float[Array, "m d"],
 ) -> References:
     """Each row of a history as a reference of the target: `s_k = softmax((target * p_k) @ key)`."""
-    if target.ndim == 3 and history.ndim == 4 and history.shape[:2] == (len(target), 1):
-        # Targets [B, T, d] that share a history [B, 1, P, d], as in training.
-        slots = history_memory_attention(target, history[:, 0], key)
-    else:
-        slots = memory_attention(target[..., None, :], history, key)
+    slots = memory_attention(target[..., None, :], history, key)
     return References(slots, mask, memory)

@@ -18,7 +18,6 @@ from hlr_jax.functional import (
     all_pairs_memory_attention,
     attend,
     attention_weights,
-    history_memory_attention,
     memory_attention,
 )
 
@@ -91,50 +90,6 @@ def test_memory_attention_gradients() -> None:
         x, y, key = (jnp.asarray(normal(n, *s)) for n, s in enumerate([(3, 1, 4), (2, 4), (4, 5)]))
         check_grads(jax.jit(memory_attention), (x[:, 0][:, None], y[None], key), 1, MODES)
         check_grads(jax.jit(all_pairs_memory_attention), (x[:, 0], y, key), 1, MODES)
-
-
-def by_definition(targets: jax.Array, history: jax.Array, key: jax.Array) -> jax.Array:
-    return memory_attention(targets[:, :, None], history[:, None], key)
-
-
-# A CPU takes 25 rows of the batch at a time.
-@pytest.mark.parametrize("rows", [1, 24, 25, 26, 60])
-def test_history_memory_attention_is_memory_attention(rows: int) -> None:
-    """Values, and the gradients of all three arguments, whatever the last slice is filled with."""
-    arguments = [f32(normal(n, *s)) for n, s in enumerate([(rows, 3, 6), (rows, 5, 6), (6, 4)])]
-    cotangent = f32(normal(3, rows, 3, 5, 4))
-    slots, pull = jax.vjp(jax.jit(history_memory_attention), *arguments)
-    expected, expected_pull = jax.vjp(jax.jit(by_definition), *arguments)
-    assert_close(slots, expected, 1e-6)
-    for actual, desired in zip(pull(cotangent), expected_pull(cotangent), strict=True):
-        assert_close(actual, desired)
-
-
-def test_history_memory_attention_matches_the_oracle() -> None:
-    targets, history, key = normal(0, 2, 3, 6), normal(1, 2, 4, 6), normal(2, 6, 5)
-    slots = history_memory_attention(f32(targets), f32(history), f32(key))
-    expected = np.empty((2, 3, 4, 5))
-    for b, t, p in np.ndindex(2, 3, 4):
-        expected[b, t, p] = oracles.memory_attention(targets[b, t] * history[b, p], key)
-    assert_close(slots, expected)
-
-
-def test_history_memory_attention_gradients() -> None:
-    """In reverse only: the function brings its own backward pass."""
-    with jax.enable_x64(True):
-        shapes = [(27, 2, 3), (27, 2, 3), (3, 4)]
-        arguments = [jnp.asarray(normal(n, *s)) for n, s in enumerate(shapes)]
-        check_grads(jax.jit(history_memory_attention), arguments, 1, ("rev",))
-
-
-def test_history_memory_attention_of_large_logits_is_finite() -> None:
-    """Logits of +-1e4."""
-    arguments = [jnp.ones((2, 3, 4)), jnp.ones((2, 5, 4)), jnp.full((4, 2), 2500.0)]
-    arguments[2] = arguments[2].at[:, 1].set(-2500)
-    slots, pull = jax.vjp(jax.jit(history_memory_attention), *arguments)
-    assert_close(slots[..., 0], np.ones((2, 3, 5)))
-    for gradient in pull(jnp.ones_like(slots)):
-        assert np.isfinite(gradient).all()
 
 
 # --- attention weights ---------------------------------------------------------------------------
