@@ -4,7 +4,9 @@ Hyperparameters chosen on validation NDCG@10.
 
     python launch/train.py --config=configs/ml_100k/cml.py --workdir=runs/ml_100k/cml
 
-Cost and score: not yet run.
+Score, with --config.data.predefined=ml-100k-hlr (seeds 2021, 2022, 2023; 872 test users):
+    NDCG@10 .303 +- .002, precision@10 .232, recall@10 .237.
+Cost: 78 to 94 epochs at 1.4M triplets/s on 2 CPU cores (AMD EPYC).
 """
 
 from ml_collections import ConfigDict

