@@ -281,3 +281,24 @@ def test_metrics_stand_in_aligned_columns():
         "users                          3      12",
         "ndcg@10  0.2500 [0.2000, 0.3000]  0.5000",
     ]
+
+
+def test_typos_of_evaluation_flags_are_refused_in_one_line(launch, trained):
+    workdir = f"--workdir={trained}"
+    assert_refused(
+        launch("evaluate", workdir, "--config.evaluation.cutoff=5"),
+        "--config.evaluation.cutoff: there is no such field; did you mean cutoffs?",
+    )
+    assert_refused(
+        launch("evaluate", workdir, "--config.training.epochs=3"), "--config.training.epochs"
+    )
+    assert_refused(launch("demo", "--hlr.training.epoch=2"), "did you mean epochs?")
+
+
+def test_what_cannot_be_written_is_refused_before_the_work(launch, trained):
+    workdir = f"--workdir={trained}"
+    missing = "there is no folder nowhere; make it first"
+    assert_refused(launch("evaluate", workdir, "--output=nowhere/m.json"), missing)
+    assert_refused(launch("recommend", workdir, "--users=1", "--output=nowhere/t.csv"), missing)
+    assert_refused(launch("recommend", workdir, "--users="), "--users=: give user ids")
+    assert_refused(launch("demo", "--user=99999"), "user '99999' is not in data set 'embedded'")

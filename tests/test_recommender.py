@@ -439,3 +439,18 @@ def test_the_options_of_loss_and_sampling_train(model, loss, table):
     sampling = SamplingConfig(negatives=3, history_length=3, history="unpopular")
     params = train(config_of(table, model, loss=loss, sampling=sampling)).params
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+
+
+def test_a_run_on_a_relative_path_is_loaded_from_any_folder(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "table.csv").write_text(table_text())
+    monkeypatch.chdir(tmp_path)
+    trained = train(config_of(pathlib.Path("table.csv")), tmp_path / "run")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    loaded = Recommender.load(tmp_path / "run")
+    assert loaded.recommend(["u1"], 3).equals(trained.recommend(["u1"], 3))
+
+
+def test_one_id_is_not_a_list_of_ids(runs):
+    with pytest.raises(InputError, match="users='u1': give a list of user ids"):
+        Recommender.load(runs("cml")[0]).recommend("u1", 3)

@@ -107,18 +107,18 @@ class Case:
             "row_mask": self.row_mask,
         }
 
-    def library_params(self, dtype: Any = jnp.float32) -> Params:
-        return as_library_params(self.params, dtype)
+    def jax_params(self, dtype: Any = jnp.float32) -> Params:
+        return as_jax_params(self.params, dtype)
 
-    def library_histories(self, rows: slice = slice(None)) -> Histories | None:
+    def jax_histories(self, rows: slice = slice(None)) -> Histories | None:
         return as_histories(self.history[rows]) if self.model.uses_history else None
 
-    def library_batch(self, dtype: Any = jnp.float32) -> Batch:
+    def jax_batch(self, dtype: Any = jnp.float32) -> Batch:
         items = np.column_stack([self.batch["positives"], self.batch["negatives"]])
         return Batch(
             jnp.asarray(self.users, jnp.int32),
             jnp.asarray(items, jnp.int32),
-            self.library_histories(),
+            self.jax_histories(),
             jnp.asarray(self.row_mask, dtype),
         )
 
@@ -154,7 +154,7 @@ def shapes_of(model: Relation) -> dict[str, tuple[int, ...]]:
     return {name: x.shape for name, x in params["relation"].items()}
 
 
-def as_library_params(params: Mapping[str, np.ndarray], dtype: Any = jnp.float32) -> Params:
+def as_jax_params(params: Mapping[str, np.ndarray], dtype: Any = jnp.float32) -> Params:
     """`{"user", "item", "relation": {...}}` of the oracle's flat parameters."""
     arrays = {name: jnp.asarray(value, dtype) for name, value in params.items()}
     tables = {name: arrays.pop(name) for name in ("user", "item")}
@@ -178,10 +178,8 @@ def gradient_of_step(case: Case, loss: LossConfig) -> dict[str, np.ndarray]:
         optimizer=OptimizerConfig(name="sgd", learning_rate=1.0),
     )
     optimizer = optimizers.build(config.optimizer, config.training, 1)
-    state = TrainState.of(case.library_params(jnp.float64), optimizer)
-    after = training.train_step(
-        state, case.library_batch(jnp.float64), case.model, optimizer, config
-    )
+    state = TrainState.of(case.jax_params(jnp.float64), optimizer)
+    after = training.train_step(state, case.jax_batch(jnp.float64), case.model, optimizer, config)
     before, after = as_oracle_params(state.params), as_oracle_params(after.params)
     return {name: before[name] - after[name] for name in before}
 
@@ -201,7 +199,7 @@ def test_distances_and_loss_match_the_oracle(
     name: str, options: dict[str, Any], num_negatives: int, copy_relation: bool
 ) -> None:
     case = Case(name, options, num_negatives)
-    params, batch = case.library_params(), case.library_batch()
+    params, batch = case.jax_params(), case.jax_batch()
     distances = training.triplet_distances(case.model, copy_relation, params, batch)
     np.testing.assert_allclose(distances, case.distances(copy_relation), rtol=1e-5)
     for rank_weight in (False, True):
@@ -268,7 +266,7 @@ def test_gradient_matches_the_oracle_in_every_entry(name: str, options: dict[str
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
 def test_scores_match_the_oracle(name: str, options: dict[str, Any]) -> None:
     case = Case(name, options)
-    params, histories = case.library_params(), case.library_histories()
+    params, histories = case.jax_params(), case.jax_histories()
     expected = oracles.rank_scores(
         case.params, case.users.tolist(), case.history.tolist(), name, options
     )
@@ -288,7 +286,7 @@ def test_projection_bounds_memory_slots_and_key_features(
     """A memory is bounded slot by slot, a key `[d, M]` feature by feature: both row by row."""
     options = {"clip_memory": clip_memory, "clip_key": clip_key, "separate_user_memory": True}
     case = Case("hlr", options)
-    params = case.library_params()["relation"]
+    params = case.jax_params()["relation"]
     assert sorted(params) == ["key", "memory", "user_key", "user_memory"]
     projected = case.model.project(params)
     assert projected.keys() == params.keys()
@@ -309,9 +307,9 @@ def test_a_step_projects_what_the_options_ask_for() -> None:
         optimizer=OptimizerConfig(name="sgd", learning_rate=0.1),
     )
     optimizer = optimizers.build(config.optimizer, config.training, 1)
-    state = TrainState.of(case.library_params(), optimizer)
+    state = TrainState.of(case.jax_params(), optimizer)
     step = jax.jit(lambda s, b: training.train_step(s, b, case.model, optimizer, config))
-    after = step(state, case.library_batch()).params
+    after = step(state, case.jax_batch()).params
     gradient = oracles.numerical_gradient(lambda p: case.loss(p, config.loss), case.params)
     radii = {"user": 0.3, "item": 0.3, "memory": 0.4, "key": np.inf}
     for key, x in as_oracle_params(after).items():
@@ -428,7 +426,7 @@ def random_rows(seed: int, *batch: int) -> Array:
 
 
 def relation_of(case: Case, user: Array, item: Array, history: History | None) -> Array:
-    return compiled_relation(case.model, case.library_params()["relation"], user, item, history)
+    return compiled_relation(case.model, case.jax_params()["relation"], user, item, history)
 
 
 def test_contract_relation_broadcasts_its_batch_axes(case: Case) -> None:
@@ -445,7 +443,7 @@ def test_contract_relation_broadcasts_its_batch_axes(case: Case) -> None:
 
 
 def test_contract_jit_and_vmap_change_nothing(case: Case) -> None:
-    params = case.library_params()["relation"]
+    params = case.jax_params()["relation"]
     user, item, history = random_rows(0, 3), random_rows(1, 3), random_history(case, 3)
 
     def relation(user: Array, item: Array, history: History | None) -> Array:
@@ -461,21 +459,21 @@ def test_contract_jit_and_vmap_change_nothing(case: Case) -> None:
 
 def test_contract_gradients_are_finite(case: Case) -> None:
     """Also with zero vectors, empty histories, and parameters far outside of the ball."""
-    batch, config = case.library_batch(), LossConfig()
+    batch, config = case.jax_batch(), LossConfig()
 
     def loss(params: Params) -> Array:
         return training.hinge_of_batch(case.model, config, ITEMS, params, batch)[0]
 
     value_and_grad = jax.jit(jax.value_and_grad(loss))
     for scale in (0.0, 1.0, 100.0):
-        params = jax.tree.map(lambda x, scale=scale: scale * x, case.library_params())
+        params = jax.tree.map(lambda x, scale=scale: scale * x, case.jax_params())
         for x in jax.tree.leaves(value_and_grad(params)):
             assert np.isfinite(x).all()
 
 
 def test_contract_padding_changes_nothing(case: Case) -> None:
     """The content of padded places of a history, and of padded rows of a batch."""
-    params, batch, config = case.library_params(), case.library_batch(), LossConfig()
+    params, batch, config = case.jax_params(), case.jax_batch(), LossConfig()
     other = batch._replace(
         users=batch.users.at[4].set(3), items=batch.items.at[4].set(jnp.arange(4))
     )
@@ -496,7 +494,7 @@ def test_contract_scores_are_those_of_the_definition(case: Case) -> None:
     The histories of all users are larger than the catalogue, those of two users are smaller.
     """
     assert 2 * PLACES < ITEMS < USERS * PLACES
-    params, histories = case.library_params(), case.library_histories(slice(USERS))
+    params, histories = case.jax_params(), case.jax_histories(slice(USERS))
     users, items = params["user"], params["item"]
 
     def scores(users: Array, tile: Array, histories: Histories | None) -> Array:
@@ -515,7 +513,7 @@ def test_contract_scores_are_those_of_the_definition(case: Case) -> None:
         general(variables, users, items, items, histories), expected, rtol=1e-5
     )
     np.testing.assert_allclose(scores(users, items, histories), expected, rtol=1e-5)
-    two = case.library_histories(slice(2))
+    two = case.jax_histories(slice(2))
     np.testing.assert_allclose(scores(users[:2], items[3:7], two), expected[:2, 3:7], rtol=1e-5)
 
 
@@ -535,7 +533,7 @@ def test_contract_rows_at_padded_places_change_neither_relation_nor_gradient(
         return (relation * coefficients).sum()
 
     value_and_grad = jax.jit(jax.value_and_grad(pooled, (0, 1, 2, 3)))
-    params = case.library_params()["relation"]
+    params = case.jax_params()["relation"]
     clean = value_and_grad(params, user, item, history.rows)
     dirty = value_and_grad(params, user, item, junk)
     for x, y in zip(jax.tree.leaves(dirty), jax.tree.leaves(clean), strict=True):
