@@ -1,7 +1,7 @@
 """Train HLR and CML on the embedded data set and show what they recommend.
 
 python launch/demo.py
-python launch/demo.py --user=12 --workdir=runs/demo   (keeps the runs)
+python launch/demo.py --user=7 --workdir=runs/demo   (keeps the runs)
 """
 
 import pathlib
@@ -20,7 +20,7 @@ _HLR, _CML = cli.defined(
         config_flags.DEFINE_config_file("cml", "configs/embedded/cml.py", "CML's configuration."),
     )
 )
-_USER = flags.DEFINE_string("user", "7", "The user whose recommendations are shown.")
+_USER = flags.DEFINE_string("user", "12", "The user whose recommendations are shown.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder to keep the runs in; by default none is.")
 
 
