@@ -31,8 +31,7 @@ def defined(define: Callable[[], _Flag]) -> _Flag:
     try:
         return define()
     except Exception as error:
-        message = str(error.args[0] if error.args else error)
-        _fail(_unknown_field(sys.argv, message) or message)
+        _fail(_configuration_fault(sys.argv, error))
 
 
 def output_file(flag: str, path: str, suffixes: Collection[str]) -> pathlib.Path:
@@ -58,11 +57,7 @@ def _parse(argv: list[str]) -> list[str]:
     except (flags.Error, InputError) as error:
         _fail(str(error))
     except Exception as error:
-        # A configuration file is a program and may raise anything.
-        _fail(
-            _unknown_field(argv, str(error.args[0] if error.args else error))
-            or f"--config: {type(error).__name__}: {error}"
-        )
+        _fail(_configuration_fault(argv, error))
     for name, _, path in (argument.partition("=") for argument in argv[1:]):
         # Told here, because ml_collections tells only when the configuration is used.
         if name == "--config" and not pathlib.Path(path.partition(":")[0]).is_file():
@@ -72,9 +67,12 @@ def _parse(argv: list[str]) -> list[str]:
     return rest
 
 
-def _unknown_field(argv: list[str], message: str) -> str | None:
-    """ConfigDict names a missing field without its section; find the flag that meant it."""
-    missing, _, rest = message.partition("Did you mean ")
+def _configuration_fault(argv: list[str], error: Exception) -> str:
+    """What is wrong with a configuration: an unknown field, or whatever its program raised.
+
+    ConfigDict names a missing field without its section; the flag that meant it is found here.
+    """
+    missing, _, rest = str(error.args[0] if error.args else error).partition("Did you mean ")
     for argument in argv[1:]:
         flag = argument.split("=")[0]
         names = "|".join(map(re.escape, flag.split(".")[1:]))
@@ -82,7 +80,7 @@ def _unknown_field(argv: list[str], message: str) -> str | None:
             hint = rest.split('"')
             remedy = f"did you mean {hint[1]}?" if len(hint) > 1 else "see hlr_jax/config.py"
             return f"{flag}: there is no such field; {remedy}"
-    return None
+    return f"--config: {type(error).__name__}: {error}"
 
 
 def _guarded(main: Callable[[], None]) -> None:
