@@ -6,8 +6,11 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from hlr_jax import devices
 from hlr_jax.errors import InputError
-from hlr_jax.training import Params, Progress, TrainState
+from hlr_jax.fitting import Progress
+from hlr_jax.objective import Params
+from hlr_jax.training import TrainState
 
 
 class Checkpoints:
@@ -67,7 +70,8 @@ class Checkpoints:
             manager.save(
                 1 + (-1 if manager.latest_step() is None else manager.latest_step()),
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(tree),
+                    # On one device, so that it can be restored on any number of them.
+                    state=ocp.args.StandardSave(devices.on_one(tree)),
                     progress=ocp.args.JsonSave(progress._asdict()),
                 ),
             )
@@ -90,7 +94,7 @@ class Checkpoints:
                 restored = manager.restore(
                     number,
                     args=ocp.args.Composite(
-                        state=ocp.args.StandardRestore(jax.eval_shape(lambda: like)),
+                        state=ocp.args.StandardRestore(devices.shapes_on_one(like)),
                         progress=ocp.args.JsonRestore(),
                     ),
                 )

@@ -196,9 +196,15 @@ class OptimizerConfig(_Section):
     gradient_clip: float = 0.0
     # Decoupled weight decay, for adamw.
     weight_decay: float = 1e-4
+    # Which rows of the tables a step updates: all (as the papers' figures need), or only those
+    # touched by the batch, in a time that does not depend on the tables' sizes. With sgd and
+    # adagrad that is the same; adam then leaves the moments of other rows as they are, and adamw
+    # their weights.
+    rows: str = "all"
 
     def check(self) -> None:
         _require_one_of(self.name, ("adam", "adamw", "adagrad", "sgd"), "optimizer.name")
+        _require_one_of(self.rows, ("all", "touched"), "optimizer.rows")
         _require_one_of(self.schedule, ("constant", "exponential", "cosine"), "optimizer.schedule")
         _require(
             self.learning_rate > 0,
@@ -261,7 +267,7 @@ class EvaluationConfig(_Section):
     # Resamples of the bootstrap 95 % interval; 0 leaves it out.
     bootstrap: int = 1000
     # Users ranked at once.
-    batch_size: int = 1024
+    batch_size: int = 8192
 
     def check(self) -> None:
         _require(bool(self.cutoffs), "evaluation.cutoffs", self.cutoffs, "give at least one cutoff")
@@ -292,6 +298,12 @@ class Config:
 
     def __post_init__(self) -> None:
         _require(0 <= self.seed < 2**32, "seed", self.seed, "use 0 to 2^32 - 1")
+        _require(
+            self.optimizer.rows == "all" or not self.loss.covariance,
+            "optimizer.rows",
+            self.optimizer.rows,
+            "use all, because config.loss.covariance moves every row",
+        )
 
 
 _SECTIONS = {

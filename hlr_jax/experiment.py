@@ -19,7 +19,9 @@ from hlr_jax.data import datasets
 from hlr_jax.data.datasets import Dataset
 from hlr_jax.errors import InputError
 from hlr_jax.files import read_json_lines, write_json, write_json_lines
+from hlr_jax.fitting import MemoryStore, Progress, Record, Store, fit
 from hlr_jax.models.base import Relation
+from hlr_jax.objective import Params
 from hlr_jax.recommender import (
     Recommender,
     check_cutoffs,
@@ -27,7 +29,7 @@ from hlr_jax.recommender import (
     check_same_data,
     load_config,
 )
-from hlr_jax.training import Keys, MemoryStore, Params, Progress, Record
+from hlr_jax.training import Keys
 
 # Receives one flat record per epoch.
 OnEpoch = Callable[[Record], None]
@@ -109,11 +111,11 @@ def _train(
         params = params | pretrained_tables(config, dataset)
     params = training.constrain(params, model, config)
     validate = _validation(config, model, dataset)
-    store: training.Store = MemoryStore()
+    store: Store = MemoryStore()
     on_epoch: OnEpoch = _ignore
     if workdir is not None:
         store, on_epoch = _open(pathlib.Path(workdir), config, dataset)
-    best, progress = training.fit(
+    best, progress = fit(
         model,
         params,
         sampling.training_source(dataset.train, config.sampling.history),

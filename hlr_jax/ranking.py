@@ -5,18 +5,24 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 from tqdm import tqdm
 
-from hlr_jax import functional, sampling
+from hlr_jax import devices, functional, sampling
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.models import base
 from hlr_jax.models.base import Histories, History, Relation
+from hlr_jax.objective import Params
 from hlr_jax.sampling import Rows
-from hlr_jax.training import Params
 
-# Items scored at once.
-TILE = 64
+# Items merged into the best at once, a multiple of 8.
+TILE = 512
+# Fewer users than this are ranked on one device.
+_FEW = 64
+# Most bytes of a batch's mask of seen items.
+_MOST_HIDDEN = 2**28
+# Most bytes of a mask before it is packed.
+_UNPACKED = 2**22
 
 
 def user_histories(
@@ -34,37 +40,41 @@ def user_histories(
     )(keys, users)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "k", "length", "tile"))
+@functools.partial(
+    jax.pmap,
+    axis_name=devices.AXIS,
+    in_axes=(0, 0, 0, None, None, None, None, None),
+    static_broadcasted_argnums=(8, 9, 10),
+)
 def _top_k(
-    params: Params,
     users: Int[Array, "u"],
-    seen: Int[Array, "u s"],
+    user_rows: Float[Array, "u d"],
+    hidden: UInt8[Array, "u bytes"],
+    catalogue: Float[Array, "i d"],
+    relation: Params,
     history: Rows,
     log_weights: Float[Array, "i"] | None,
     key: Key[Array, ""],
     model: Relation,
     k: int,
     length: int,
-    tile: int,
 ) -> tuple[Int[Array, "u k"], Float[Array, "u k"]]:
-    num_items = len(params["item"])
-    tiles = -(-num_items // tile)
-    items = jnp.pad(params["item"], ((0, tiles * tile - num_items), (0, 0)))
+    places = 8 * hidden.shape[1]
+    tile = min(TILE, places)
+    items = jnp.pad(catalogue, ((0, places - len(catalogue)), (0, 0)))
     histories = None
     if model.uses_history:
         histories = user_histories(key, history, users, length, log_weights)
 
     def merge(best: tuple[Array, Array], number: Array) -> tuple[tuple[Array, Array], None]:
         first = number * tile
-        ids = first + jnp.arange(tile)
         rows = jax.lax.dynamic_slice_in_dim(items, first, tile)
-        scores = base.scores(
-            model, params["relation"], params["user"][users], rows, params["item"], histories
-        )
-        hidden = jax.vmap(_contains, (0, None))(seen, ids) | (ids >= num_items)[None]
-        scores = jnp.where(hidden, -jnp.inf, scores)
+        scores = base.scores(model, relation, user_rows, rows, catalogue, histories)
+        bits = jax.lax.dynamic_slice_in_dim(hidden, first // 8, tile // 8, axis=1)
+        scores = jnp.where(_unpack(bits), -jnp.inf, scores)
+        ids = jnp.broadcast_to(first + jnp.arange(tile), scores.shape)
         all_scores = jnp.concatenate([best[1], scores], axis=1)
-        all_ids = jnp.concatenate([best[0], jnp.broadcast_to(ids, scores.shape)], axis=1)
+        all_ids = jnp.concatenate([best[0], ids], axis=1)
         top, where = jax.lax.top_k(all_scores, k)
         return (jnp.take_along_axis(all_ids, where, axis=1), top), None
 
@@ -72,14 +82,14 @@ def _top_k(
         jnp.full((len(users), k), -1, jnp.int32),
         jnp.full((len(users), k), -jnp.inf),
     )
-    (ids, scores), _ = jax.lax.scan(merge, nothing, jnp.arange(tiles))
+    (ids, scores), _ = jax.lax.scan(merge, nothing, jnp.arange(places // tile))
     return jnp.where(scores > -jnp.inf, ids, -1), scores
 
 
-def _contains(sorted_ids: Int[Array, "s"], ids: Int[Array, "t"]) -> Bool[Array, "t"]:
-    """Which of `ids` are among `sorted_ids`."""
-    place = jnp.searchsorted(sorted_ids, ids)
-    return sorted_ids[jnp.minimum(place, len(sorted_ids) - 1)] == ids
+def _unpack(bits: UInt8[Array, "u bytes"]) -> Bool[Array, "u bits"]:
+    """The inverse of `np.packbits` with the lowest bit first."""
+    masks = jnp.left_shift(jnp.uint8(1), jnp.arange(8, dtype=jnp.uint8))
+    return ((bits[..., None] & masks[None, None]) != 0).reshape(len(bits), -1)
 
 
 def top_k(
@@ -92,7 +102,7 @@ def top_k(
     length: int,
     key: Key[Array, ""],
     log_weights: Float[Array, "i"] | None = None,
-    batch_size: int = 1024,
+    batch_size: int = 8192,
     show_progress: bool = False,
 ) -> tuple[Int[np.ndarray, "u k"], Float[np.ndarray, "u k"]]:
     """The k best items of the whole catalogue for each user, without those the user has seen.
@@ -110,9 +120,15 @@ def top_k(
     Returns:
       Item ids and scores, best first; -1 and -inf where fewer than k items remain.
     """
-    rows = Rows.of(history)
-    tile = min(TILE, len(params["item"]))
+    num_items = len(params["item"])
+    # Which items are hidden from a batch of users takes a bit for each pair.
+    batch_size = max(1, min(batch_size, len(users), 8 * _MOST_HIDDEN // num_items))
+    parts = devices.count() if batch_size >= _FEW else 1
+    shared = devices.replicate(
+        (params["item"], params["relation"], Rows.of(history), log_weights, key), parts
+    )
     ids, scores = np.full((len(users), k), -1, np.int32), np.full((len(users), k), -np.inf, "f4")
+    size = _batch_of(len(users), batch_size, parts)
     with tqdm(
         total=len(users),
         unit=" users",
@@ -120,38 +136,49 @@ def top_k(
         disable=not show_progress,
         dynamic_ncols=True,
     ) as bar:
-        for start in range(0, len(users), batch_size):
-            part = users[start : start + batch_size]
+        for start in range(0, len(users), size):
+            part = users[start : start + size]
             # Always the same shapes, so that one compilation serves all batches.
-            padded = np.resize(part, min(batch_size, len(users)))
+            padded = np.resize(part, size)
             # Scores are differences of large terms; TF32 products would reorder near ties.
             with jax.default_matmul_precision("highest"):
-                best = _top_k(
-                    params,
-                    jnp.asarray(padded, jnp.int32),
-                    jnp.asarray(_padded_rows(seen, padded)),
-                    rows,
-                    log_weights,
-                    key,
-                    model=model,
-                    k=k,
-                    length=length,
-                    tile=tile,
-                )
-            ids[start : start + len(part)] = best[0][: len(part)]
-            scores[start : start + len(part)] = best[1][: len(part)]
+                of_users = (padded.astype(np.int32), params["user"][padded], _hidden(seen, padded))
+                split = (devices.spread(x, parts) for x in of_users)
+                best = _top_k(*split, *shared, model, k, length)
+            best_ids, best_scores = (np.asarray(x).reshape(size, k) for x in best)
+            ids[start : start + len(part)] = best_ids[: len(part)]
+            scores[start : start + len(part)] = best_scores[: len(part)]
             bar.update(len(part))
     return ids, scores
 
 
-def _padded_rows(interactions: Interactions, users: np.ndarray) -> Int[np.ndarray, "u s"]:
-    """The items of each user, increasing, padded to the longest user's power of two."""
-    counts = interactions.counts[users]
-    width = 1 << int(interactions.counts.max(initial=1) - 1).bit_length()
-    rows = np.full((len(users), width), np.iinfo(np.int32).max, np.int32)
-    mask = np.arange(width) < counts[:, None]
-    rows[mask] = np.concatenate([interactions.of(user) for user in users.tolist()])
-    return rows
+def _batch_of(users: int, most: int, parts: int) -> int:
+    """The size of equal batches; many users come in blocks of 16 for each device."""
+    batches = max(1, -(-users // most))
+    size = max(1, -(-users // batches))
+    block = 16 * parts if most >= _FEW else 1
+    return -(-size // block) * block
+
+
+def _hidden(seen: Interactions, users: Int[np.ndarray, "u"]) -> UInt8[np.ndarray, "u bytes"]:
+    """A bit for each item, lowest first, set where the user has seen it; then 1 up to full tiles.
+
+    Looking a tile up in the users' lists instead takes longer than scoring it by CML.
+    """
+    tile = min(TILE, -(-seen.num_items // 8) * 8)
+    places = -(-seen.num_items // tile) * tile
+    packed = np.empty((len(users), places // 8), np.uint8)
+    step = max(1, _UNPACKED // places)
+    for start in range(0, len(users), step):
+        some = users[start : start + step]
+        counts = seen.counts[some]
+        row = np.repeat(np.arange(len(some)), counts)
+        within = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+        mask = np.zeros((len(some), places), bool)
+        mask[:, seen.num_items :] = True
+        mask[row, seen.items[seen.offsets[some][row] + within]] = True
+        packed[start : start + step] = np.packbits(mask, axis=1, bitorder="little")
+    return packed
 
 
 @functools.partial(jax.jit, static_argnames=("model", "length"))
@@ -167,13 +194,18 @@ def pair_scores(
 ) -> Float[Array, "u c"]:
     """`-||user + r - item||^2` of each user with candidates of its own.
 
-    A candidate that is in the user's history is left out of it.
+    A candidate that is in the user's history is left out of it. Users are taken a few at a time:
+    what a relation makes of all their candidates and histories would fill the memory.
     """
-    user_rows, item_rows = params["user"][users][:, None], params["item"][items]
-    histories = None
-    if model.uses_history:
-        drawn = user_histories(key, history, users, length, log_weights)
-        valid = drawn.mask[:, None] & (drawn.items[:, None] != items[..., None])
-        histories = History(params["item"][drawn.items][:, None], valid)
-    relation = base.relation(model, params["relation"], user_rows, item_rows, histories)
-    return -functional.translated_distance(user_rows, relation, item_rows)
+
+    def scores_of_one(user: Array, candidates: Array) -> Array:
+        user_row, item_rows = params["user"][user][None, None], params["item"][candidates][None]
+        histories = None
+        if model.uses_history:
+            drawn = user_histories(key, history, user[None], length, log_weights)
+            valid = drawn.mask[:, None] & (drawn.items[:, None] != candidates[None, :, None])
+            histories = History(params["item"][drawn.items][:, None], valid)
+        relation = base.relation(model, params["relation"], user_row, item_rows, histories)
+        return -functional.translated_distance(user_row, relation, item_rows)[0]
+
+    return jax.lax.map(lambda pair: scores_of_one(*pair), (users, items), batch_size=64)

@@ -21,7 +21,8 @@ from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 from hlr_jax.files import read_json_object
 from hlr_jax.models.base import Relation
-from hlr_jax.training import Keys, Params, init_params, mean_loss
+from hlr_jax.objective import Params
+from hlr_jax.training import Keys, init_params, mean_loss
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +176,7 @@ class Recommender:
             self.dataset.train, self.dataset.valid, self.config.sampling.history
         )
         key = Keys.of(self.config.seed).valid
-        return float(mean_loss(self.params, source, key, model=self.model, config=self.config))
+        return mean_loss(self.params, source, key, model=self.model, config=self.config)
 
     def _sampled_ranks(self, known: Interactions) -> Int[np.ndarray, "u"]:
         """Rank of each user's one test item among its given negatives."""

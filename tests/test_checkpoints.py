@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +12,12 @@ import numpy as np
 import optax
 import pytest
 
-from hlr_jax import files
+from hlr_jax import devices, files
 from hlr_jax.checkpoints import Checkpoints
 from hlr_jax.errors import InputError
-from hlr_jax.training import Params, Progress, TrainState
+from hlr_jax.fitting import Progress
+from hlr_jax.objective import Params
+from hlr_jax.training import TrainState
 
 PROGRESS = Progress(epochs=2, seconds=1.5, best_epoch=1, best={"loss": 0.25, "ndcg@10": 0.5})
 
@@ -123,6 +127,48 @@ def test_without_a_checkpoint(tmp_path):
         store.restore_best(params_of(0))
     assert str(tmp_path / "checkpoints" / "best") in str(caught.value)
     assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(("saved_on", "restored_on"), [(8, 1), (1, 8), (3, 8)])
+def test_a_state_goes_from_some_devices_to_others(tmp_path, saved_on, restored_on):
+    store, state = Checkpoints(tmp_path), state_of(params_of(0), step=12)
+    store.save(devices.replicate(state, saved_on), PROGRESS)
+    store.save_best(devices.replicate(state, saved_on), PROGRESS)
+    like = devices.replicate(state_of(params_of(1)), restored_on)
+    restored, progress = store.restore(like)
+    assert_same(restored, state)
+    assert progress == PROGRESS
+    assert_same(store.restore_best(like.params), state.params)
+    for x in jax.tree.leaves(restored):
+        assert x.devices() == {jax.local_devices()[0]}
+
+
+ON_ONE_DEVICE = """
+import pathlib, sys
+import jax, jax.numpy as jnp, optax
+from hlr_jax.checkpoints import Checkpoints
+from hlr_jax.training import TrainState
+
+assert jax.device_count() == 1
+relation = {"key": jnp.zeros((3, 4)), "memory": jnp.zeros((4, 3))}
+params = {"user": jnp.zeros((5, 3)), "item": jnp.zeros((7, 3)), "relation": relation}
+folder = pathlib.Path(sys.argv[1])
+state, progress = Checkpoints(folder / "of 8").restore(TrainState.of(params, optax.adam(1e-3)))
+Checkpoints(folder / "of 1").save(state, progress)
+"""
+
+
+def test_a_state_goes_to_a_process_with_one_device_and_back(tmp_path):
+    state = state_of(params_of(0), step=12)
+    Checkpoints(tmp_path / "of 8").save(devices.replicate(state, 8), PROGRESS)
+    flags = {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", ON_ONE_DEVICE, str(tmp_path)]
+    done = subprocess.run(command, env=os.environ | flags, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    like = devices.replicate(state_of(params_of(1)), 8)
+    restored, progress = Checkpoints(tmp_path / "of 1").restore(like)
+    assert_same(restored, state)
+    assert progress == PROGRESS
 
 
 @pytest.mark.parametrize(

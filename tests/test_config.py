@@ -29,7 +29,7 @@ from hlr_jax.models import base
 CONFIG_FILES = sorted((pathlib.Path(__file__).parent.parent / "configs").glob("*/*.py"))
 SECTIONS = [field.name for field in dataclasses.fields(Config) if field.name != "seed"]
 
-# Nothing at its default.
+# Nothing at its default, except optimizer.rows, which goes with no covariance.
 CHANGED = Config(
     data=DataConfig(
         name="file",
@@ -85,6 +85,13 @@ CHANGED = Config(
 )
 
 
+CHANGED_ROWS = dataclasses.replace(
+    CHANGED,
+    loss=dataclasses.replace(CHANGED.loss, covariance=0.0),
+    optimizer=dataclasses.replace(CHANGED.optimizer, rows="touched"),
+)
+
+
 def with_all_options(config: Config) -> Config:
     """With the options that are left out at the model's defaults."""
     options = base.options(base.get(config.model.name)) | dict(config.model.options)
@@ -93,7 +100,8 @@ def with_all_options(config: Config) -> Config:
 
 def every_config() -> list[Any]:
     by_model = [pytest.param(Config(model=ModelConfig(name)), id=name) for name in models.names()]
-    return [*by_model, pytest.param(CHANGED, id="changed")]
+    changed = [pytest.param(CHANGED, id="changed"), pytest.param(CHANGED_ROWS, id="changed rows")]
+    return [*by_model, *changed]
 
 
 @pytest.mark.parametrize("config", every_config())
@@ -119,7 +127,7 @@ def test_configurations_are_hashable_and_equal_by_value():
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_every_field_can_be_changed_by_a_flag(section):
-    changed = with_all_options(CHANGED)
+    changed = with_all_options(CHANGED_ROWS if section == "optimizer" else CHANGED)
     values = configs.as_config_dict(Config())
     fields = dataclasses.asdict(getattr(changed, section))
     fields |= fields.pop("options", {})
@@ -216,6 +224,7 @@ def nested(name: str, value: Any) -> dict[str, Any]:
         ("training.patience", -1, "config.training.patience=-1"),
         ("training.checkpoint_minutes", 0.0, "config.training.checkpoint_minutes=0.0"),
         ("optimizer.decay_rate", 1.5, "config.optimizer.decay_rate=1.5"),
+        ("optimizer.rows", "some", "config.optimizer.rows='some'"),
         ("optimizer.warmup_epochs", -1.0, "config.optimizer.warmup_epochs=-1.0"),
         ("sampling.history", "all", "config.sampling.history='all': use one of uniform"),
         ("loss.covariance", -1.0, "config.loss.covariance=-1.0"),
@@ -244,6 +253,12 @@ def test_values_that_mean_the_same_are_taken(name, value, kept):
     found = getattr(getattr(config, section), field)
     assert found == kept
     assert type(found) is type(kept)
+
+
+def test_a_covariance_needs_updates_of_all_rows():
+    values = {"optimizer": {"rows": "touched"}, "loss": {"covariance": 0.1}}
+    with pytest.raises(InputError, match=r"config\.optimizer\.rows='touched': use all, because"):
+        configs.from_config_dict(values)
 
 
 def test_an_unknown_model_is_refused_with_those_there_are():

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike
 
-from hlr_jax import optimizers, training
+from hlr_jax import objective, optimizers, training
 from hlr_jax.config import Config, LossConfig, ModelConfig, OptimizerConfig
 from hlr_jax.models import Relation, base, build
 from hlr_jax.models.base import Histories
+from hlr_jax.objective import Params
 from hlr_jax.sampling import Batch
-from hlr_jax.training import Params, TrainState
+from hlr_jax.training import TrainState
 
 
 def assert_close(actual: ArrayLike, expected: ArrayLike, bound: float = 1e-5) -> None:
@@ -82,9 +83,9 @@ class Golden:
 
     def loss(self, params: Params) -> jax.Array:
         num_items = len(params["item"])
-        return training.hinge_of_batch(self.model, self.config.loss, num_items, params, self.batch)[
-            0
-        ]
+        return objective.hinge_of_batch(
+            self.model, self.config.loss, num_items, params, self.batch
+        )[0]
 
 
 @pytest.fixture(params=["cml", "lrml", "hlr", "hlrpp"])
@@ -95,7 +96,7 @@ def golden(request: pytest.FixtureRequest, golden_folder: Path) -> Golden:
 def test_distances(golden: Golden) -> None:
     copied = golden.config.loss.copy_relation
     distances = jax.jit(
-        lambda params: training.triplet_distances(golden.model, copied, params, golden.batch)
+        lambda params: objective.triplet_distances(golden.model, copied, params, golden.batch)
     )(golden.params("param_"))
     np.testing.assert_allclose(distances[:, 0], golden.data["positive_distance"], rtol=1e-5)
     np.testing.assert_allclose(distances[:, 1], golden.data["negative_distance"], rtol=1e-5)

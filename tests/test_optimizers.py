@@ -4,19 +4,24 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import oracles
 import pytest
+from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
 from hlr_jax import optimizers, training
-from hlr_jax.config import Config, ModelConfig, OptimizerConfig, TrainingConfig
-from hlr_jax.models import build
+from hlr_jax.config import Config, LossConfig, ModelConfig, OptimizerConfig, TrainingConfig
+from hlr_jax.models import History, Relation, build
+from hlr_jax.models.base import Histories
+from hlr_jax.objective import Params, row_ids
+from hlr_jax.optimizers import LastUse
 from hlr_jax.sampling import Batch
-from hlr_jax.training import Params, TrainState
+from hlr_jax.training import TrainState
 
 STEPS = 12
 SHAPES = {"user": (3, 4), "item": (5, 4), "key": (4, 2)}
@@ -338,3 +343,272 @@ def test_a_step_neither_moves_nor_projects_a_frozen_table(frozen: str | None) ->
             assert norms.max() <= 1 + 1e-6
             projected = oracles.project(before[name], 1.0)
             assert np.abs(after[name] - projected).max() > 1e-3
+
+
+# --- updates of the rows that a batch uses -------------------------------------------------------
+
+
+class MeanOfHistory(Relation):
+    """`r = shift + mean of the history's rows`: gradients of it are written down in a line."""
+
+    uses_history = True
+
+    @nn.compact
+    def __call__(
+        self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History | None
+    ) -> Float[Array, "*b d"]:
+        assert history is not None
+        shift = self.param("shift", nn.initializers.zeros, (1, self.dim), jnp.float32)
+        count = jnp.maximum(history.mask.sum(-1, dtype=jnp.float32), 1)
+        mean = jnp.where(history.mask[..., None], history.rows, 0).sum(-2) / count[..., None]
+        shift = shift.reshape((1,) * (mean.ndim - 1) + (-1,))
+        return jnp.broadcast_to(shift + mean, jnp.broadcast_shapes(user.shape, item.shape))
+
+
+DIM, ROWS, PLACES, RADIUS, MARGIN = 4, 5, 3, 1.0, 0.6
+# A batch uses 5 users and up to 30 items. The tables have fewer rows than that, or more.
+SIZES = {"small": (4, 12), "large": (40, 70)}
+
+
+def batches(size: str, steps: int = 6) -> list[dict[str, np.ndarray]]:
+    """With repeated rows. Padding and masked places say 0; row 0 itself is used in step 3 alone."""
+    rng = np.random.default_rng(8)
+    num_users, num_items = SIZES[size]
+    found = []
+    for step in range(steps):
+        # From few rows, so that they come again in later steps.
+        users = rng.integers(1, min(num_users, 8), size=ROWS)
+        items = rng.integers(1, min(num_items, 16), size=(ROWS, 3))
+        users[1] = users[0]
+        items[0, 2] = items[0, 1]  # negatives that coincide
+        items[1] = items[0, ::-1]  # the negatives of one row are the positive of another
+        mask = rng.random((ROWS, PLACES)) < 0.6
+        mask[0], mask[2] = True, False
+        history = rng.integers(1, min(num_items, 16), size=mask.shape)
+        weight = np.ones(ROWS)
+        if step == 3:
+            users[3], items[3, 1] = 0, 0
+        else:
+            users[4], items[4], history[4], weight[4] = 0, 0, 0, 0
+            mask[4] = step % 2 == 0  # A place counts for nothing in a row that does not.
+        history = np.where(mask, history, 0)
+        parts = {"users": users, "items": items, "history": history, "mask": mask, "weight": weight}
+        found.append(parts)
+    return found
+
+
+def as_batch(batch: dict[str, np.ndarray]) -> Batch:
+    users, items, history = (
+        jnp.asarray(batch[name], jnp.int32) for name in ("users", "items", "history")
+    )
+    histories = Histories(history, jnp.asarray(batch["mask"]))
+    return Batch(users, items, histories, jnp.asarray(batch["weight"], jnp.float32))
+
+
+RowId = tuple[str, int]
+
+
+def row_gradients(rows: dict[RowId, np.ndarray], batch: dict[str, np.ndarray]) -> dict[RowId, Any]:
+    """The gradient of each row that the batch uses, 0 where no hinge is active."""
+    found: dict[RowId, Any] = {("shift", 0): np.zeros(DIM)}
+
+    def add(row: RowId, gradient: np.ndarray | float) -> None:
+        found[row] = found.get(row, np.zeros(DIM)) + gradient
+
+    for b in range(ROWS):
+        if not batch["weight"][b]:
+            continue
+        user, positive = ("user", batch["users"][b]), ("item", batch["items"][b, 0])
+        places = [("item", item) for item in batch["history"][b][batch["mask"][b]]]
+        moved = rows[user] + rows["shift", 0]
+        if places:
+            moved = moved + np.mean([rows[place] for place in places], axis=0)
+        for row in [user, positive, *places]:
+            add(row, 0.0)
+        for j in batch["items"][b, 1:]:
+            near, far = moved - rows[positive], moved - rows["item", j]
+            active = near @ near - far @ far + MARGIN > 0
+            add(("item", j), active * 2 * far)
+            add(positive, active * -2 * near)
+            for row in (user, ("shift", 0)):
+                add(row, active * 2 * (near - far))
+            for place in places:
+                add(place, active * 2 * (near - far) / len(places))
+    return found
+
+
+def row_wise(
+    config: OptimizerConfig, start: Tables, batches: list[Any], frozen: str = ""
+) -> list[Tables]:
+    """Tables after each step; each row has a state of its own, changed when it is used."""
+    rows = {(name, n): row for name, table in start.items() for n, row in enumerate(table)}
+    states: dict[RowId, np.ndarray] = {}
+    visited = []
+    for t, batch in enumerate(batches):
+        gradients = row_gradients(rows, batch)
+        gradients = {row: g for row, g in gradients.items() if row[0] != frozen}
+        norm = np.sqrt(sum((g**2).sum() for g in gradients.values()))
+        scale = min(1.0, config.gradient_clip / norm) if config.gradient_clip else 1.0
+        rate = config.learning_rate
+        if config.schedule == "exponential":
+            rate *= config.decay_rate ** (t // 2)
+        for row, g in gradients.items():
+            g, x = scale * g, rows[row]
+            if config.name == "sgd":
+                step = g
+            elif config.name == "adagrad":
+                states[row] = states.get(row, np.full(DIM, 0.1)) + g**2
+                step = g / np.sqrt(states[row] + 1e-7)
+            else:
+                m, v = states.get(row, np.zeros((2, DIM)))
+                states[row] = np.stack([0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2])
+                m, v = states[row] / [[1 - 0.9 ** (t + 1)], [1 - 0.999 ** (t + 1)]]
+                step = m / (np.sqrt(v) + 1e-8)
+                if config.name == "adamw":
+                    step = step + config.weight_decay * x
+            moved = x - rate * step
+            rows[row] = moved if row[0] == "shift" else oracles.project(moved, RADIUS)
+        visited.append(
+            {name: np.array([rows[name, n] for n in range(len(x))]) for name, x in start.items()}
+        )
+    return visited
+
+
+def tables_of_size(size: str, scale: float = 0.6) -> Tables:
+    """Some rows are outside of the ball, where they stay until they are used."""
+    rng = np.random.default_rng(9)
+    sizes = dict(zip(("user", "item"), SIZES[size], strict=True)) | {"shift": 1}
+    tables = {name: scale * rng.normal(size=(number, DIM)) for name, number in sizes.items()}
+    return {name: table.astype(np.float32).astype(np.float64) for name, table in tables.items()}
+
+
+def train_rows(
+    config: OptimizerConfig,
+    start: Tables,
+    batches: list[Any],
+    frozen: str = "",
+    only_touched: bool = True,
+    **loss: Any,
+) -> list[TrainState]:
+    """The states at the start and after each step by the library."""
+    run = Config(
+        model=ModelConfig(name="cml", dim=DIM, clip_norm=RADIUS),
+        loss=LossConfig(margin=MARGIN, **loss),
+        optimizer=config,
+        training=TrainingConfig(freeze_user=frozen == "user", freeze_item=frozen == "item"),
+    )
+    model, optimizer = MeanOfHistory(DIM), optimizers.build(config, run.training, 2)
+    tables = {name: jnp.asarray(table, jnp.float32) for name, table in start.items()}
+    params = {"user": tables["user"], "item": tables["item"]}
+    state = TrainState.of({**params, "relation": {"shift": tables["shift"]}}, optimizer)
+
+    @jax.jit
+    def step(state: TrainState, last_use: LastUse, batch: Batch) -> tuple[TrainState, LastUse]:
+        touched = None
+        if only_touched:
+            touched, last_use = last_use.touched(state.params, row_ids(batch), batch)
+        return training.train_step(state, batch, model, optimizer, run, touched), last_use
+
+    # Whatever is in the scratch at the start must not matter.
+    rng = np.random.default_rng(10)
+    last_use = LastUse(
+        *(jnp.asarray(rng.integers(-1, 40, len(start[name])), jnp.int32) for name in params)
+    )
+    states = [state]
+    for batch in batches:
+        state, last_use = step(state, last_use, as_batch(batch))
+        states.append(state)
+    return states
+
+
+def flat(state: TrainState) -> Tables:
+    params = {"user": state.params["user"], "item": state.params["item"]}
+    return {name: np.asarray(x) for name, x in (params | state.params["relation"]).items()}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    ("options", "frozen"),
+    [
+        pytest.param({"name": "sgd", "gradient_clip": 3.0}, "", id="sgd clipped"),
+        pytest.param({"name": "adagrad"}, "", id="adagrad"),
+        pytest.param({"name": "adam", "schedule": "exponential", "decay_rate": 0.5}, "", id="adam"),
+        pytest.param({"name": "adamw", "weight_decay": 0.4}, "", id="adamw"),
+        pytest.param({"name": "adam", "gradient_clip": 3.0}, "user", id="users frozen"),
+        pytest.param({"name": "adamw", "gradient_clip": 3.0}, "item", id="items frozen"),
+    ],
+)
+def test_only_the_rows_that_a_batch_uses_are_updated(
+    options: dict[str, Any], frozen: str, size: str
+) -> None:
+    config = OptimizerConfig(learning_rate=0.05, rows="touched", **options)
+    start, steps = tables_of_size(size), batches(size)
+    states = train_rows(config, start, steps, frozen)
+    assert_same_path([flat(state) for state in states[1:]], row_wise(config, start, steps, frozen))
+
+    shapes = {name: start[name].shape for name in ("user", "item")}
+    for before, after, batch in zip(states, states[1:], steps, strict=False):
+        valid = batch["weight"] > 0
+        places = batch["mask"] & valid[:, None]
+        used = {
+            "user": batch["users"][valid],
+            "item": np.append(batch["items"][valid], batch["history"][places]),
+        }
+        for x, y in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+            for name, shape in shapes.items():
+                if x.shape == shape:  # A table, or the optimizer's state of one.
+                    others = np.setdiff1d(np.arange(len(x)), used[name])
+                    np.testing.assert_array_equal(x[others], y[others])
+    for name in shapes:
+        table, first = flat(states[-1])[name], flat(states[0])[name]
+        if name == frozen:
+            np.testing.assert_array_equal(table, first)
+        else:
+            assert (table[0] != first[0]).all()  # By the one step that uses row 0.
+            outside = np.linalg.norm(table, axis=1) > RADIUS + 1e-3
+            assert outside.any() == (size == "large")
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    "options", [{"name": "sgd"}, {"name": "adagrad"}, {"name": "adagrad", "gradient_clip": 2.0}]
+)
+def test_sgd_and_adagrad_move_no_other_rows_anyway(options: dict[str, Any], size: str) -> None:
+    config = OptimizerConfig(learning_rate=0.05, **options)
+    # All in the ball.
+    start, steps = tables_of_size(size, scale=0.2), batches(size)
+    touched, every = (
+        train_rows(config, start, steps, only_touched=only_touched, reduction="mean")[-1]
+        for only_touched in (True, False)
+    )
+    assert touched.triplets == every.triplets
+    for x, y in zip(jax.tree.leaves(touched), jax.tree.leaves(every), strict=True):
+        assert_close(x, y, 1e-6)
+
+
+def test_adam_leaves_rows_alone_that_a_dense_one_moves_on() -> None:
+    config = OptimizerConfig(learning_rate=0.05)
+    start, steps = tables_of_size("large", scale=0.2), batches("large")
+    touched, every = (
+        flat(train_rows(config, start, steps, only_touched=only_touched)[-1])
+        for only_touched in (True, False)
+    )
+    assert np.abs(touched["item"] - every["item"]).max() > 0.01
+
+
+@pytest.mark.parametrize("rows", [3, 8, 9, 20])
+def test_distinct_rows(rows: int) -> None:
+    """Of 9 ids, some past the end: a place of its own for each row that is used, and no other."""
+    ids = np.array([2, 0, 2, rows, 1, 2, 0, rows + 3, rows - 1])
+    scratch = jnp.asarray(np.random.default_rng(1).integers(-1, 30, rows), jnp.int32)
+    last, found, places = optimizers._distinct(scratch, jnp.asarray(ids, jnp.int32), None)
+    assert last.shape == (rows,)
+    found, places = np.asarray(found), np.asarray(places)
+    assert len(found) <= max(rows, len(ids))
+    used = sorted({row for row in ids.tolist() if row < rows})
+    assert sorted(found[found < rows].tolist()) == used
+    for row, place in zip(ids, places, strict=True):
+        if row < rows:
+            assert found[place] == row
+        else:
+            assert place >= len(found)

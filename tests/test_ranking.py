@@ -11,7 +11,9 @@ import pytest
 
 from hlr_jax import models, ranking, sampling
 from hlr_jax.data.interactions import Interactions
-from hlr_jax.models import Relation
+from hlr_jax.functional import tiles
+from hlr_jax.models import Relation, base
+from hlr_jax.models.memory import HistoryRelation
 from hlr_jax.training import Params, init_params
 
 USERS, ITEMS, DIM = 12, 23, 6
@@ -23,7 +25,10 @@ CASES = [
     pytest.param("lrml", {"slots": 4}, id="lrml"),
     pytest.param("hlr", {"slots": 4, "beta": 0.7}, id="hlr"),
     pytest.param("hlr", {"slots": 3, "include_user": False}, id="hlr-without-user"),
+    pytest.param("hlr", {"slots": 3, "include_user": False, "beta": 0.4}, id="hlr-smoothed"),
     pytest.param("hlr", {"slots": 3, "separate_user_memory": True}, id="hlr-separate"),
+    pytest.param("hlr", {"slots": 3, "separate_user_memory": True, "beta": 0.6}, id="hlr-both"),
+    pytest.param("hlrpp", {"slots": 4}, id="hlrpp-softmax"),
     pytest.param("hlrpp", {"slots": 4, "beta": 0.8}, id="hlrpp"),
 ]
 
@@ -68,11 +73,17 @@ def top_k(model: Relation, params: Params, users: np.ndarray, k: int, **kwargs: 
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
-# Tiles that divide the catalogue and not; batches small enough and large enough for both ways
-# that history models have of scoring a tile.
-@pytest.mark.parametrize(("tile", "batch_size"), [(5, 5), (64, 1)])
-def test_top_k_is_the_pairwise_definition(name, options, tile, batch_size, monkeypatch):
+# Catalogue, batches, tiles within tiles and blocks of users do not divide one another. Batches are
+# small enough and large enough for both ways to look up slot weights.
+@pytest.mark.parametrize(
+    ("tile", "batch_size", "sizes"),
+    [(8, 5, (1, 5)), (16, 12, (400, 7)), (512, 1, (2**17, 32))],
+)
+def test_top_k_is_the_pairwise_definition(name, options, tile, batch_size, sizes, monkeypatch):
     monkeypatch.setattr(ranking, "TILE", tile)
+    monkeypatch.setattr(tiles, "sizes", lambda: tiles.Sizes(*sizes))
+    monkeypatch.setattr(tiles, "table_tile", lambda rows, slots: sizes[1])
+    jax.clear_caches()  # They do not know of these sizes.
     model, params = build(name, options)
     users, k = np.array([3, 0, 1, 2, 11, 5, 4, 7, 6, 10, 9, 8], np.int32), ITEMS
     ids, scores = top_k(model, params, users, k, batch_size=batch_size)
@@ -92,7 +103,7 @@ def test_top_k_is_the_pairwise_definition(name, options, tile, batch_size, monke
         assert (scores[row][len(found) :] == -np.inf).all()
 
 
-@pytest.mark.parametrize("tile", [4, 64])
+@pytest.mark.parametrize("tile", [8, 512])
 @pytest.mark.parametrize("k", [6, 23])
 def test_equal_scores_come_in_the_order_of_items(tile, k, monkeypatch):
     monkeypatch.setattr(ranking, "TILE", tile)
@@ -114,8 +125,38 @@ def test_equal_scores_come_in_the_order_of_items(tile, k, monkeypatch):
     np.testing.assert_array_equal(scores[rows, places], exact[rows, ids[rows, places]])
 
 
+@pytest.mark.parametrize(("name", "options"), CASES)
+@pytest.mark.parametrize("users", [1, USERS])
+def test_fast_scores_are_those_of_any_relation(name, options, users):
+    """The overridden `scores`, the one for any `from_references`, and the one for any model."""
+    model, params = build(name, options)
+    rows, items = params["user"][:users], params["item"]
+    histories = None
+    if model.uses_history:
+        ids = jnp.arange(users, dtype=jnp.int32)
+        histories = ranking.user_histories(KEY, sampling.Rows.of(known()), ids, LONGEST, None)
+
+    def scores(method: Any) -> np.ndarray:
+        args = rows, items, items, histories
+        return np.asarray(model.apply({"params": params["relation"]}, *args, method=method))
+
+    wanted = scores(Relation.scores)
+    assert wanted.shape == (users, ITEMS)
+    fast = base.scores(model, params["relation"], rows, items, items, histories)
+    np.testing.assert_allclose(fast, wanted, rtol=1e-4, atol=1e-5)
+    if model.uses_history:
+        np.testing.assert_allclose(scores(HistoryRelation.scores), wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("rows", "slots"), [(1, 1), (3_260, 20), (13_000, 20), (10**6, 64)])
+def test_slot_weights_are_looked_up_in_tables_of_bounded_size(rows, slots):
+    size = tiles.table_tile(rows, slots)
+    assert 4 <= size <= tiles.sizes().items
+    assert size == 4 or rows * slots * size <= 32 * tiles.sizes().floats
+
+
 def test_seen_items_are_left_out_and_missing_ones_marked(monkeypatch):
-    monkeypatch.setattr(ranking, "TILE", 4)
+    monkeypatch.setattr(ranking, "TILE", 8)
     seen_of = [list(range(ITEMS)), list(range(1, ITEMS)), [], [0, ITEMS - 1]] + [[]] * 8
     model, params = build("lrml", {"slots": 4})
     users = np.arange(4, dtype=np.int32)

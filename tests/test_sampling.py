@@ -62,6 +62,73 @@ def test_epochs_of_other_keys_have_another_order():
     assert (first.ravel() != np.arange(100)).mean() > 0.9
 
 
+def test_all_orders_of_an_epoch_are_equally_likely():
+    orders = [
+        tuple(sampling.epoch_order(jax.random.key(seed), 3, 2).ravel()[:3].tolist())
+        for seed in range(1200)
+    ]
+    counts = [orders.count(order) for order in itertools.permutations(range(3))]
+    assert_distributed(np.array(counts), np.full(6, 1 / 6))
+
+
+# --- integers below a bound ----------------------------------------------------------------------
+
+HALF, WORD = 2**16, 2**32
+
+
+def test_uniform_below_is_the_upper_word_of_the_product(monkeypatch):
+    """Against Python's integers; words and bounds at which a carry may be lost, and random ones."""
+    edges = [0, 1, 2, HALF - 1, HALF, HALF + 1, WORD // 2 - 1, WORD // 2, WORD - HALF, WORD - 1]
+    bounds = [
+        1,
+        2,
+        3,
+        7,
+        HALF - 1,
+        HALF,
+        HALF + 1,
+        3 * HALF + 5,
+        10**6,
+        2**30,
+        2**31 - 2,
+        2**31 - 1,
+    ]
+    rng = np.random.default_rng(0)
+    words = np.concatenate(
+        [
+            np.array(list(itertools.product(edges, edges)), np.uint32),
+            rng.integers(WORD, size=(3000, 2), dtype=np.uint32),
+        ]
+    )
+    bounds = np.array([*bounds, *rng.integers(1, 2**31, size=40)], np.int32)
+    words = np.broadcast_to(words[:, None], (len(words), len(bounds), 2))
+    monkeypatch.setattr(jax.random, "bits", lambda key, shape, dtype: jnp.asarray(words, dtype))
+    drawn = sampling.uniform_below(jax.random.key(0), jnp.asarray(bounds)[None], words.shape[:-1])
+    high, low = np.moveaxis(words, -1, 0).astype(object)
+    expected = (high * WORD + low) * bounds.astype(object) >> 64
+    assert drawn.dtype == jnp.int32
+    np.testing.assert_array_equal(drawn, expected.astype(np.int64))
+
+
+@pytest.mark.parametrize("bound", [2, 3, 7, 10])
+def test_numbers_below_a_bound_are_uniform(bound):
+    drawn = sampling.uniform_below(jax.random.key(bound), scalar(bound), (20_000,))
+    counts = np.bincount(drawn, minlength=bound)
+    assert len(counts) == bound
+    assert_distributed(counts, np.full(bound, 1 / bound))
+
+
+def test_bounds_may_differ_from_draw_to_draw():
+    bounds = jnp.asarray([1, 5, 2**31 - 1], jnp.int32)
+    draws = np.asarray(sampling.uniform_below(jax.random.key(4), bounds[None], (5_000, 3)))
+    assert (draws >= 0).all()
+    assert (draws < np.asarray(bounds)).all()
+    assert set(draws[:, 1]) == set(range(5))
+    # The mean of a uniform distribution, to five standard deviations.
+    assert abs(draws[:, 2].mean() / (2**31 - 1) - 0.5) < 5 / np.sqrt(12 * 5_000)
+    assert abs(np.corrcoef(draws[:, 1], draws[:, 2])[0, 1]) < 0.1
+
+
 # --- negatives -----------------------------------------------------------------------------------
 
 SOME_ITEMS = 12
@@ -317,6 +384,20 @@ def test_rows_of_a_batch_are_drawn_independently():
     batch = draw_batch(jax.random.key(2), source, rows, 1, 2)
     assert len(np.unique(batch.items[:, 1])) > 300
     assert len(np.unique(np.asarray(batch.history.items), axis=0)) > 10
+
+
+@pytest.mark.parametrize("kind", ["uniform", "unpopular"])
+def test_a_part_of_a_batch_is_drawn_as_in_the_whole(kind):
+    source = sampling.training_source(TRAIN, kind)
+    rows = jnp.asarray([*range(10), 3, -1], jnp.int32)
+    whole = draw_batch(jax.random.key(1), source, rows, negatives=3, history_length=2)
+    for size in (4, 6):
+        parts = [
+            draw_batch(jax.random.key(1), source, rows[start : start + size], 3, 2, first=start)
+            for start in range(0, len(rows), size)
+        ]
+        joined = jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
+        jax.tree.map(np.testing.assert_array_equal, joined, whole)
 
 
 # --- validation ----------------------------------------------------------------------------------

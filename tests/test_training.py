@@ -15,7 +15,7 @@ import numpy as np
 import oracles
 import pytest
 
-from hlr_jax import experiment, files, models, optimizers, sampling, training
+from hlr_jax import devices, experiment, files, fitting, models, optimizers, sampling, training
 from hlr_jax.config import (
     Config,
     DataConfig,
@@ -28,7 +28,9 @@ from hlr_jax.config import (
 from hlr_jax.data.datasets import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import DivergedError, InputError
-from hlr_jax.training import Keys, MemoryStore, Params, Progress, TrainState
+from hlr_jax.fitting import MemoryStore, Progress
+from hlr_jax.objective import Params
+from hlr_jax.training import Keys, TrainState
 
 MODELS = ["cml", "lrml", "hlr", "hlrpp"]
 
@@ -103,7 +105,7 @@ def differ(one: Params, two: Params) -> bool:
     return any((a != b).any() for a, b in zip(*map(jax.tree.leaves, (one, two)), strict=True))
 
 
-def read_log(workdir: pathlib.Path) -> list[training.Record]:
+def read_log(workdir: pathlib.Path) -> list[fitting.Record]:
     """What a run wrote of its epochs, without times."""
     records = files.read_json_lines(workdir / "metrics.jsonl")
     return [{k: v for k, v in record.items() if k != "seconds"} for record in records]
@@ -135,7 +137,7 @@ class Run:
     def state(self) -> TrainState:
         return TrainState.of(self.params(), self.optimizer)
 
-    def order(self) -> jax.Array:
+    def order(self) -> np.ndarray:
         batch_size = self.config.training.batch_size
         return sampling.epoch_order(jax.random.key(7), len(self.source.users), batch_size)
 
@@ -144,25 +146,28 @@ class Run:
         state: TrainState,
         start: int,
         stop: int,
-        order: jax.Array | None = None,
+        order: np.ndarray | None = None,
         key: jax.Array | None = None,
+        parts: int = 1,
     ) -> TrainState:
+        """On so many devices."""
+        state, source = devices.replicate((state, self.source), parts)
         return training.train_steps(
             state,
-            self.source,
-            self.order() if order is None else order,
+            source,
+            devices.split(self.order() if order is None else order, parts),
             jax.random.key(8) if key is None else key,
             start,
             stop,
-            model=self.model,
-            optimizer=self.optimizer,
-            config=self.config,
+            self.model,
+            self.optimizer,
+            self.config,
         )
 
     def fit(
         self, validate: Callable[[Params], dict[str, float]], **kwargs: Any
     ) -> tuple[Params, Progress]:
-        return training.fit(
+        return fitting.fit(
             self.model,
             self.params(),
             self.source,
@@ -211,7 +216,7 @@ def test_rows_start_and_stay_in_the_ball():
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_loss_falls_on_planted_data(model):
-    records: list[training.Record] = []
+    records: list[fitting.Record] = []
     Run.of(config_of(model, epochs=10)).fit(lambda params: {}, on_epoch=records.append)
     losses = [record["train_loss"] for record in records]
     assert losses[-1] < 0.5 * losses[0]
@@ -242,11 +247,12 @@ def test_steps_in_pieces_are_steps_at_once(model):
 def test_the_compiled_loop_is_single_steps(model):
     run = Run.of(config_of(model))
     length = training.history_length(run.model, run.config)
+    order = jnp.asarray(run.order())
 
     @jax.jit
     def one(state: TrainState, step: jax.Array) -> TrainState:
         key = jax.random.fold_in(jax.random.key(8), step)
-        batch = sampling.draw_batch(key, run.source, run.order()[step], 2, length)
+        batch = sampling.draw_batch(key, run.source, order[step], 2, length)
         return training.train_step(state, batch, run.model, run.optimizer, run.config)
 
     state = run.state()
@@ -316,7 +322,7 @@ def test_the_seed_decides_the_run(model):
 
 def test_epochs_draw_anew_and_tell_their_own_loss():
     # With a step size of nothing only the draws change the loss from epoch to epoch.
-    records: list[training.Record] = []
+    records: list[fitting.Record] = []
     config = config_of(learning_rate=1e-30)
     wide = dataclasses.replace(config.model, clip_norm=10.0)
     run = Run.of(dataclasses.replace(config, model=wide))
@@ -333,7 +339,7 @@ def test_epochs_draw_anew_and_tell_their_own_loss():
 
 def test_how_often_the_host_looks_does_not_matter(monkeypatch):
     usual = train(config_of("hlr"))
-    monkeypatch.setattr(training, "CHUNK_SECONDS", 0.0)
+    monkeypatch.setattr(fitting, "CHUNK_SECONDS", 0.0)
     assert_same(train(config_of("hlr")), usual)
 
 
@@ -371,7 +377,7 @@ class Scripted:
 def test_the_best_epoch_is_returned(select, values, patience, epochs, best):
     config = config_of(select=select, epochs=len(values), patience=patience)
     validate = Scripted(select, values)
-    records: list[training.Record] = []
+    records: list[fitting.Record] = []
     params, progress = Run.of(config).fit(validate, on_epoch=records.append)
     assert len(validate.seen) == progress.epochs == epochs
     assert progress.best_epoch == best
@@ -383,7 +389,7 @@ def test_the_best_epoch_is_returned(select, values, patience, epochs, best):
 
 
 def test_a_real_metric_selects():
-    records: list[training.Record] = []
+    records: list[fitting.Record] = []
     config = config_of(select="ndcg@5", epochs=4)
     dataset = planted()
     run = Run.of(config)
@@ -532,7 +538,7 @@ def test_pretrained_files_that_cannot_be_read(tmp_path, content):
 def interrupt_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     """Ask to stop after so many steps; the host looks after every single one."""
 
-    class Impatient(training.StopRequest):
+    class Impatient(fitting.StopRequest):
         looks = 0
 
         @property
@@ -544,8 +550,8 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
         def received(self, value: bool) -> None:
             pass
 
-    monkeypatch.setattr(training, "CHUNK_SECONDS", 0.0)
-    monkeypatch.setattr(training, "StopRequest", Impatient)
+    monkeypatch.setattr(fitting, "CHUNK_SECONDS", 0.0)
+    monkeypatch.setattr(fitting, "StopRequest", Impatient)
 
 
 @pytest.mark.parametrize("model", ["cml", "hlr"])
@@ -584,6 +590,26 @@ def test_a_run_interrupted_again_and_again(tmp_path, monkeypatch):
     assert read_log(tmp_path / "parts") == read_log(tmp_path / "whole")
 
 
+@pytest.mark.parametrize(("before", "after"), [(8, 1), (1, 8)])
+def test_a_run_goes_on_with_another_number_of_devices(before, after, tmp_path, monkeypatch):
+    config = config_of("hlr", epochs=2)
+    monkeypatch.setattr(devices, "count", lambda: after)
+    whole = train(config, tmp_path / "whole")
+    with monkeypatch.context() as patched:
+        patched.setattr(devices, "count", lambda: before)
+        interrupt_after(patched, STEPS + 5)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, tmp_path / "parts")
+    parts = train(config, tmp_path / "parts")
+    assert jax.tree.structure(parts) == jax.tree.structure(whole)
+    for x, y in zip(jax.tree.leaves(parts), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
+    log, whole_log = read_log(tmp_path / "parts"), read_log(tmp_path / "whole")
+    assert [record["step"] for record in log] == [STEPS, 2 * STEPS]
+    for record, expected in zip(log, whole_log, strict=True):
+        assert record == pytest.approx(expected, rel=1e-4)
+
+
 class Killed(Exception):
     pass
 
@@ -616,7 +642,7 @@ def test_a_finished_run_is_not_trained_on(tmp_path, monkeypatch):
     def step(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("trained on")
 
-    monkeypatch.setattr(training, "train_steps", step)
+    monkeypatch.setattr(fitting, "train_steps", step)
     assert_same(train(config, tmp_path), first)
 
 
@@ -634,7 +660,7 @@ def test_the_state_is_saved_within_a_long_epoch(tmp_path, monkeypatch):
         def save(self, state: TrainState, progress: Progress) -> None:
             saved.append(int(state.step))
 
-    monkeypatch.setattr(training, "CHUNK_SECONDS", 0.0)
+    monkeypatch.setattr(fitting, "CHUNK_SECONDS", 0.0)
     run = Run.of(config_of(epochs=1, checkpoint_minutes=1e-9))
     run.fit(lambda params: {}, store=Recording())
     assert saved == [*range(1, STEPS + 1), STEPS]
@@ -658,7 +684,7 @@ def test_another_configuration_is_refused_in_the_same_folder(tmp_path):
 
 def test_signals_are_noted_and_afterwards_handled_as_before():
     previous = signal.getsignal(signal.SIGTERM)
-    with training.StopRequest() as request:
+    with fitting.StopRequest() as request:
         assert not request.received
         os.kill(os.getpid(), signal.SIGTERM)
         assert request.received

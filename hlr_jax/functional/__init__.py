@@ -2,9 +2,9 @@
 
 from hlr_jax.functional.attention import (
     References,
-    all_pairs_memory_attention,
     attend,
     attention_weights,
+    history_attention,
     memory_attention,
 )
 from hlr_jax.functional.distance import project_on_ball, squared_distance
@@ -13,10 +13,10 @@ from hlr_jax.functional.translation import translate, translated_distance
 
 __all__ = [
     "References",
-    "all_pairs_memory_attention",
     "attend",
     "attention_weights",
     "covariance_penalty",
+    "history_attention",
     "memory_attention",
     "project_on_ball",
     "rank_weight",

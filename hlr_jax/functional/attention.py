@@ -8,7 +8,7 @@ weights `s_k [M]`; the relations `[.., P, d]` are never built.
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,12 +39,56 @@ def memory_attention(
     return jax.nn.softmax((x * y) @ key, axis=-1)
 
 
-def all_pairs_memory_attention(
-    x: Float[Array, "n d"], y: Float[Array, "t d"], key: Float[Array, "d m"]
-) -> Float[Array, "n t m"]:
-    """`memory_attention` of every `x` with every `y`, as one matrix product without `[n, t, d]`."""
-    keyed = jnp.einsum("td,dm->dtm", y, key).reshape(y.shape[1], -1)
-    return jax.nn.softmax((x @ keyed).reshape(len(x), len(y), -1), axis=-1)
+def history_attention(
+    targets: Float[Array, "*b t d"], history: Float[Array, "*b p d"], key: Float[Array, "d m"]
+) -> Float[Array, "*b t p m"]:
+    """`memory_attention` of every target with every row of the history that the targets share.
+
+    By definition `memory_attention(targets[..., None, :], history[..., None, :, :], key)`, which
+    holds the products `[*b, T, P, d]`. Here the key takes in the targets instead, so that one
+    product per history serves them all, and the gradient is two more such products.
+    """
+    batch, (count, dim), length = targets.shape[:-2], targets.shape[-2:], history.shape[-2]
+    slots = _shared_slots(
+        targets.reshape(-1, count, dim), history.reshape(-1, length, dim), key
+    )  # [b, P, T, M]
+    return jnp.moveaxis(slots, 1, 2).reshape(*batch, count, length, key.shape[-1])
+
+
+@jax.custom_vjp
+def _shared_slots(
+    targets: Float[Array, "b t d"], history: Float[Array, "b p d"], key: Float[Array, "d m"]
+) -> Float[Array, "b p t m"]:
+    count, slots = targets.shape[1], key.shape[1]
+    # [b, d, T, M]: of each target, the key it puts to the history.
+    keyed = jnp.moveaxis(targets[..., None] * key[None, None], 1, 2)
+    logits = history @ keyed.reshape(*keyed.shape[:2], count * slots)
+    return jax.nn.softmax(logits.reshape(*history.shape[:2], count, slots), axis=-1)
+
+
+def _shared_slots_forward(targets: Array, history: Array, key: Array) -> tuple[Array, Any]:
+    slots = _shared_slots(targets, history, key)
+    return slots, (targets, history, key, slots)
+
+
+def _shared_slots_backward(saved: Any, cotangent: Array) -> tuple[Array, Array, Array]:
+    targets, history, key, slots = saved
+    centred = cotangent - jnp.sum(slots * cotangent, axis=-1, keepdims=True)
+    logits = (slots * centred).reshape(*slots.shape[:2], -1)  # [b, P, T M]
+    keyed = targets[:, :, None] * key.T[None, None]  # [b, T, M, d]
+    of_history = logits @ keyed.reshape(len(keyed), -1, keyed.shape[-1])
+    # Transposed first: XLA would fold it into the product, which is slower on a CPU.
+    turned = jax.lax.optimization_barrier(jnp.swapaxes(logits, 1, 2))
+    of_keyed = (turned @ history).reshape(keyed.shape)
+    # A sum over few slots of whole rows, which a reduction along that axis does much more slowly.
+    of_targets = functools.reduce(
+        jnp.add, (of_keyed[:, :, slot] * key[None, None, :, slot] for slot in range(key.shape[1]))
+    )
+    of_key = jnp.sum(of_keyed * targets[:, :, None], axis=(0, 1)).T
+    return of_targets, of_history, of_key
+
+
+_shared_slots.defvjp(_shared_slots_forward, _shared_slots_backward)
 
 
 def attention_weights(
@@ -83,7 +127,7 @@ def attend(
     gives a zero relation.
     """
     logits = [
-        jnp.einsum("...pm,...m->...p", group.slots, judge @ group.memory.T) for group in groups
+        jnp.sum(group.slots * (judge @ group.memory.T)[..., None, :], axis=-1) for group in groups
     ]
     batch = jnp.broadcast_shapes(*(logit.shape[:-1] for logit in logits))
 
@@ -93,7 +137,7 @@ def attend(
     weights = attention_weights(joined(logits), joined([group.mask for group in groups]), beta)
     ends = [sum(logit.shape[-1] for logit in logits[: i + 1]) for i in range(len(logits) - 1)]
     pooled = [
-        jnp.einsum("...p,...pm->...m", part, group.slots) @ group.memory
+        jnp.sum(part[..., None] * group.slots, axis=-2) @ group.memory
         for part, group in zip(jnp.split(weights, ends, axis=-1), groups, strict=True)
     ]
     return functools.reduce(jnp.add, pooled)

@@ -15,7 +15,7 @@ import jax
 from jaxtyping import Array, Bool, Float, Int
 
 from hlr_jax.errors import InputError
-from hlr_jax.functional import translated_distance
+from hlr_jax.functional import tiles, translated_distance
 
 Params = dict[str, Any]
 
@@ -85,14 +85,17 @@ class Relation(nn.Module):
           histories: `items [U, P]` and `mask [U, P]`; None if `uses_history` is False.
         """
 
-        def scores_of_one(user: Array, history: Histories | None) -> Array:
-            rows = None
-            if history is not None:
-                rows = History(catalogue[history.items][None], history.mask[None])
-            relation = self(user[None], tile, rows)
-            return -translated_distance(user[None], relation, tile)
+        def scores_of_tile(items: Array) -> Array:
+            def scores_of_one(user: Array, history: Histories | None) -> Array:
+                rows = None
+                if history is not None:
+                    rows = History(catalogue[history.items][None], history.mask[None])
+                relation = self(user[None], items, rows)
+                return -translated_distance(user[None], relation, items)
 
-        return jax.lax.map(lambda args: scores_of_one(*args), (users, histories))
+            return jax.lax.map(lambda args: scores_of_one(*args), (users, histories))
+
+        return tiles.tilewise(scores_of_tile, tile, min(len(tile), tiles.sizes().items))
 
     def project(self, params: Params) -> Params:
         """The module's own parameters after an optimizer step, constrained if it wants to."""

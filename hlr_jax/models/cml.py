@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from hlr_jax.functional import tiles
 from hlr_jax.models.base import Histories, History, Relation, register
 
 
@@ -22,7 +23,5 @@ class CML(Relation):
         catalogue: Float[Array, "i d"],
         histories: Histories | None,
     ) -> Float[Array, "u t"]:
-        """`2 u.i - ||u||^2 - ||i||^2`: one matrix product."""
-        user_norms = jnp.sum(jnp.square(users), axis=-1, keepdims=True)
-        item_norms = jnp.sum(jnp.square(tile), axis=-1)
-        return 2 * users @ tile.T - user_norms - item_norms[None]
+        """One matrix product."""
+        return tiles.product_scores(users, tile)

@@ -1,10 +1,11 @@
 """HLR: relations in two levels (Tran et al., RecSys 2021)."""
 
-from jaxtyping import Array, Float
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
 
-from hlr_jax.functional import References, attend
-from hlr_jax.models.base import History, register
-from hlr_jax.models.memory import HistoryRelation, single_reference
+from hlr_jax.functional import References, attend, tiles
+from hlr_jax.models.base import Histories, History, register
+from hlr_jax.models.memory import HistoryRelation, needed_rows, single_reference
 
 
 def hlr_relation(
@@ -52,3 +53,58 @@ class HLR(HistoryRelation):
     ) -> Float[Array, "*b d"]:
         user_key, user_memory = self.own if self.include_user else (None, None)
         return hlr_relation(user, item, references, user_key, user_memory, self.beta)
+
+    def scores(
+        self,
+        users: Float[Array, "u d"],
+        tile: Float[Array, "t d"],
+        catalogue: Float[Array, "i d"],
+        histories: Histories | None,
+    ) -> Float[Array, "u t"]:
+        """By the references' pooled slot weights, the relation's coordinates in the memory."""
+        assert histories is not None
+        (key, memory), (own_key, own_memory) = self.shared, self.own
+        rows, places = needed_rows(catalogue, histories)
+        judged, own_judged = users @ memory.T, users @ own_memory.T
+
+        def scores_of_tile(items: Float[Array, "s d"]) -> Float[Array, "u s"]:
+            slots = tiles.tile_memory_attention(rows, items, key)
+
+            def history_alone(
+                judged: Float[Array, " m"], place: Int[Array, " p"], mask: Bool[Array, " p"]
+            ) -> Float[Array, "m s"]:
+                found = slots.at[place].get(mode="promise_in_bounds")
+                logits = tiles.tile_logits(found, judged)
+                (weights,) = tiles.tile_attention_weights([logits], [mask], self.beta)
+                return tiles.tile_pool(weights, found)
+
+            def with_user(
+                judged: Float[Array, " m"],
+                place: Int[Array, " p"],
+                mask: Bool[Array, " p"],
+                own_judged: Float[Array, " m"],
+                own: Float[Array, "m s"],
+            ) -> Float[Array, "n s"]:
+                found = slots.at[place].get(mode="promise_in_bounds")
+                logits = [
+                    tiles.tile_logits(own[None], own_judged),
+                    tiles.tile_logits(found, judged),
+                ]
+                masks = [jnp.ones(1, bool), mask]
+                own_weight, weights = tiles.tile_attention_weights(logits, masks, self.beta)
+                of_user, of_history = own_weight * own, tiles.tile_pool(weights, found)
+                if self.separate_user_memory:
+                    return jnp.concatenate([of_user, of_history])
+                return of_user + of_history
+
+            floats = slots[0].size * places.shape[1]
+            args = (judged, places, histories.mask)
+            if not self.include_user:
+                return tiles.relation_scores(history_alone, args, users, items, memory, floats)
+            own = tiles.tile_memory_attention(users, items, own_key)
+            both = jnp.concatenate([own_memory, memory]) if self.separate_user_memory else memory
+            return tiles.relation_scores(
+                with_user, (*args, own_judged, own), users, items, both, floats
+            )
+
+        return tiles.tilewise(scores_of_tile, tile, tiles.table_tile(len(rows), self.slots))

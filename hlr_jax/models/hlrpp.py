@@ -1,11 +1,17 @@
 """HLR++: a second relation from the user's side (Tran et al., RecSys 2021)."""
 
-from jaxtyping import Array, Float
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
 
-from hlr_jax.functional import References, attend
-from hlr_jax.models.base import History, register
+from hlr_jax.functional import References, attend, memory_attention, tiles
+from hlr_jax.models.base import Histories, History, register
 from hlr_jax.models.hlr import hlr_relation
-from hlr_jax.models.memory import HistoryRelation, history_references, single_reference
+from hlr_jax.models.memory import (
+    HistoryRelation,
+    history_references,
+    needed_rows,
+    single_reference,
+)
 
 
 def hlrpp_relation(
@@ -42,3 +48,54 @@ class HLRPlusPlus(HistoryRelation):
         references: References,
     ) -> Float[Array, "*b d"]:
         return hlrpp_relation(user, item, history, references, *self.shared, beta=self.beta)
+
+    def scores(
+        self,
+        users: Float[Array, "u d"],
+        tile: Float[Array, "t d"],
+        catalogue: Float[Array, "i d"],
+        histories: Histories | None,
+    ) -> Float[Array, "u t"]:
+        """By the references' pooled slot weights; both relations read the same memory."""
+        assert histories is not None
+        key, memory = self.shared
+        rows, places = needed_rows(catalogue, histories)
+        judged = users @ memory.T
+        # The user's slot weights with its history are the same for all items.
+        of_user = memory_attention(users[:, None], catalogue[histories.items], key)
+
+        def scores_of_tile(items: Float[Array, "s d"]) -> Float[Array, "u s"]:
+            slots = tiles.tile_memory_attention(rows, items, key)
+            judged_by_items = memory @ items.T
+
+            def coordinates(
+                judged: Float[Array, " m"],
+                place: Int[Array, " p"],
+                mask: Bool[Array, " p"],
+                own: Float[Array, "m s"],
+                of_user: Float[Array, "p m"],
+            ) -> Float[Array, "m s"]:
+                found = slots.at[place].get(mode="promise_in_bounds")
+                item_logits = tiles.tile_logits(found, judged)
+                (weights,) = tiles.tile_attention_weights([item_logits], [mask], self.beta)
+                of_item = tiles.tile_pool(weights, found)
+
+                user_logits = [
+                    jnp.sum(own * judged_by_items, axis=0, keepdims=True),
+                    of_user @ judged_by_items,
+                ]
+                masks = [jnp.ones(1, bool), mask]
+                own_weight, weights = tiles.tile_attention_weights(user_logits, masks, self.beta)
+                return of_item + own_weight * own + of_user.T @ weights
+
+            own = tiles.tile_memory_attention(users, items, key)
+            return tiles.relation_scores(
+                coordinates,
+                (judged, places, histories.mask, own, of_user),
+                users,
+                items,
+                memory,
+                slots[0].size * places.shape[1],
+            )
+
+        return tiles.tilewise(scores_of_tile, tile, tiles.table_tile(len(rows), self.slots))

@@ -3,14 +3,15 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from hlr_jax.errors import InputError
 from hlr_jax.functional import (
     References,
-    all_pairs_memory_attention,
+    history_attention,
     memory_attention,
     project_on_ball,
+    tiles,
     translated_distance,
 )
 from hlr_jax.models.base import Histories, History, Params, Relation
@@ -105,23 +106,37 @@ class HistoryRelation(MemoryRelation):
     ) -> Float[Array, "u t"]:
         """The slot weights of two items are the same for all users: computed once per tile.
 
-        That pays where the users' histories together are longer than the catalogue. It holds
-        `[I, T, M]` for the catalogue and a tile.
+        This works for any `from_references`; a subclass that knows its relation's coordinates
+        in the memory overrides it by `tiles.relation_scores`, which takes a fraction of the time.
         """
         assert histories is not None
-        if histories.items.size < len(catalogue):
-            return super().scores(users, tile, catalogue, histories)
         key, memory = self.shared
-        slots = all_pairs_memory_attention(catalogue, tile, key)
+        rows, places = needed_rows(catalogue, histories)
 
-        def scores_of_one(user: Array, history: Histories) -> Array:
-            mask = history.mask[None]
-            references = References(jnp.moveaxis(slots[history.items], 0, 1), mask, memory)
-            rows = History(catalogue[history.items][None], mask)
-            relation = self.from_references(user[None], tile, rows, references)
-            return -translated_distance(user[None], relation, tile)
+        def scores_of_tile(items: Array) -> Array:
+            slots = tiles.tile_memory_attention(rows, items, key)
 
-        return jax.lax.map(lambda args: scores_of_one(*args), (users, histories))
+            def scores_of_one(user: Array, ids: Array, place: Array, mask: Array) -> Array:
+                mask = mask[None]
+                references = References(jnp.moveaxis(slots[place], -1, 0), mask, memory)
+                history = History(catalogue[ids][None], mask)
+                relation = self.from_references(user[None], items, history, references)
+                return -translated_distance(user[None], relation, items)
+
+            args = (users, histories.items, places, histories.mask)
+            return jax.lax.map(lambda one: scores_of_one(*one), args)
+
+        return tiles.tilewise(scores_of_tile, tile, tiles.table_tile(len(rows), self.slots))
+
+
+def needed_rows(
+    catalogue: Float[Array, "i d"], histories: Histories
+) -> tuple[Float[Array, "n d"], Int[Array, "u p"]]:
+    """The rows that histories refer to, and where they stand there: all, or theirs if fewer."""
+    if histories.items.size >= len(catalogue):
+        return catalogue, histories.items
+    places = jnp.arange(histories.items.size).reshape(histories.items.shape)
+    return catalogue[histories.items].reshape(-1, catalogue.shape[1]), places
 
 
 def single_reference(
@@ -143,5 +158,8 @@ def history_references(
     memory: Float[Array, "m d"],
 ) -> References:
     """Each row of a history as a reference of the target: `s_k = softmax((target * p_k) @ key)`."""
-    slots = memory_attention(target[..., None, :], history, key)
+    if target.ndim > 1 and history.shape[:-2] == (*target.shape[:-2], 1):
+        slots = history_attention(target, history[..., 0, :, :], key)
+    else:
+        slots = memory_attention(target[..., None, :], history, key)
     return References(slots, mask, memory)

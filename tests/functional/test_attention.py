@@ -15,10 +15,11 @@ from numpy.typing import ArrayLike
 
 from hlr_jax.functional import (
     References,
-    all_pairs_memory_attention,
     attend,
     attention_weights,
+    history_attention,
     memory_attention,
+    tiles,
 )
 
 BETAS = (1.0, 0.5, 0.25)
@@ -45,6 +46,11 @@ def f32(x: ArrayLike) -> jax.Array:
     return jnp.asarray(x, jnp.float32)
 
 
+def tile_attention(x: jax.Array, items: jax.Array, key: jax.Array) -> jax.Array:
+    """`tile_memory_attention`, slots last."""
+    return jnp.moveaxis(tiles.tile_memory_attention(x, items, key), 1, 2)
+
+
 # --- attention over memory slots -----------------------------------------------------------------
 
 
@@ -65,17 +71,17 @@ def test_memory_attention_matches_the_oracle(
     np.testing.assert_array_equal(slots, memory_attention(f32(y), f32(x), f32(key)))
 
 
-def test_all_pairs_memory_attention_matches_the_oracle() -> None:
+def test_the_memory_attention_of_a_tile_matches_the_oracle() -> None:
     x, y, key = normal(3, 5, 6), normal(4, 3, 6), normal(5, 6, 4)
     expected = [[oracles.memory_attention(a * b, key) for b in y] for a in x]
-    assert_close(all_pairs_memory_attention(f32(x), f32(y), f32(key)), expected)
+    assert_close(tile_attention(f32(x), f32(y), f32(key)), expected)
 
 
 def test_memory_attention_of_large_logits_is_finite() -> None:
     x, y, key = jnp.ones((2, 4)), jnp.ones((2, 4)), f32(2500 * np.sign(normal(6, 4, 5)))
     # Logits up to 1e4, of both signs.
     key = key.at[:, 0].set(2500).at[:, 1].set(-2500)
-    for function, pairs in ((memory_attention, 2), (all_pairs_memory_attention, 4)):
+    for function, pairs in ((memory_attention, 2), (tile_attention, 4)):
 
         def first_slot(key: jax.Array, function: Callable[..., jax.Array] = function) -> jax.Array:
             return function(x, y, key)[..., 0].sum()
@@ -89,7 +95,56 @@ def test_memory_attention_gradients() -> None:
     with jax.enable_x64(True):
         x, y, key = (jnp.asarray(normal(n, *s)) for n, s in enumerate([(3, 1, 4), (2, 4), (4, 5)]))
         check_grads(jax.jit(memory_attention), (x[:, 0][:, None], y[None], key), 1, MODES)
-        check_grads(jax.jit(all_pairs_memory_attention), (x[:, 0], y, key), 1, MODES)
+        check_grads(jax.jit(tile_attention), (x[:, 0], y, key), 1, MODES)
+
+
+# --- targets that share a history ----------------------------------------------------------------
+
+
+def plain_history_attention(targets: jax.Array, history: jax.Array, key: jax.Array) -> jax.Array:
+    """The definition."""
+    return memory_attention(targets[..., None, :], history[..., None, :, :], key)
+
+
+@pytest.mark.parametrize("batch", [(), (1,), (3,), (2, 3)], ids=str)
+@pytest.mark.parametrize(("targets", "places"), [(1, 1), (1, 4), (2, 3), (3, 1), (3, 5)])
+def test_history_attention_matches_the_oracle_and_so_do_its_gradients(
+    targets: int, places: int, batch: tuple[int, ...]
+) -> None:
+    x, history = normal(0, *batch, targets, 4), normal(1, *batch, places, 4)
+    key, weight = normal(2, 4, 5), normal(3, *batch, targets, places, 5)
+    expected = np.empty(weight.shape)
+    for *index, t, p in np.ndindex(weight.shape[:-1]):
+        pair = x[(*index, t)] * history[(*index, p)]
+        expected[(*index, t, p)] = oracles.memory_attention(pair, key)
+    assert_close(history_attention(f32(x), f32(history), f32(key)), expected)
+
+    def gradient(function: Callable[..., jax.Array]) -> Callable[..., tuple[jax.Array, ...]]:
+        return jax.grad(lambda *args: (function(*args) * weight).sum(), argnums=(0, 1, 2))
+
+    with jax.enable_x64(True):
+        arguments = tuple(map(jnp.asarray, (x, history, key)))
+        plain = jax.jit(gradient(plain_history_attention))(*arguments)
+        for own, other in zip(jax.jit(gradient(history_attention))(*arguments), plain, strict=True):
+            assert_close(own, other, 1e-12)
+
+
+@pytest.mark.parametrize("batch", [(), (2,)], ids=str)
+def test_history_attention_gradients(batch: tuple[int, ...]) -> None:
+    with jax.enable_x64(True):
+        shapes = [(*batch, 2, 4), (*batch, 3, 4), (4, 5)]
+        arguments = tuple(jnp.asarray(normal(n, *shape)) for n, shape in enumerate(shapes))
+        check_grads(jax.jit(history_attention), arguments, 1, "rev")
+
+
+def test_history_attention_of_large_logits_is_finite() -> None:
+    targets, history = jnp.ones((2, 1, 4)), jnp.ones((2, 3, 4))
+    key = f32(2500 * np.sign(normal(6, 4, 5))).at[:, 0].set(2500).at[:, 1].set(-2500)
+    value, gradients = jax.jit(
+        jax.value_and_grad(lambda *args: history_attention(*args)[..., 0].sum(), argnums=(0, 1, 2))
+    )(targets, history, key)
+    assert np.isfinite(value)
+    assert all(np.isfinite(x).all() for x in gradients)
 
 
 # --- attention weights ---------------------------------------------------------------------------

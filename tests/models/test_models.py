@@ -14,15 +14,16 @@ from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
 from hlr_jax import config as configs
-from hlr_jax import optimizers, ranking, training
+from hlr_jax import devices, objective, optimizers, ranking, training
 from hlr_jax.config import Config, LossConfig, ModelConfig, OptimizerConfig, SamplingConfig
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 from hlr_jax.functional import translated_distance
 from hlr_jax.models import History, Relation, base, build, names, register
 from hlr_jax.models.base import Histories
+from hlr_jax.objective import Params
 from hlr_jax.sampling import Batch, training_source
-from hlr_jax.training import Params, TrainState
+from hlr_jax.training import TrainState
 
 # Tiny, so that the oracle's loops and numerical gradients are quick.
 USERS, ITEMS, DIM, SLOTS, PLACES = 4, 10, 6, 4, 4
@@ -200,11 +201,11 @@ def test_distances_and_loss_match_the_oracle(
 ) -> None:
     case = Case(name, options, num_negatives)
     params, batch = case.jax_params(), case.jax_batch()
-    distances = training.triplet_distances(case.model, copy_relation, params, batch)
+    distances = objective.triplet_distances(case.model, copy_relation, params, batch)
     np.testing.assert_allclose(distances, case.distances(copy_relation), rtol=1e-5)
     for rank_weight in (False, True):
         loss = LossConfig(copy_relation=copy_relation, rank_weight=rank_weight)
-        total, triplets = training.hinge_of_batch(case.model, loss, ITEMS, params, batch)
+        total, triplets = objective.hinge_of_batch(case.model, loss, ITEMS, params, batch)
         assert triplets == 4 * (1 if rank_weight else num_negatives)
         np.testing.assert_allclose(total, case.loss(case.params, loss), rtol=1e-5)
         mean = LossConfig(copy_relation=copy_relation, rank_weight=rank_weight, reduction="mean")
@@ -462,7 +463,7 @@ def test_contract_gradients_are_finite(case: Case) -> None:
     batch, config = case.jax_batch(), LossConfig()
 
     def loss(params: Params) -> Array:
-        return training.hinge_of_batch(case.model, config, ITEMS, params, batch)[0]
+        return objective.hinge_of_batch(case.model, config, ITEMS, params, batch)[0]
 
     value_and_grad = jax.jit(jax.value_and_grad(loss))
     for scale in (0.0, 1.0, 100.0):
@@ -481,7 +482,9 @@ def test_contract_padding_changes_nothing(case: Case) -> None:
         items = jnp.where(batch.history.mask, batch.history.items, 9)
         other = other._replace(history=Histories(items, batch.history.mask))
     value_and_grad = jax.jit(
-        jax.value_and_grad(lambda p, b: training.hinge_of_batch(case.model, config, ITEMS, p, b)[0])
+        jax.value_and_grad(
+            lambda p, b: objective.hinge_of_batch(case.model, config, ITEMS, p, b)[0]
+        )
     )
     expected, actual = value_and_grad(params, batch), value_and_grad(params, other)
     for x, y in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
@@ -605,16 +608,12 @@ def test_a_new_relation_trains_and_ranks_with_no_other_change() -> None:
     params = training.init_params(jax.random.key(0), model, USERS, ITEMS)
     before = as_oracle_params(params)
     optimizer = optimizers.build(config.optimizer, config.training, 2)
+    state, source = devices.replicate(
+        (TrainState.of(params, optimizer), training_source(train)), parts=2
+    )
+    order = np.arange(14, dtype=np.int32).reshape(2, 7)
     state = training.train_steps(
-        TrainState.of(params, optimizer),
-        training_source(train),
-        jnp.arange(14, dtype=jnp.int32).reshape(2, 7),
-        jax.random.key(1),
-        jnp.asarray(0, jnp.int32),
-        jnp.asarray(2, jnp.int32),
-        model=model,
-        optimizer=optimizer,
-        config=config,
+        state, source, devices.split(order, 2), jax.random.key(1), 0, 2, model, optimizer, config
     )
     assert (state.step, state.triplets) == (2, 28)
     after = as_oracle_params(state.params)

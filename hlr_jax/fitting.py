@@ -1,0 +1,223 @@
+"""The loop over epochs: progress, validation, checkpoints, early stopping."""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+from tqdm import tqdm
+
+from hlr_jax import devices, optimizers, sampling
+from hlr_jax.config import Config
+from hlr_jax.errors import DivergedError
+from hlr_jax.models.base import Relation
+from hlr_jax.objective import Params
+from hlr_jax.sampling import Source
+from hlr_jax.training import Keys, TrainState, train_steps
+
+# What is told of an epoch.
+Record = dict[str, int | float]
+
+# Progress is shown, and an interrupt noticed, about this often.
+CHUNK_SECONDS = 1.0
+
+
+class Progress(NamedTuple):
+    """How far a run has come; stored beside its state.
+
+    Attributes:
+      epochs: epochs completed.
+      seconds: training time so far, without compilation, validation and saving.
+      best_epoch: the selected epoch, from 1; 0 before there is one.
+      best: its validation values.
+    """
+
+    epochs: int = 0
+    seconds: float = 0.0
+    best_epoch: int = 0
+    best: dict[str, float] = {}  # noqa: RUF012 - never changed in place
+
+    def is_improved_by(self, values: dict[str, float], select: str) -> bool:
+        """Whether these validation values are better: a lower loss, or a higher metric.
+
+        Without values, as without a validation split, the last epoch is the best.
+        """
+        if not self.best_epoch or not values:
+            return True
+        sign = -1 if select == "loss" else 1
+        return sign * values[select] > sign * self.best[select]
+
+
+@runtime_checkable
+class Store(Protocol):
+    """Where `fit` keeps its states; see `hlr_jax.checkpoints`."""
+
+    def restore(self, like: TrainState) -> tuple[TrainState, Progress] | None: ...
+    def restore_best(self, like: Params) -> Params: ...
+    def save(self, state: TrainState, progress: Progress) -> None: ...
+    def save_best(self, state: TrainState, progress: Progress) -> None: ...
+
+
+class MemoryStore:
+    """Keeps the best parameters of a run that writes no files."""
+
+    def __init__(self) -> None:
+        self.best: Params | None = None
+
+    def restore(self, like: TrainState) -> None:
+        return None
+
+    def restore_best(self, like: Params) -> Params:
+        assert self.best is not None, "nothing was saved"
+        return jax.tree.map(jnp.asarray, self.best)
+
+    def save(self, state: TrainState, progress: Progress) -> None:
+        pass
+
+    def save_best(self, state: TrainState, progress: Progress) -> None:
+        # A copy: the next step reuses the state's memory.
+        self.best = jax.tree.map(np.array, state.params)
+
+
+def fit(
+    model: Relation,
+    params: Params,
+    source: Source,
+    config: Config,
+    validate: Callable[[Params], dict[str, float]],
+    store: Store,
+    on_epoch: Callable[[Record], None] = lambda record: None,
+    show_progress: bool = True,
+) -> tuple[Params, Progress]:
+    """Train from `params`, or from where the store left off, and return the best epoch's.
+
+    Args:
+      params: donated; the caller's arrays cannot be used afterwards.
+      validate: validation values of parameters, `loss` and whatever else may select.
+      on_epoch: receives one flat record per epoch.
+
+    Returns:
+      The selected parameters, and the progress at the end.
+
+    Raises:
+      DivergedError: loss or parameters are no longer finite.
+      KeyboardInterrupt: the process was asked to stop (SIGINT, SIGTERM); the store has the state.
+    """
+    training, num_rows = config.training, len(source.users)
+    steps = sampling.num_steps(num_rows, training.batch_size)
+    optimizer = optimizers.build(config.optimizer, training, steps)
+    state = TrainState.of(params, optimizer)
+    state, progress = store.restore(state) or (state, Progress())
+    parts = devices.count_for(model, state.params)
+    state, source = devices.replicate((state, source), parts)
+    key = Keys.of(config.seed).train
+
+    def advance(state: TrainState, order: Array, key: Array, start: int, stop: int) -> TrainState:
+        return train_steps(state, source, order, key, start, stop, model, optimizer, config)
+
+    chunk, last_save = 1, time.perf_counter()
+    with (
+        StopRequest() as stop_request,
+        tqdm(
+            total=training.epochs * num_rows,
+            initial=min(int(state.step) * training.batch_size, training.epochs * num_rows),
+            unit=" triplets",
+            unit_scale=True,
+            disable=not show_progress,
+            dynamic_ncols=True,
+        ) as bar,
+    ):
+        while progress.epochs < training.epochs and not _is_over(progress, training.patience):
+            epoch_key = jax.random.fold_in(key, progress.epochs)
+            order_key, draw_key = jax.random.split(epoch_key)
+            batches = sampling.epoch_order(order_key, num_rows, training.batch_size)
+            order = devices.split(batches, parts)
+
+            done = int(state.step) - progress.epochs * steps
+            # No steps, but compiled from here on: the times below are of training alone.
+            state = advance(state, order, draw_key, 0, 0)
+            bar.set_description(f"epoch {progress.epochs + 1}/{training.epochs}")
+            while done < steps:
+                started = time.perf_counter()
+                stop = min(done + chunk, steps)
+                state = advance(state, order, draw_key, done, stop)
+                loss = state.mean_loss()
+                seconds = time.perf_counter() - started
+                # The loss is that of before a step, the parameters are those of after it.
+                if not math.isfinite(loss) or (stop == steps and not _all_finite(state.params)):
+                    raise DivergedError(
+                        f"loss or parameters are no longer finite in epoch {progress.epochs + 1}, "
+                        f"at most {stop - done} steps after step {int(state.step) - stop + done}; "
+                        "use a lower config.optimizer.learning_rate (now "
+                        f"{config.optimizer.learning_rate}) or set config.optimizer.gradient_clip"
+                    )
+                progress = progress._replace(seconds=progress.seconds + seconds)
+                bar.update(min(stop * training.batch_size, num_rows) - done * training.batch_size)
+                bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+                chunk = max(1, min(2 * chunk, int((stop - done) * CHUNK_SECONDS / seconds)))
+                done = stop
+                if stop_request.received:
+                    store.save(state, progress)
+                    raise KeyboardInterrupt
+                if time.perf_counter() - last_save > 60 * training.checkpoint_minutes:
+                    store.save(state, progress)
+                    last_save = time.perf_counter()
+
+            values = validate(state.params)
+            progress = progress._replace(epochs=progress.epochs + 1)
+            if progress.is_improved_by(values, training.select):
+                progress = progress._replace(best_epoch=progress.epochs, best=values)
+                store.save_best(state, progress)
+            on_epoch(
+                {
+                    "epoch": progress.epochs,
+                    "step": int(state.step),
+                    "train_loss": state.mean_loss(),
+                    **{f"valid_{name}": value for name, value in values.items()},
+                    "seconds": progress.seconds,
+                }
+            )
+            state = state.with_new_sums()
+            store.save(state, progress)
+            if stop_request.received:
+                raise KeyboardInterrupt
+            last_save = time.perf_counter()
+    return store.restore_best(params), progress
+
+
+def _is_over(progress: Progress, patience: int) -> bool:
+    return bool(patience) and progress.epochs - progress.best_epoch >= patience
+
+
+def _all_finite(params: Params) -> bool:
+    return all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(params))
+
+
+class StopRequest:
+    """Notes SIGINT and SIGTERM instead of dying of them, so that training can save first.
+
+    A second signal does what it always does.
+    Outside the main thread, where Python allows no signal handlers, it notes nothing.
+    """
+
+    def __enter__(self) -> "StopRequest":
+        self.received = False
+        self._previous = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def _note(self, number: int, frame: object) -> None:
+        self.received = True
+        self.__exit__()
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,147 @@
+"""Scores of users with a tile of items, for ranking, from slot weights alone.
+
+A relation that is read from memory is `r = c @ memory`, with few coordinates `c [M]`. Where many
+items are scored, neither `r [d]` of a pair nor the relations to its references need to be known.
+The items of the tile are the last axis throughout, `[.., M, T]`: then every sum over slots and
+over references adds up whole rows of a tile.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from hlr_jax.functional.attention import attention_weights
+
+
+def product_scores(users: Float[Array, "u d"], items: Float[Array, "t d"]) -> Float[Array, "u t"]:
+    """`-||user - item||^2` as `2 u.i - ||u||^2 - ||i||^2`: one matrix product."""
+    user_norms = jnp.sum(jnp.square(users), axis=-1, keepdims=True)
+    item_norms = jnp.sum(jnp.square(items), axis=-1)
+    return 2 * users @ items.T - user_norms - item_norms[None]
+
+
+def slots_of_row(
+    items: Float[Array, "t d"], key: Float[Array, "d m"]
+) -> Callable[[Float[Array, " d"]], Float[Array, "m t"]]:
+    """What gives a row's `memory_attention` with every item of a tile.
+
+    `(x * i) @ key = x @ tile_key`, so that of many rows is one matrix product.
+    """
+    shape = key.shape[1], len(items)
+    tile_key = (items.T[:, None, :] * key[:, :, None]).reshape(len(key), -1)
+    return lambda row: jax.nn.softmax((row @ tile_key).reshape(shape), axis=0)
+
+
+def tile_memory_attention(
+    x: Float[Array, "n d"], items: Float[Array, "t d"], key: Float[Array, "d m"]
+) -> Float[Array, "n m t"]:
+    """`memory_attention` of every row with every item of a tile."""
+    return blockwise(slots_of_row(items, key), (x,), key.shape[1] * len(items))
+
+
+def tile_logits(slots: Float[Array, "p m t"], judged: Float[Array, " m"]) -> Float[Array, "p t"]:
+    """`w_k = judge . r_k` of each reference with each item.
+
+    Args:
+      judged: `memory @ judge`, so that `w_k = s_k . judged`.
+    """
+    return jnp.sum(slots * judged[None, :, None], axis=1)
+
+
+def tile_attention_weights(
+    logits: Sequence[Float[Array, "_ t"]], masks: Sequence[Bool[Array, " _"]], beta: float
+) -> list[Float[Array, "_ t"]]:
+    """`attention_weights` over groups of references together, for each item of a tile."""
+    attention = jax.vmap(functools.partial(attention_weights, beta=beta), (1, None), 1)
+    weights = attention(jnp.concatenate(logits), jnp.concatenate(masks))
+    ends = [sum(map(len, logits[:end])) for end in range(1, len(logits))]
+    return jnp.split(weights, ends)
+
+
+def tile_pool(weights: Float[Array, "p t"], slots: Float[Array, "p m t"]) -> Float[Array, "m t"]:
+    """`sum_k a_k s_k` for each item of a tile.
+
+    Written out, this is one loop over `[M, T]`; a sum over a leading axis takes XLA many times
+    longer on CPU.
+    """
+    return functools.reduce(jnp.add, (weights[p][None] * slots[p] for p in range(len(slots))))
+
+
+def relation_scores(
+    coordinates: Callable[..., Float[Array, "m t"]],
+    args: Any,
+    users: Float[Array, "u d"],
+    items: Float[Array, "t d"],
+    memory: Float[Array, "m d"],
+    floats: int,
+) -> Float[Array, "u t"]:
+    """`-||u + r - i||^2` of every user with every item, where `r = c @ memory`.
+
+    That is `-||u - i||^2 - c . (2 memory @ (u - i) + memory @ memory.T @ c)`.
+
+    Args:
+      coordinates: `c` of one user with the items, of that user's `args`.
+      args: arguments of `coordinates`, with a leading axis of users.
+      floats: how many numbers `coordinates` holds for one user.
+    """
+    of_items, gram = memory @ items.T, memory @ memory.T
+
+    def change(of_user: Float[Array, " m"], *own: Any) -> Float[Array, " t"]:
+        c = coordinates(*own)
+        return jnp.sum(c * (2 * (of_user[:, None] - of_items) + gram @ c), axis=0)
+
+    return product_scores(users, items) - blockwise(change, (users @ memory.T, *args), floats)
+
+
+def blockwise(function: Callable[..., Array], args: Any, floats: int) -> Array:
+    """`function` of each row of `args`, as many rows at once as fit into fast memory.
+
+    Args:
+      floats: how many numbers `function` holds for one row.
+    """
+    # Of a single row, or a number that leaves a remainder, XLA makes much slower code.
+    size = 1 << max(2, sizes().floats // floats).bit_length() - 1
+    return jax.lax.map(lambda row: function(*row), args, batch_size=size)
+
+
+def tilewise(
+    function: Callable[[Float[Array, "s d"]], Float[Array, "u s"]],
+    items: Float[Array, "t d"],
+    size: int,
+) -> Float[Array, "u t"]:
+    """`function` of `size` items at a time, side by side."""
+    tiles = -(-len(items) // size)
+    padded = jnp.pad(items, ((0, tiles * size - len(items)), (0, 0)))
+    scores = jax.lax.map(function, padded.reshape(tiles, size, -1))
+    return jnp.moveaxis(scores, 0, 1).reshape(scores.shape[1], -1)[:, : len(items)]
+
+
+class Sizes(NamedTuple):
+    """How much to work on at once.
+
+    Attributes:
+      floats: numbers that a block of rows holds.
+      items: most items of a tile.
+    """
+
+    floats: int
+    items: int
+
+
+def sizes() -> Sizes:
+    """On CPU a block, half a MiB, stays in a core's own cache; accelerators want long loops."""
+    return Sizes(2**17, 32) if jax.default_backend() == "cpu" else Sizes(2**24, 64)
+
+
+def table_tile(rows: int, slots: int) -> int:
+    """How many items to score at once where slot weights `[rows, M, T]` are looked up.
+
+    On CPU these should stay in the cache that cores share.
+    """
+    floats, most = sizes()
+    fit = 32 * floats // (rows * slots)
+    return max(4, min(most, 1 << max(fit, 1).bit_length() - 1))

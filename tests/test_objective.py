@@ -1,0 +1,113 @@
+"""The gradient in slices, against that of the plain definition."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hlr_jax import models, objective, training
+from hlr_jax.config import LossConfig
+from hlr_jax.models.base import Histories
+from hlr_jax.objective import Params, TripletRows, row_ids
+from hlr_jax.sampling import Batch
+
+USERS, ITEMS, DIM, ROWS, NEGATIVES, PLACES = 4, 9, 6, 7, 3, 3
+
+
+def batch_of(uses_history: bool) -> Batch:
+    """Few users and items, so that rows repeat; one row is padding, one history is empty."""
+    rng = np.random.default_rng(1)
+    items = rng.integers(ITEMS, size=(ROWS, 1 + NEGATIVES), dtype=np.int32)
+    items[2, 2] = items[2, 1]
+    mask = rng.random((ROWS, PLACES)) < 0.6
+    mask[1], mask[3] = False, True
+    history = np.where(mask, rng.integers(ITEMS, size=mask.shape), 0)
+    weight = np.ones(ROWS)
+    weight[4] = 0
+    return Batch(
+        jnp.asarray(rng.integers(USERS, size=ROWS), jnp.int32),
+        jnp.asarray(items),
+        Histories(jnp.asarray(history, jnp.int32), jnp.asarray(mask)) if uses_history else None,
+        jnp.asarray(weight),
+    )
+
+
+def params_of(model: models.Relation) -> Params:
+    """In double precision, and large enough that slot weights and hinges differ."""
+    with jax.enable_x64(False):
+        params = training.init_params(jax.random.key(2), model, USERS, ITEMS)
+    return jax.tree.map(lambda x: jnp.asarray(1.5 * np.asarray(x, np.float64)), params)
+
+
+def cache_for(rows: int, batch: Batch) -> int:
+    """A cache that holds so many rows of a batch."""
+    places = sum(x[0].size for x in row_ids(batch) if x is not None)
+    return 4 * DIM * places * rows
+
+
+# Of 7 rows: one by one, in pairs with one left over, in threes with one left over. All at once
+# is a usual step's way, which the models' tests go.
+@pytest.mark.parametrize(
+    ("copy_relation", "rank_weight", "size"),
+    [(False, False, 1), (True, False, 2), (False, True, 3), (True, True, 1)],
+)
+@pytest.mark.parametrize("name", models.names())
+def test_the_gradient_in_slices_is_the_gradient(
+    name, copy_relation, rank_weight, size, monkeypatch
+):
+    loss = LossConfig(margin=0.7, copy_relation=copy_relation, rank_weight=rank_weight)
+    model = models.build(name, DIM, {} if name == "cml" else {"slots": 4})
+
+    def gradients(params: Params, batch: Batch) -> tuple[tuple, tuple]:
+        """By definition, and in slices."""
+
+        def hinge(params: Params) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            values = objective.hinge_of_batch(model, loss, ITEMS, params, batch)
+            return values[0], values
+
+        monkeypatch.setattr(objective, "CACHE_BYTES", cache_for(size, batch))
+        assert objective.slice_size(batch, DIM) == size
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        found = objective.hinge_gradient(model, loss, params, batch, row_ids(batch), zeros)
+        return jax.grad(hinge, has_aux=True)(params), found
+
+    with jax.enable_x64(True):
+        expected, found = jax.jit(gradients)(params_of(model), batch_of(model.uses_history))
+        hinge, triplets = expected[1]
+        assert hinge > 0
+        assert triplets == (ROWS - 1) * (1 if rank_weight else NEGATIVES)
+        jax.tree.map(
+            lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-10, atol=1e-11), found, expected
+        )
+
+
+def test_gradients_are_added_where_the_places_say():
+    """Users last to first, all other items into one row; added to what is there already."""
+    model, loss = models.build("cml", DIM, {}), LossConfig(margin=5.0)
+    with jax.enable_x64(True):
+        batch, params = batch_of(False), params_of(model)
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        gradient, _ = objective.hinge_gradient(model, loss, params, batch, row_ids(batch), zeros)
+        places = TripletRows(USERS - 1 - batch.users, jnp.zeros_like(batch.items), None)
+        start = {"user": jnp.ones((USERS, DIM)), "item": jnp.ones((1, DIM)), "relation": {}}
+        moved, _ = objective.hinge_gradient(model, loss, params, batch, places, start)
+    gradient, moved = jax.tree.map(np.asarray, (gradient, moved))
+    np.testing.assert_allclose(moved["user"], 1 + gradient["user"][::-1], rtol=1e-10)
+    np.testing.assert_allclose(moved["item"][0], 1 + gradient["item"].sum(axis=0), rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("fits", "size"), [(0.5, 1), (1, 1), (2, 2), (3, 3), (4, 4), (6, 4), (7, 7), (1000, 7)]
+)
+def test_slices_are_equal_and_fit_in_the_cache(fits, size, monkeypatch):
+    for uses_history in (False, True):
+        batch = batch_of(uses_history)
+        monkeypatch.setattr(objective, "CACHE_BYTES", int(cache_for(1, batch) * fits))
+        assert objective.slice_size(batch, DIM) == size
+
+
+def test_only_a_cpu_needs_slices(monkeypatch):
+    monkeypatch.setattr(objective, "CACHE_BYTES", 1)
+    assert objective.slice_size(batch_of(True), DIM) == 1
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert objective.slice_size(batch_of(True), DIM) == ROWS
