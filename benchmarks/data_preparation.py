@@ -7,10 +7,8 @@ them as JSON:
   python benchmarks/data_preparation.py --rows=20000000
 """
 
-import datetime
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
@@ -22,14 +20,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 from absl import app, flags
+from harness import report
 
 from hlr_jax.data import preprocessing, readers, splits
 
 _ROWS = flags.DEFINE_integer("rows", 20_000_000, "Interactions in the table.", lower_bound=100_000)
 _OUT = flags.DEFINE_string(
-    "out",
-    os.path.join(os.path.dirname(__file__), "results", "data_preparation.json"),
-    "JSON file for the results.",
+    "out", report.results_path("data_preparation.json"), "JSON file for the results."
 )
 _FOLDER = flags.DEFINE_string("folder", None, "Where the table is put for a while.")
 _TABLE = flags.DEFINE_string("table", None, "For the measuring process: prepare this table.")
@@ -89,22 +86,6 @@ def measure(path: str) -> list[dict[str, Any]]:
     return stages
 
 
-def _machine() -> dict[str, Any]:
-    model = platform.processor()
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as file:
-            names = [line.partition(":")[2].strip() for line in file if "model name" in line]
-        model = names[0] if names else model
-    return {"cpu": model, "cores": len(os.sched_getaffinity(0)), "system": platform.platform()}
-
-
-def _commit() -> str:
-    command = ["git", "rev-parse", "HEAD"]
-    folder = os.path.dirname(os.path.abspath(__file__))
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else "unknown"
-
-
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown argument {argv[1]!r}")
@@ -133,19 +114,9 @@ def main(argv: list[str]) -> None:
         "seconds": total,
         "peak_gib": peak,
         "stages": stages,
-        "machine": _machine(),
-        "versions": {
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "polars": pl.__version__,
-        },
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        **report.provenance("numpy", "polars"),
     }
-    os.makedirs(os.path.dirname(os.path.abspath(_OUT.value)), exist_ok=True)
-    with open(_OUT.value, "w") as file:
-        json.dump(result, file, indent=2)
-        file.write("\n")
+    report.write_results(_OUT.value, result)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""What the benchmarks share. Each module imports only what it needs: some measure memory."""

@@ -1,0 +1,186 @@
+"""All that the benchmarks ask of hlr_jax."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from harness.shapes import Shape
+from hlr_jax import devices, models, objective, optimizers, ranking, sampling, training
+from hlr_jax.config import (
+    Config,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    SamplingConfig,
+    TrainingConfig,
+)
+from hlr_jax.data import Interactions
+from hlr_jax.models import Relation
+from hlr_jax.objective import Params
+
+LEARNING_RATE = 1e-3
+MARGIN = 0.5
+_KEY = 2021
+
+# As the launchers do.
+devices.use_all_cores()
+
+
+class Triplets(NamedTuple):
+    """A batch on the host, for a peer.
+
+    Attributes:
+      users: `[B]`.
+      items: `[B, 1 + K]`; the positive first.
+      history, mask: `[B, P]`, or None where the model reads none.
+    """
+
+    users: np.ndarray
+    items: np.ndarray
+    history: np.ndarray | None
+    mask: np.ndarray | None
+
+
+def _config(shape: Shape, rows: str = "all") -> Config:
+    options = {"slots": shape.slots} if shape.has_memory else {}
+    return Config(
+        model=ModelConfig(name=shape.model, dim=shape.dim, options=options),
+        sampling=SamplingConfig(negatives=shape.negatives, history_length=shape.history_length),
+        loss=LossConfig(margin=MARGIN),
+        optimizer=OptimizerConfig(name="adam", learning_rate=LEARNING_RATE, rows=rows),
+        training=TrainingConfig(batch_size=shape.batch_size),
+    )
+
+
+def _build(shape: Shape) -> Relation:
+    config = _config(shape).model
+    return models.build(config.name, config.dim, config.options)
+
+
+def initial_params(shape: Shape, interactions: Interactions) -> Params:
+    """Tables `user [U, d]`, `item [I, d]`, and the relation's own parameters."""
+    sizes = interactions.num_users, interactions.num_items
+    return training.init_params(jax.random.key(_KEY), _build(shape), *sizes)
+
+
+def on_host(params: Params) -> dict[str, np.ndarray]:
+    """`user`, `item` and, where the model has a memory, `key` and `memory`, for a peer."""
+    flat = {"user": params["user"], "item": params["item"], **params["relation"]}
+    return {name: np.array(value) for name, value in flat.items()}
+
+
+class OurTrainer:
+    """Training steps, sampling included; the short last batch of an epoch is left out.
+
+    Args:
+      rows: which rows Adam updates, as in `config.optimizer.rows`.
+      parts: on how many devices; None leaves it to the library.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        interactions: Interactions,
+        rows: str = "all",
+        parts: int | None = None,
+    ) -> None:
+        self.shape = shape
+        self.steps_per_epoch = len(interactions) // shape.batch_size
+        if not self.steps_per_epoch:
+            raise ValueError(f"fewer interactions than a batch of {shape.batch_size}")
+        self._model, self._config = _build(shape), _config(shape, rows)
+        self._optimizer = optimizers.build(
+            self._config.optimizer, self._config.training, self.steps_per_epoch
+        )
+        params = initial_params(shape, interactions)
+        self._parts = parts or devices.count_for(self._model, params)
+        source = sampling.training_source(interactions)
+        state = training.TrainState.of(params, self._optimizer)
+        self._source, self._state = devices.replicate((source, state), self._parts)
+        self._key = jax.random.key(_KEY)
+        self._epoch, self._next = -1, self.steps_per_epoch
+
+    def run(self, steps: int) -> None:
+        """Take steps, and wait for the last."""
+        while steps:
+            if self._next == self.steps_per_epoch:
+                self._start_epoch()
+            stop = min(self._next + steps, self.steps_per_epoch)
+            self._state = training.train_steps(
+                self._state,
+                self._source,
+                self._order,
+                self._draws,
+                self._next,
+                stop,
+                self._model,
+                self._optimizer,
+                self._config,
+            )
+            steps -= stop - self._next
+            self._next = stop
+        jax.block_until_ready(self._state)
+
+    def _start_epoch(self) -> None:
+        self._epoch, self._next = self._epoch + 1, 0
+        order_key, self._draws = jax.random.split(jax.random.fold_in(self._key, self._epoch))
+        num_rows = len(self._source.users)
+        order = sampling.epoch_order(order_key, num_rows, self.shape.batch_size)
+        self._order = devices.split(order, self._parts)
+
+    def params(self) -> dict[str, np.ndarray]:
+        """A copy of the present parameters; see `on_host`."""
+        return on_host(self._state.params)
+
+    def batch_and_loss(self) -> tuple[Triplets, float]:
+        """A batch as it is drawn in training, and the present sum of the hinge over it."""
+        rows = jnp.arange(self.shape.batch_size, dtype=jnp.int32)
+        length = training.history_length(self._model, self._config)
+        batch = sampling.draw_batch(self._key, self._source, rows, self.shape.negatives, length)
+        loss, _ = objective.hinge_of_batch(
+            self._model, self._config.loss, self._source.num_items, self._state.params, batch
+        )
+        history = batch.history or (None, None)
+        arrays = (None if x is None else np.array(x) for x in (*batch[:2], *history))
+        return Triplets(*arrays), float(loss)
+
+
+class OurRanker:
+    """Full-catalogue top-k without what a user has interacted with."""
+
+    def __init__(self, shape: Shape, interactions: Interactions, k: int) -> None:
+        self._model = _build(shape)
+        self._params = initial_params(shape, interactions)
+        self._interactions = interactions
+        self._length = shape.history_length if shape.has_history else 0
+        self._k = k
+        self._key = jax.random.key(_KEY)
+
+    def top_k(self, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Item ids and scores, both `[users, k]`, best first."""
+        return ranking.top_k(
+            self._model,
+            self._params,
+            history=self._interactions,
+            seen=self._interactions,
+            users=users,
+            k=self._k,
+            length=self._length,
+            key=self._key,
+        )
+
+    def histories(self, users: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """The items `[users, P]` and mask `[users, P]` that `top_k` draws for these users."""
+        if not self._length:
+            return None
+        rows = sampling.Rows.of(self._interactions)
+        drawn = ranking.user_histories(
+            self._key, rows, jnp.asarray(users, jnp.int32), self._length, None
+        )
+        return np.array(drawn.items), np.array(drawn.mask)
+
+    def params(self) -> dict[str, Any]:
+        """A copy of the parameters; see `on_host`."""
+        return on_host(self._params)

@@ -1,0 +1,1 @@
+"""What hlr_jax is measured against."""
