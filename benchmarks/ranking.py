@@ -27,7 +27,7 @@ from harness import report, timing
 _SHAPES = flags.DEFINE_enum("shapes", "ml-1m", ["ml-1m", "ml-20m"], "Sizes of the tables.")
 _MODELS = flags.DEFINE_list("models", ["cml", "lrml", "hlr", "hlrpp"], "Models to rank with.")
 _SCALE = flags.DEFINE_float("scale", 1.0, "Shrinks users, items and interactions, for a try.")
-_USERS = flags.DEFINE_integer("users", 2048, "Users to rank for, by this library.", lower_bound=1)
+_USERS = flags.DEFINE_integer("users", 6031, "Users to rank for, by this library.", lower_bound=1)
 _PEER_USERS = flags.DEFINE_integer(
     "peer_users", 32, "The same, by PyTorch with histories.", lower_bound=1
 )

@@ -6,7 +6,7 @@ Hyperparameters carried over from those of CML and LRML that validation NDCG@10 
 
 Score, with --config.data.predefined=ml-1m-hlr (seeds 2021, 2022, 2023; 6,031 test users):
     NDCG@10 .360 +- .003, precision@10 .323, recall@10 .140.
-Cost: 16 epochs at 757k triplets/s on 2 CPU cores (AMD EPYC).
+Cost: 15 to 17 epochs at 730k to 790k triplets/s on 2 CPU cores (AMD EPYC).
 """
 
 from ml_collections import ConfigDict
