@@ -1,6 +1,9 @@
 """What several devices do together is what one does alone."""
 
 import functools
+import os
+import subprocess
+import sys
 from typing import Any
 
 import jax
@@ -8,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hlr_jax import devices, models, optimizers, sampling, training
+from hlr_jax import devices, models, optimizers, ranking, sampling, training
 from hlr_jax.config import (
     Config,
     LossConfig,
@@ -154,3 +157,58 @@ def test_a_cpu_trains_on_all_devices_only_where_that_pays(
     monkeypatch.setattr(devices, "count", lambda: 5)
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     assert devices.count_for(model, params) == expected
+
+
+@pytest.mark.parametrize("parts", [3, 8])
+def test_n_devices_rank_as_one_does(parts, monkeypatch):
+    model = models.build("hlr", 6, {"slots": 4})
+    params = training.init_params(jax.random.key(0), model, USERS, ITEMS)
+    users = np.arange(70) % USERS
+
+    def top_k(count: int, batch_size: int) -> Any:
+        monkeypatch.setattr(devices, "count", lambda: count)
+        known, key = interactions(), jax.random.key(1)
+        return ranking.top_k(model, params, known, known, users, 5, 4, key, batch_size=batch_size)
+
+    ids, scores = top_k(1, 8192)
+    for batch_size in (8192, 65, 10):
+        found_ids, found_scores = top_k(parts, batch_size)
+        np.testing.assert_array_equal(found_ids, ids)
+        np.testing.assert_allclose(found_scores, scores, rtol=1e-5)
+
+
+def in_a_new_process(code: str, **environment: str) -> str:
+    """What a program prints that starts JAX anew."""
+    command = [sys.executable, "-c", f"import jax\nfrom hlr_jax import devices\n{code}"]
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("XLA", "JAX"))
+    }
+    done = subprocess.run(
+        command, env=kept | environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_cores_are_devices_unless_a_number_is_set():
+    count = "devices.use_all_cores()\nprint(jax.device_count())"
+    cores = len(os.sched_getaffinity(0))
+    assert in_a_new_process(count) == str(min(cores, devices.MOST_CORES))
+    assert in_a_new_process(count, JAX_NUM_CPU_DEVICES="3") == "3"
+    flag = "--xla_force_host_platform_device_count=5"
+    assert in_a_new_process(count, XLA_FLAGS=flag) == "5"
+    assert in_a_new_process(f"jax.devices()\n{count}") == "1"
+
+
+def test_compiled_programs_are_kept_in_the_cache_folder(tmp_path):
+    code = "devices.keep_compiled_programs()\njax.jit(lambda x: x + 1)(1.0)\n"
+    code += "print(jax.config.jax_compilation_cache_dir)"
+    settings = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    folder = in_a_new_process(code, HLR_JAX_CACHE=str(tmp_path), **settings)
+    assert os.path.dirname(folder) == str(tmp_path)
+    assert os.listdir(folder)
+    assert os.stat(folder).st_mode & 0o077 == 0
+    own = str(tmp_path / "own")
+    assert in_a_new_process(code, JAX_COMPILATION_CACHE_DIR=own, **settings) == own
+    (tmp_path / "file").touch()
+    assert in_a_new_process(code, HLR_JAX_CACHE=str(tmp_path / "file")) == "None"
