@@ -5,8 +5,8 @@ Hyperparameters carried over from those of CML and LRML that validation NDCG@10 
     python launch/train.py --config=configs/ml_1m/hlr.py --workdir=runs/ml_1m/hlr
 
 Score, with --config.data.predefined=ml-1m-hlr (seeds 2021, 2022, 2023; 6,031 test users):
-    NDCG@10 .348 +- .003, precision@10 .314, recall@10 .132.
-Cost: 15 epochs at 18k triplets/s on 2 CPU cores (AMD EPYC).
+    NDCG@10 .348 +- .002, precision@10 .314, recall@10 .133.
+Cost: 15 epochs at 63k triplets/s on 2 CPU cores (AMD EPYC).
 """
 
 from ml_collections import ConfigDict
