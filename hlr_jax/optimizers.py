@@ -9,7 +9,7 @@ import optax
 from jaxtyping import Array, Int
 
 from hlr_jax.config import OptimizerConfig, TrainingConfig
-from hlr_jax.objective import Params, TripletRows
+from hlr_jax.objective import Params, TripletRows, row_ids
 from hlr_jax.sampling import Batch
 
 # In place of row numbers: all of an array.
@@ -126,14 +126,14 @@ class LastUse(NamedTuple):
         return cls(*(jnp.zeros(len(params[name]), jnp.int32) for name in cls._fields))
 
     def touched(
-        self, params: Params, ids: TripletRows, batch: Batch, axis: str | None = None
+        self, params: Params, batch: Batch, axis: str | None = None
     ) -> tuple[Touched, "LastUse"]:
         """The rows used by a batch, padding and empty places of histories left out.
 
         Args:
           axis: over which parts of the batch are spread; the rows are those of all parts.
         """
-        counts = batch.weight > 0
+        ids, counts = row_ids(batch), batch.weight > 0
         users = jnp.where(counts, ids.user, len(self.user))
         last_user, user_rows, user_places = _distinct(self.user, users, axis)
 

@@ -178,7 +178,7 @@ def train_steps(
         batch = _draw(key, step, source, order, config, length)
         touched = None
         if last_use is not None:
-            touched, last_use = last_use.touched(state.params, row_ids(batch), batch, devices.AXIS)
+            touched, last_use = last_use.touched(state.params, batch, devices.AXIS)
         state = train_step(state, batch, model, optimizer, config, touched, devices.AXIS)
         return state, last_use
 

@@ -18,7 +18,7 @@ from hlr_jax import optimizers, training
 from hlr_jax.config import Config, LossConfig, ModelConfig, OptimizerConfig, TrainingConfig
 from hlr_jax.models import History, Relation, build
 from hlr_jax.models.base import Histories
-from hlr_jax.objective import Params, row_ids
+from hlr_jax.objective import Params
 from hlr_jax.optimizers import LastUse
 from hlr_jax.sampling import Batch
 from hlr_jax.training import TrainState
@@ -506,7 +506,7 @@ def train_rows(
     def step(state: TrainState, last_use: LastUse, batch: Batch) -> tuple[TrainState, LastUse]:
         touched = None
         if only_touched:
-            touched, last_use = last_use.touched(state.params, row_ids(batch), batch)
+            touched, last_use = last_use.touched(state.params, batch)
         return training.train_step(state, batch, model, optimizer, run, touched), last_use
 
     # Whatever is in the scratch at the start must not matter.

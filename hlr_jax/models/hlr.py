@@ -1,5 +1,7 @@
 """HLR: relations in two levels (Tran et al., RecSys 2021)."""
 
+import functools
+
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -65,46 +67,39 @@ class HLR(HistoryRelation):
         assert histories is not None
         (key, memory), (own_key, own_memory) = self.shared, self.own
         rows, places = needed_rows(catalogue, histories)
-        judged, own_judged = users @ memory.T, users @ own_memory.T
+        args: tuple[Array, ...] = (users @ memory.T, places, histories.mask)
+        if self.include_user and self.separate_user_memory:
+            memory = jnp.concatenate([own_memory, memory])
 
         def scores_of_tile(items: Float[Array, "s d"]) -> Float[Array, "u s"]:
             slots = tiles.tile_memory_attention(rows, items, key)
 
-            def history_alone(
-                judged: Float[Array, " m"], place: Int[Array, " p"], mask: Bool[Array, " p"]
-            ) -> Float[Array, "m s"]:
-                found = slots.at[place].get(mode="promise_in_bounds")
-                logits = tiles.tile_logits(found, judged)
-                (weights,) = tiles.tile_attention_weights([logits], [mask], self.beta)
-                return tiles.tile_pool(weights, found)
-
-            def with_user(
+            def coordinates(
                 judged: Float[Array, " m"],
                 place: Int[Array, " p"],
                 mask: Bool[Array, " p"],
-                own_judged: Float[Array, " m"],
-                own: Float[Array, "m s"],
+                *of_user: Array,
             ) -> Float[Array, "n s"]:
                 found = slots.at[place].get(mode="promise_in_bounds")
-                logits = [
-                    tiles.tile_logits(own[None], own_judged),
-                    tiles.tile_logits(found, judged),
-                ]
-                masks = [jnp.ones(1, bool), mask]
-                own_weight, weights = tiles.tile_attention_weights(logits, masks, self.beta)
-                of_user, of_history = own_weight * own, tiles.tile_pool(weights, found)
+                logits, masks = [tiles.tile_logits(found, judged)], [mask]
+                if of_user:
+                    own_judged, own = of_user
+                    logits.insert(0, tiles.tile_logits(own[None], own_judged))
+                    masks.insert(0, jnp.ones(1, bool))
+                *own_weight, weights = tiles.tile_attention_weights(logits, masks, self.beta)
+                parts = [weight * own for weight in own_weight]
+                parts.append(tiles.tile_pool(weights, found))
                 if self.separate_user_memory:
-                    return jnp.concatenate([of_user, of_history])
-                return of_user + of_history
+                    return jnp.concatenate(parts)
+                return functools.reduce(jnp.add, parts)
 
+            of_users: tuple[Array, ...] = ()
+            if self.include_user:
+                own = tiles.tile_memory_attention(users, items, own_key)
+                of_users = (users @ own_memory.T, own)
             floats = slots[0].size * places.shape[1]
-            args = (judged, places, histories.mask)
-            if not self.include_user:
-                return tiles.relation_scores(history_alone, args, users, items, memory, floats)
-            own = tiles.tile_memory_attention(users, items, own_key)
-            both = jnp.concatenate([own_memory, memory]) if self.separate_user_memory else memory
             return tiles.relation_scores(
-                with_user, (*args, own_judged, own), users, items, both, floats
+                coordinates, (*args, *of_users), users, items, memory, floats
             )
 
         return tiles.tilewise(scores_of_tile, tile, tiles.table_tile(len(rows), self.slots))
