@@ -138,10 +138,15 @@ def epoch_order(key: Key[Array, ""], num_rows: int, batch_size: int) -> Int[np.n
     Drawn on the host, where a long list is shuffled many times faster than a device sorts it.
     """
     seed = np.asarray(jax.random.key_data(key)).tolist()
-    order = np.random.default_rng(seed).permutation(num_rows).astype(np.int32)
-    steps = num_steps(num_rows, batch_size)
-    padding = steps * batch_size - num_rows
-    return np.pad(order, (0, padding), constant_values=-1).reshape(steps, batch_size)
+    return in_batches(np.random.default_rng(seed).permutation(num_rows), batch_size)
+
+
+def in_batches(rows: Int[np.ndarray, "n"], batch_size: int) -> Int[np.ndarray, "steps b"]:
+    """Rows cut into batches in their order; -1 pads the last."""
+    steps = num_steps(len(rows), batch_size)
+    padding = steps * batch_size - len(rows)
+    padded = np.pad(rows.astype(np.int32), (0, padding), constant_values=-1)
+    return padded.reshape(steps, batch_size)
 
 
 def uniform_below(

@@ -207,14 +207,8 @@ def mean_loss(
     """Mean hinge per triplet over all positives of a source, with negatives drawn by `key`."""
     num_rows = len(source.users)
     batch_size = min(config.training.batch_size, num_rows)
-    steps = sampling.num_steps(num_rows, batch_size)
-    rows = np.pad(
-        np.arange(num_rows, dtype=np.int32),
-        (0, steps * batch_size - num_rows),
-        constant_values=-1,
-    )
-    parts = devices.count_for(model, params)
-    order = devices.split(rows.reshape(steps, batch_size), parts)
+    batches = sampling.in_batches(np.arange(num_rows), batch_size)
+    order = devices.split(batches, devices.count_for(model, params))
     hinge, triplets = _sum_of_hinge(params, source, order, key, model, config)
     return float(hinge) / float(triplets)
 
