@@ -34,4 +34,4 @@ def evaluate_most_popular(dataset: Dataset, evaluation: EvaluationConfig) -> dic
     users = np.flatnonzero(dataset.test.counts)
     known = dataset.train.union(dataset.valid)
     top = most_popular(dataset.train, known, users, max(evaluation.cutoffs))
-    return measure(top, users, dataset.test, dataset.train.popularity, evaluation)
+    return measure(top, users, dataset.test, dataset.popularity, evaluation)

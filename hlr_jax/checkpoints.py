@@ -1,12 +1,13 @@
 """Orbax checkpoints of a run: its latest state, to resume from, and its best parameters."""
 
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from jax.sharding import SingleDeviceSharding
 
-from hlr_jax import devices
 from hlr_jax.errors import InputError
 from hlr_jax.fitting import Progress
 from hlr_jax.objective import Params
@@ -16,11 +17,18 @@ from hlr_jax.training import TrainState
 class Checkpoints:
     """The folders `latest` and `best` under a run's `checkpoints` folder.
 
-    Each holds one checkpoint, replaced only once its successor is complete.
+    Each holds one checkpoint, replaced only once its successor is complete. All processes of a
+    run save and restore together, each what its devices have.
     """
 
-    def __init__(self, folder: pathlib.Path) -> None:
+    def __init__(self, folder: pathlib.Path, rows: Mapping[str, int] | None = None) -> None:
+        """Of the `rows` of each table: how many stand for something, if not all.
+
+        Where tables are cut, unused rows fill the blocks up; what is restored has as many of
+        them as are wanted then, so that any placement restores what any other has saved.
+        """
         self.folder = folder.absolute()
+        self.rows = rows
 
     def save(self, state: TrainState, progress: Progress) -> None:
         """Store the whole state as `latest`."""
@@ -34,7 +42,7 @@ class Checkpoints:
         """The latest state, or None if there is no checkpoint.
 
         Args:
-          like: a state of the same shapes.
+          like: a state, or shapes and shardings of one; it is restored to where that is.
 
         Raises:
           InputError: the checkpoint has other shapes.
@@ -70,9 +78,10 @@ class Checkpoints:
             manager.save(
                 1 + (-1 if manager.latest_step() is None else manager.latest_step()),
                 args=ocp.args.Composite(
-                    # On one device, so that it can be restored on any number of them.
-                    state=ocp.args.StandardSave(devices.on_one(tree)),
-                    progress=ocp.args.JsonSave(progress._asdict()),
+                    state=ocp.args.StandardSave(tree),
+                    progress=ocp.args.JsonSave(
+                        {**progress._asdict(), "rows": self._rows_of(_params(kind, tree))}
+                    ),
                 ),
             )
 
@@ -84,21 +93,17 @@ class Checkpoints:
             if number is None:
                 return None
             try:
+                progress = manager.restore(
+                    number, args=ocp.args.Composite(progress=ocp.args.JsonRestore())
+                )["progress"]
                 stored = manager.item_metadata(number)["state"].tree
-                is_state = kind == "latest"
                 self._check_shapes(
-                    kind,
-                    stored["params"] if is_state else stored,
-                    like["params"] if is_state else like,
+                    kind, progress.pop("rows"), _params(kind, stored), _params(kind, like)
                 )
-                restored = manager.restore(
-                    number,
-                    args=ocp.args.Composite(
-                        state=ocp.args.StandardRestore(devices.shapes_on_one(like)),
-                        progress=ocp.args.JsonRestore(),
-                    ),
-                )
-                return restored["state"], Progress(**restored["progress"])
+                # Not strict: unused rows are added or left out.
+                wanted = ocp.args.StandardRestore(_targets(like), strict=False)
+                restored = manager.restore(number, args=ocp.args.Composite(state=wanted))
+                return restored["state"], Progress(**progress)
             except InputError:
                 raise
             except Exception as error:
@@ -108,9 +113,12 @@ class Checkpoints:
                     f"({type(error).__name__}); delete it, or use another --workdir"
                 ) from error
 
-    def _check_shapes(self, kind: str, stored: Params, wanted: Params) -> None:
+    def _check_shapes(
+        self, kind: str, rows: Mapping[str, int], stored: Params, wanted: Params
+    ) -> None:
         """Orbax alone would fill up or cut arrays of another shape."""
-        found, expected = _shapes(stored), _shapes(wanted)
+        found = _shapes(stored, rows)
+        expected = _shapes(wanted, self._rows_of(wanted))
         differing = [
             f"{name} is {found.get(name)} and not {expected.get(name)}"
             for name in sorted(found.keys() | expected.keys())
@@ -122,7 +130,29 @@ class Checkpoints:
                 f"({'; '.join(differing[:3])}); use another --workdir"
             )
 
+    def _rows_of(self, params: Params) -> dict[str, int]:
+        rows = self.rows or {}
+        return {name: rows.get(name, params[name].shape[0]) for name in ("user", "item")}
 
-def _shapes(params: Params) -> dict[str, tuple[int, ...]]:
+
+def _params(kind: str, tree: dict[str, Any]) -> Params:
+    """The parameters of what is stored as `latest` or `best`."""
+    return tree["params"] if kind == "latest" else tree
+
+
+def _shapes(params: Params, rows: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+    """Shapes by name, tables with the rows that stand for something."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
-    return {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in leaves}
+    shapes = {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in leaves}
+    return shapes | {f"['{name}']": (n, *shapes[f"['{name}']"][1:]) for name, n in rows.items()}
+
+
+def _targets(like: dict[str, Any]) -> dict[str, Any]:
+    """What Orbax is to restore, and where to: the first device where `like` does not say."""
+    first = SingleDeviceSharding(jax.local_devices()[0])
+
+    def target(x: Any) -> jax.ShapeDtypeStruct:
+        sharding = getattr(x, "sharding", None) or first
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+    return jax.tree.map(target, like)

@@ -4,6 +4,7 @@ import logging as python_logging
 import pathlib
 import re
 import sys
+import traceback
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -16,12 +17,20 @@ if TYPE_CHECKING:
 
 _Flag = TypeVar("_Flag")
 
+# Of a run of several processes; see docs/launching.md.
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator_address", "", "host:port of process 0; or auto under SLURM, MPI, on a TPU pod."
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", 1, "Processes of the run.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", 0, "The number of this one, from 0.")
+
 
 def run(main: Callable[[], None]) -> None:
     """Run a launcher's `main`, on all cores of a CPU and with compiled programs kept.
 
     Exit codes: 0 done; 1 training diverged; 2 bad input, or a file that cannot be read or
-    written (one line on standard error says what and how to mend it); 130 interrupted.
+    written (one line on standard error says what and how to mend it); 3 another process of the run
+    has stopped; 130 interrupted.
     """
     app.run(lambda argv: _guarded(main), flags_parser=_parse)
 
@@ -32,6 +41,14 @@ def defined(define: Callable[[], _Flag]) -> _Flag:
         return define()
     except Exception as error:
         _fail(_configuration_fault(sys.argv, error))
+
+
+def say(text: str) -> None:
+    """Print; of several processes, only the first does."""
+    from hlr_jax import processes
+
+    if processes.is_first():
+        print(text)
 
 
 def output_file(flag: str, path: str, suffixes: Collection[str]) -> pathlib.Path:
@@ -87,11 +104,16 @@ def _guarded(main: Callable[[], None]) -> None:
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)
         python_logging.getLogger("orbax").setLevel(python_logging.ERROR)
-    from hlr_jax import devices  # Imports JAX, which --help need not wait for.
+    # These import JAX, which --help need not wait for.
+    from jax.errors import JaxRuntimeError
+
+    from hlr_jax import devices, processes
 
     try:
         devices.use_all_cores()
         devices.keep_compiled_programs()
+        if _COORDINATOR.value:
+            processes.connect(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
         main()
     except InputError as error:
         _fail(str(error))
@@ -103,9 +125,21 @@ def _guarded(main: Callable[[], None]) -> None:
         _fail(str(error), code=1)
     except KeyboardInterrupt:
         _fail("interrupted; the same command goes on from the last checkpoint", code=130)
+    except Exception as error:
+        if not processes.are_joined():
+            raise
+        traceback.print_exc()
+        if isinstance(error, JaxRuntimeError):  # what a broken connection ends in
+            _fail(processes.LEFT.format("probably another process"), processes.LEFT_CODE)
+        _fail(f"{type(error).__name__}; the other processes stop too", code=1)
 
 
 def _fail(message: str, code: int = 2) -> NoReturn:
+    if "jax" in sys.modules:
+        from hlr_jax import processes
+
+        if processes.are_joined():
+            processes.leave(message, code)
     print("error: " + " ".join(message.split()), file=sys.stderr)
     sys.exit(code)
 

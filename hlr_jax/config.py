@@ -284,6 +284,37 @@ class EvaluationConfig(_Section):
 
 
 @dataclasses.dataclass(frozen=True)
+class ShardingConfig(_Section):
+    """What devices share out, besides every batch. It changes no number of a run."""
+
+    # replicated: every device has all tables and interactions. sharded: users are cut into
+    # blocks, and a device has a block's rows, optimizer state and interactions.
+    tables: str = "replicated"
+    # Blocks that item rows are cut into, with their optimizer state; needs tables="sharded".
+    # 1 leaves them on every device. It must divide the number of devices of a process.
+    item_blocks: int = 1
+    # Every batch takes its share from each of this many parts of the users. Devices take whole
+    # parts, so with the same number any devices see the same batches. 0: 1 if replicated, else a
+    # multiple of 64.
+    user_parts: int = 0
+
+    def check(self) -> None:
+        _require_one_of(self.tables, ("replicated", "sharded"), "sharding.tables")
+        _require(self.user_parts >= 0, "sharding.user_parts", self.user_parts, "use 0 or more")
+        _require(self.item_blocks >= 1, "sharding.item_blocks", self.item_blocks, "use 1 or more")
+        _require(
+            self.item_blocks == 1 or self.is_sharded,
+            "sharding.item_blocks",
+            self.item_blocks,
+            "set config.sharding.tables='sharded' too",
+        )
+
+    @property
+    def is_sharded(self) -> bool:
+        return self.tables == "sharded"
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
     """Everything that decides a run's numbers."""
 
@@ -294,6 +325,7 @@ class Config:
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
+    sharding: ShardingConfig = dataclasses.field(default_factory=ShardingConfig)
     seed: int = 2021
 
     def __post_init__(self) -> None:
@@ -303,6 +335,12 @@ class Config:
             "optimizer.rows",
             self.optimizer.rows,
             "use all, because config.loss.covariance moves every row",
+        )
+        _require(
+            not (self.sharding.is_sharded and self.loss.covariance),
+            "loss.covariance",
+            self.loss.covariance,
+            "it needs all rows on a device; set config.sharding.tables='replicated'",
         )
 
 

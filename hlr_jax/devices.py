@@ -1,25 +1,16 @@
-"""The same program on one device or on several: tables on each, a part of the batch on each.
-
-A program is compiled by `pmap` over the axis `AXIS`. What all devices share goes in and comes out
-once (in_axes and out_axes None), so that arrays keep the shapes they have on one device.
-"""
+"""The devices of this process: how many there are, and what is kept compiled for them."""
 
 import contextlib
 import os
 import platform
 import zlib
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
-from jaxtyping import Array, Int
+from jaxtyping import Int
 
 from hlr_jax.data.locate import cache_folder
-from hlr_jax.models.base import Params, Relation
-
-AXIS = "devices"
+from hlr_jax.models.base import Relation
 
 # On a CPU: the most devices, and the largest tables that are worth having on each.
 MOST_CORES = 8
@@ -71,7 +62,7 @@ def count() -> int:
     return jax.local_device_count()
 
 
-def count_for(model: Relation, params: Params) -> int:
+def count_for(model: Relation, table_bytes: int) -> int:
     """How many of them a model trains on: all that pay.
 
     On a CPU devices share memory and caches. There, without histories to read or with large
@@ -79,42 +70,11 @@ def count_for(model: Relation, params: Params) -> int:
     """
     if jax.default_backend() != "cpu":
         return count()
-    tables = params["user"].nbytes + params["item"].nbytes
-    return count() if model.uses_history and tables <= MOST_TABLE_BYTES else 1
+    return count() if model.uses_history and table_bytes <= MOST_TABLE_BYTES else 1
 
 
-def split(batches: Int[np.ndarray | Array, "steps b"], parts: int) -> Int[Array, "parts steps c"]:
+def split(batches: Int[np.ndarray, "steps b"], parts: int) -> Int[np.ndarray, "parts steps c"]:
     """Batches of rows, cut between devices in order; -1 fills the last parts up."""
     padding = -batches.shape[1] % parts
-    batches = jnp.pad(batches, ((0, 0), (0, padding)), constant_values=-1)
-    cut = jnp.moveaxis(batches.reshape(len(batches), parts, -1), 1, 0)
-    return jax.device_put(cut, _sharding(parts, AXIS))
-
-
-def spread(x: np.ndarray | Array, parts: int) -> Array:
-    """`[n, ...]` as `[parts, n / parts, ...]`, a part on each of the first devices."""
-    cut = x.reshape(parts, len(x) // parts, *x.shape[1:])
-    return jax.device_put(cut, _sharding(parts, AXIS))
-
-
-def replicate(tree: Any, parts: int) -> Any:
-    """The same arrays on each of the first `parts` devices."""
-    return jax.device_put(tree, _sharding(parts))
-
-
-def on_one(tree: Any) -> Any:
-    """One copy of replicated arrays."""
-    return jax.device_put(tree, jax.local_devices()[0])
-
-
-def shapes_on_one(tree: Any) -> Any:
-    """Shapes and types of these arrays, as if they were on one device."""
-    sharding = SingleDeviceSharding(jax.local_devices()[0])
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-        jax.eval_shape(lambda: tree),
-    )
-
-
-def _sharding(parts: int, *axes: str) -> NamedSharding:
-    return NamedSharding(Mesh(jax.local_devices()[:parts], (AXIS,)), PartitionSpec(*axes))
+    batches = np.pad(batches, ((0, 0), (0, padding)), constant_values=-1)
+    return np.moveaxis(batches.reshape(len(batches), parts, -1), 1, 0)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hlr_jax import config as configs
-from hlr_jax import metrics, models, sampling, training
+from hlr_jax import metrics, models, processes, training
 from hlr_jax.checkpoints import Checkpoints
 from hlr_jax.config import Config
 from hlr_jax.data import datasets
@@ -22,12 +22,15 @@ from hlr_jax.files import read_json_lines, write_json, write_json_lines
 from hlr_jax.fitting import MemoryStore, Progress, Record, Store, fit
 from hlr_jax.models.base import Relation
 from hlr_jax.objective import Params
+from hlr_jax.placement import Placement
 from hlr_jax.recommender import (
     Recommender,
     check_cutoffs,
     check_protocol,
     check_same_data,
     load_config,
+    training_positives,
+    validation_positives,
 )
 from hlr_jax.training import Keys
 
@@ -36,7 +39,13 @@ OnEpoch = Callable[[Record], None]
 
 # Fields a run may be resumed with other values of, because they change neither a step nor the
 # choice of the best epoch; see `_may_change`.
-_CHANGEABLE = ("training.epochs", "training.patience", "training.checkpoint_minutes", "evaluation.")
+_CHANGEABLE = (
+    "training.epochs",
+    "training.patience",
+    "training.checkpoint_minutes",
+    "evaluation.",
+    "sharding.",
+)
 
 
 def train(
@@ -89,7 +98,8 @@ def train_and_evaluate(
         on_all_items = recommender.with_evaluation(protocol="full")
         results["valid"] |= on_all_items.evaluate("valid", show_progress)
     results["test"] = recommender.evaluate("test", show_progress)
-    write_json(pathlib.Path(workdir) / "results.json", results)
+    if processes.is_first():
+        write_json(pathlib.Path(workdir) / "results.json", results)
     return results
 
 
@@ -103,29 +113,33 @@ def _train(
         raise InputError(f"--workdir={workdir}: is a file; name a folder")
     config = with_absolute_paths(config)
     model = models.build(config.model.name, config.model.dim, config.model.options)
-    dataset = dataset or datasets.load(config.data, show_progress)
+    dataset = dataset or _load(config, show_progress)
     _check(config, model, dataset)
-    key = Keys.of(config.seed).init
-    params = training.init_params(key, model, dataset.num_users, dataset.num_items)
+    placement = Placement.of(config, model, dataset.num_users, dataset.num_items)
+    params = placement.new_params(Keys.of(config.seed).init, model, config)
     if config.training.pretrained:
-        params = params | pretrained_tables(config, dataset)
-    params = training.constrain(params, model, config)
-    validate = _validation(config, model, dataset)
+        params = params | placement.params(pretrained_tables(config, dataset))
+        params = training.constrain(params, model, config)
+    validate = _validation(config, model, dataset, placement)
     store: Store = MemoryStore()
     on_epoch: OnEpoch = _ignore
     if workdir is not None:
-        store, on_epoch = _open(pathlib.Path(workdir), config, dataset)
+        store, on_epoch = _open(pathlib.Path(workdir), config, dataset, placement)
+    positives = training_positives(placement, dataset, config)
     best, progress = fit(
-        model,
-        params,
-        sampling.training_source(dataset.train, config.sampling.history),
-        config,
-        validate,
-        store,
-        on_epoch,
-        show_progress,
+        model, placement, params, positives, config, validate, store, on_epoch, show_progress
     )
-    return Recommender(config, dataset, model, best), progress
+    return Recommender(config, dataset, model, best, placement), progress
+
+
+def _load(config: Config, show_progress: bool) -> Dataset:
+    """The data set, which the first process prepares and the others find prepared."""
+    if not processes.is_first():
+        processes.wait_for_all("data prepared")
+    dataset = datasets.load(config.data, show_progress and processes.is_first())
+    if processes.is_first():
+        processes.wait_for_all("data prepared")
+    return dataset
 
 
 def with_absolute_paths(config: Config) -> Config:
@@ -200,7 +214,7 @@ def pretrained_tables(config: Config, dataset: Dataset) -> dict[str, jax.Array]:
 
 
 def _validation(
-    config: Config, model: Relation, dataset: Dataset
+    config: Config, model: Relation, dataset: Dataset, placement: Placement
 ) -> Callable[[Params], dict[str, float]]:
     """Validation values of parameters: the loss, and the metric that selects if one does.
 
@@ -208,15 +222,14 @@ def _validation(
     """
     if not len(dataset.valid):
         return lambda params: {}
-    source = sampling.validation_source(dataset.train, dataset.valid, config.sampling.history)
+    positives = validation_positives(placement, dataset, config)
     key, select = Keys.of(config.seed).valid, config.training.select
 
     def validate(params: Params) -> dict[str, float]:
-        loss = training.mean_loss(params, source, key, model=model, config=config)
-        values = {"loss": float(loss)}
+        values = {"loss": placement.mean_loss(params, positives, key, model, config)}
         if select != "loss":
             _, cutoff = metrics.parse(select)
-            measured = Recommender(config, dataset, model, params).with_evaluation(
+            measured = Recommender(config, dataset, model, params, placement).with_evaluation(
                 cutoffs=(cutoff,), protocol="full", bootstrap=0, cohorts=0
             )
             values[select] = measured.evaluate("valid")[select]
@@ -225,7 +238,9 @@ def _validation(
     return validate
 
 
-def _open(workdir: pathlib.Path, config: Config, dataset: Dataset) -> tuple[Checkpoints, OnEpoch]:
+def _open(
+    workdir: pathlib.Path, config: Config, dataset: Dataset, placement: Placement
+) -> tuple[Checkpoints, OnEpoch]:
     """Start or resume a run in a folder.
 
     Raises:
@@ -238,6 +253,10 @@ def _open(workdir: pathlib.Path, config: Config, dataset: Dataset) -> tuple[Chec
         _check_same_run(complete, load_config(workdir), workdir)
         check_same_data(workdir, dataset)
     read_json_lines(workdir / "metrics.jsonl")  # Refused now if damaged, not after an epoch.
+    store = Checkpoints(workdir / "checkpoints", placement.used_rows)
+    processes.wait_for_all("working directory read")
+    if not processes.is_first():
+        return store, _ignore
     on_epoch = _epoch_log(workdir, config.training.tensorboard)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -245,7 +264,7 @@ def _open(workdir: pathlib.Path, config: Config, dataset: Dataset) -> tuple[Chec
         write_json(workdir / "config.json", configs.as_dict(config))
     except OSError as error:
         raise InputError(f"--workdir={workdir}: cannot be written to ({error.strerror})") from None
-    return Checkpoints(workdir / "checkpoints"), on_epoch
+    return store, on_epoch
 
 
 def _check_same_run(config: Config, stored: Config, workdir: pathlib.Path) -> None:

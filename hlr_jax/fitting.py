@@ -9,17 +9,17 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from absl import logging
 from jaxtyping import Array
 from tqdm import tqdm
 
-from hlr_jax import devices, optimizers, sampling
+from hlr_jax import optimizers, processes, sampling
 from hlr_jax.config import Config
 from hlr_jax.errors import DivergedError
 from hlr_jax.models.base import Relation
 from hlr_jax.objective import Params
-from hlr_jax.sampling import Source
-from hlr_jax.training import Keys, TrainState, train_steps
+from hlr_jax.placement import Placement, Positives
+from hlr_jax.training import Keys, TrainState
 
 # What is told of an epoch.
 Record = dict[str, int | float]
@@ -36,12 +36,14 @@ class Progress(NamedTuple):
       seconds: training time so far, without compilation, validation and saving.
       best_epoch: the selected epoch, from 1; 0 before there is one.
       best: its validation values.
+      parts: of the users, which decide the batches of an epoch.
     """
 
     epochs: int = 0
     seconds: float = 0.0
     best_epoch: int = 0
     best: dict[str, float] = {}  # noqa: RUF012 - never changed in place
+    parts: int = 1
 
     def is_improved_by(self, values: dict[str, float], select: str) -> bool:
         """Whether these validation values are better: a lower loss, or a higher metric.
@@ -75,20 +77,21 @@ class MemoryStore:
 
     def restore_best(self, like: Params) -> Params:
         assert self.best is not None, "nothing was saved"
-        return jax.tree.map(jnp.asarray, self.best)
+        return self.best
 
     def save(self, state: TrainState, progress: Progress) -> None:
         pass
 
     def save_best(self, state: TrainState, progress: Progress) -> None:
-        # A copy: the next step reuses the state's memory.
-        self.best = jax.tree.map(np.array, state.params)
+        # A copy, where the parameters are: the next step reuses the state's memory.
+        self.best = jax.tree.map(jnp.copy, state.params)
 
 
 def fit(
     model: Relation,
+    placement: Placement,
     params: Params,
-    source: Source,
+    positives: Positives,
     config: Config,
     validate: Callable[[Params], dict[str, float]],
     store: Store,
@@ -98,6 +101,7 @@ def fit(
     """Train from `params`, or from where the store left off, and return the best epoch's.
 
     Args:
+      placement: where parameters and positives are.
       params: donated; the caller's arrays cannot be used afterwards.
       validate: validation values of parameters, `loss` and whatever else may select.
       on_epoch: receives one flat record per epoch.
@@ -109,17 +113,27 @@ def fit(
       DivergedError: loss or parameters are no longer finite.
       KeyboardInterrupt: the process was asked to stop (SIGINT, SIGTERM); the store has the state.
     """
-    training, num_rows = config.training, len(source.users)
+    training, num_rows = config.training, len(positives)
     steps = sampling.num_steps(num_rows, training.batch_size)
-    optimizer = optimizers.build(config.optimizer, training, steps)
-    state = TrainState.of(params, optimizer)
-    state, progress = store.restore(state) or (state, Progress())
-    parts = devices.count_for(model, state.params)
-    state, source = devices.replicate((state, source), parts)
+    optimizer = optimizers.build(config.optimizer, training, steps, placement.layout)
+    like = placement.shapes(params, optimizer)
+    restored = store.restore(like)
+    state, progress = restored or (placement.state(params, optimizer), Progress())
+    del params
+    if progress.parts != placement.parts and int(state.step) % steps:
+        logging.warning(
+            "the run was interrupted in an epoch of batches from %d user parts and goes on with "
+            "%d: some interactions of this epoch are taken twice, others not; to avoid it set "
+            "config.sharding.user_parts=%d",
+            *(progress.parts, placement.parts, progress.parts),
+        )
+    progress = progress._replace(parts=placement.parts)
     key = Keys.of(config.seed).train
 
     def advance(state: TrainState, order: Array, key: Array, start: int, stop: int) -> TrainState:
-        return train_steps(state, source, order, key, start, stop, model, optimizer, config)
+        return placement.advance(
+            state, positives.source, order, key, start, stop, model, optimizer, config
+        )
 
     chunk, last_save = 1, time.perf_counter()
     with (
@@ -129,15 +143,14 @@ def fit(
             initial=min(int(state.step) * training.batch_size, training.epochs * num_rows),
             unit=" triplets",
             unit_scale=True,
-            disable=not show_progress,
+            disable=not (show_progress and processes.is_first()),
             dynamic_ncols=True,
         ) as bar,
     ):
         while progress.epochs < training.epochs and not _is_over(progress, training.patience):
             epoch_key = jax.random.fold_in(key, progress.epochs)
             order_key, draw_key = jax.random.split(epoch_key)
-            batches = sampling.epoch_order(order_key, num_rows, training.batch_size)
-            order = devices.split(batches, parts)
+            order = placement.order(order_key, positives, training.batch_size)
 
             done = int(state.step) - progress.epochs * steps
             # No steps, but compiled from here on: the times below are of training alone.
@@ -160,12 +173,16 @@ def fit(
                 progress = progress._replace(seconds=progress.seconds + seconds)
                 bar.update(min(stop * training.batch_size, num_rows) - done * training.batch_size)
                 bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+                # All processes do the same, whatever their clocks say and whoever is interrupted.
+                seconds, save_age, is_stopped = processes.largest(
+                    seconds, time.perf_counter() - last_save, stop_request.received
+                )
                 chunk = max(1, min(2 * chunk, int((stop - done) * CHUNK_SECONDS / seconds)))
                 done = stop
-                if stop_request.received:
+                if is_stopped:
                     store.save(state, progress)
                     raise KeyboardInterrupt
-                if time.perf_counter() - last_save > 60 * training.checkpoint_minutes:
+                if save_age > 60 * training.checkpoint_minutes:
                     store.save(state, progress)
                     last_save = time.perf_counter()
 
@@ -185,10 +202,10 @@ def fit(
             )
             state = state.with_new_sums()
             store.save(state, progress)
-            if stop_request.received:
+            if any(processes.largest(stop_request.received)):
                 raise KeyboardInterrupt
             last_save = time.perf_counter()
-    return store.restore_best(params), progress
+    return store.restore_best(like.params), progress
 
 
 def _is_over(progress: Progress, patience: int) -> bool:
@@ -196,7 +213,12 @@ def _is_over(progress: Progress, patience: int) -> bool:
 
 
 def _all_finite(params: Params) -> bool:
-    return all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(params))
+    return bool(_finite(params))
+
+
+@jax.jit
+def _finite(params: Params) -> Array:
+    return jnp.all(jnp.array([jnp.isfinite(x).all() for x in jax.tree.leaves(params)]))
 
 
 class StopRequest:

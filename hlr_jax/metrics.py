@@ -232,12 +232,32 @@ def catalogue(
       it for each cohort of users; 0 if all lists are empty. It falls as more users are asked,
       so compare groups of one size. `evaluate` has the median of each user's own list.
     """
+    found = recommended(top, users, relevant, cutoffs)
+    return of_recommended(found, popularity, cutoffs)
+
+
+def recommended(
+    top: Int[np.ndarray, "U k"],
+    users: Int[np.ndarray, "U"],
+    relevant: Interactions,
+    cutoffs: Sequence[int],
+) -> Bool[np.ndarray, "cutoffs I"]:
+    """Whether an item is in any of the lists that `catalogue` looks at, cut at each cutoff."""
     counted = _counted(top, users, relevant, cutoffs)
+    found = np.zeros((len(cutoffs), relevant.num_items + 1), bool)  # the last place takes the -1
+    for of_cutoff, cutoff in zip(found, cutoffs, strict=True):
+        of_cutoff[top[counted, :cutoff]] = True
+    return found[:, :-1]
+
+
+def of_recommended(
+    found: Bool[np.ndarray, "cutoffs I"],
+    popularity: Int[np.ndarray, "I"],
+    cutoffs: Sequence[int],
+) -> dict[str, float]:
+    """The values of `catalogue`, from what `recommended` found, in one place or in several."""
     values = {}
-    for cutoff in cutoffs:
-        chosen = np.zeros(relevant.num_items + 1, bool)  # the last place takes the -1
-        chosen[top[counted, :cutoff]] = True
-        chosen = chosen[:-1]
+    for chosen, cutoff in zip(found, cutoffs, strict=True):
         values[f"coverage@{cutoff}"] = float(chosen.mean())
         values[f"mmr@{cutoff}"] = float(np.median(popularity[chosen])) if chosen.any() else 0.0
     return values
@@ -402,6 +422,6 @@ def _counted(
             f" rank {wanted}"
         )
     counted = relevant.counts[users] > 0
-    if not counted.any():
+    if len(users) and not counted.any():
         raise InputError("no user of the lists has a relevant item: there is nothing to measure")
     return counted

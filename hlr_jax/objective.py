@@ -112,6 +112,7 @@ def hinge_gradient(
     batch: Batch,
     places: TripletRows,
     zeros: Params,
+    num_items: int | None = None,
 ) -> tuple[Params, tuple[Float[Array, ""], Float[Array, ""]]]:
     """The gradient of `hinge_of_batch`, and its two values.
 
@@ -122,11 +123,12 @@ def hinge_gradient(
       places: where in the gradient the rows of each use are summed; `row_ids(batch)` for a
         gradient that is shaped as the tables are.
       zeros: a gradient of nothing, to add to.
+      num_items: catalogue size, if the item rows here are not just the catalogue.
     """
-    num_items = len(params["item"])
+    catalogue = num_items or len(params["item"])
 
     def of_slice(relation: Params, rows: TripletRows, part: Batch) -> tuple[Array, Any]:
-        hinge, triplets = hinge_of_rows(model, config, num_items, relation, rows, part)
+        hinge, triplets = hinge_of_rows(model, config, catalogue, relation, rows, part)
         return hinge, (hinge, triplets)
 
     def add_slice(sums: Any, part: tuple[Batch, TripletRows]) -> tuple[Any, None]:

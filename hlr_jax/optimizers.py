@@ -9,6 +9,7 @@ import optax
 from jaxtyping import Array, Int
 
 from hlr_jax.config import OptimizerConfig, TrainingConfig
+from hlr_jax.layout import ALONE, Axes, ItemRows, Layout
 from hlr_jax.objective import Params, TripletRows, row_ids
 from hlr_jax.sampling import Batch
 
@@ -33,11 +34,17 @@ def schedule(config: OptimizerConfig, steps_per_epoch: int, epochs: int) -> opta
 
 
 def build(
-    config: OptimizerConfig, training: TrainingConfig, steps_per_epoch: int
+    config: OptimizerConfig,
+    training: TrainingConfig,
+    steps_per_epoch: int,
+    layout: Layout = ALONE,
 ) -> optax.GradientTransformation:
     """The optimizer for parameters `{"user": ..., "item": ..., "relation": ...}`.
 
     Frozen tables get no update and no optimizer state.
+
+    Args:
+      layout: how the tables are spread over devices.
     """
     rate = schedule(config, steps_per_epoch, training.epochs)
     if config.name == "adam":
@@ -49,12 +56,28 @@ def build(
     else:
         optimizer = optax.sgd(rate)
     if config.gradient_clip:
-        optimizer = optax.chain(optax.clip_by_global_norm(config.gradient_clip), optimizer)
+        optimizer = optax.chain(_clip_by_norm(config.gradient_clip, layout), optimizer)
     frozen = {"user": training.freeze_user, "item": training.freeze_item, "relation": False}
     if not any(frozen.values()):
         return optimizer
     labels = {name: "frozen" if is_frozen else "trained" for name, is_frozen in frozen.items()}
     return optax.partition({"trained": optimizer, "frozen": optax.set_to_zero()}, labels)
+
+
+def _clip_by_norm(most: float, layout: Layout) -> optax.GradientTransformation:
+    """`optax.clip_by_global_norm` of a gradient of which devices have different rows."""
+    axes = {"user": layout.user, "item": layout.item}
+
+    def clip(updates: Any, state: optax.OptState, params: Any = None) -> tuple[Any, Any]:
+        def square(name: str) -> Array:
+            total = optax.tree.norm(updates[name], squared=True)
+            return jax.lax.psum(total, axes[name]) if axes.get(name) else total
+
+        norm = jnp.sqrt(sum(map(square, updates), jnp.zeros(())))
+        scale = jnp.where(norm < most, 1.0, most / norm)
+        return jax.tree.map(lambda x: x * scale, updates), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), clip)
 
 
 class Touched(NamedTuple):
@@ -64,18 +87,22 @@ class Touched(NamedTuple):
       places: for each use of a row, its place in the gradient.
       rows: of each place in the gradient, the row of the table it is for; past the table's end
         where there is none. `...` where gradient and array are alike. Shaped as parameters.
+      item_places: where item rows are cut, `places` leads to the item rows that a device has
+        fetched, and this from those of all devices to the gradient.
     """
 
     places: TripletRows
     rows: Any
+    item_places: Int[Array, "n"] | None = None
 
     def zeros(self, params: Params) -> Params:
-        """A gradient of nothing."""
+        """A gradient of nothing, shaped as the rows that a device reads."""
 
         def zeros(x: Array, rows: Any) -> Array:
             return jnp.zeros_like(x) if rows is _ALL else jnp.zeros((len(rows), *x.shape[1:]))
 
-        return jax.tree.map(zeros, params, self.rows)
+        read = self.rows if self.item_places is None else self.rows | {"item": _ALL}
+        return jax.tree.map(zeros, params, read)
 
     def apply(
         self,
@@ -105,9 +132,12 @@ class Touched(NamedTuple):
         return jax.tree.map(write, whole, change(*jax.tree.map(read, whole, rows)), rows)
 
 
-def all_rows(params: Params, ids: TripletRows) -> Touched:
+def all_rows(
+    params: Params, batch: Batch, layout: Layout = ALONE, item_rows: ItemRows | None = None
+) -> Touched:
     """Every row counts as used: the gradient is shaped as the parameters are."""
-    return Touched(ids, jax.tree.map(lambda _: _ALL, params))
+    item_places = item_rows and item_rows.places(len(params["item"]), layout.item)
+    return Touched(row_ids(batch), jax.tree.map(lambda _: _ALL, params), item_places)
 
 
 class LastUse(NamedTuple):
@@ -126,41 +156,52 @@ class LastUse(NamedTuple):
         return cls(*(jnp.zeros(len(params[name]), jnp.int32) for name in cls._fields))
 
     def touched(
-        self, params: Params, batch: Batch, axis: str | None = None
+        self,
+        params: Params,
+        batch: Batch,
+        layout: Layout = ALONE,
+        item_rows: ItemRows | None = None,
     ) -> tuple[Touched, "LastUse"]:
         """The rows used by a batch, padding and empty places of histories left out.
 
         Args:
-          axis: over which parts of the batch are spread; the rows are those of all parts.
+          layout: how tables and the parts of a batch are spread; the rows are those that all
+            parts use and this device has.
+          item_rows: what the batch's items stand for, where item rows are cut.
         """
-        ids, counts = row_ids(batch), batch.weight > 0
-        users = jnp.where(counts, ids.user, len(self.user))
-        last_user, user_rows, user_places = _distinct(self.user, users, axis)
+        counts = batch.weight > 0
+        users = jnp.where(counts, batch.users, len(self.user))
+        last_user, user_rows, user_places = _distinct(
+            self.user, users, () if layout.user else layout.batch
+        )
+        rows = {"user": user_rows, "relation": jax.tree.map(lambda _: _ALL, params["relation"])}
+        if item_rows is not None:
+            used = item_rows.places(len(self.item), layout.batch)
+            last_item, rows["item"], item_places = _distinct(self.item, used, ())
+            places = row_ids(batch)._replace(user=user_places)
+            return Touched(places, rows, item_places), LastUse(last_user, last_item)
 
-        uses, counts = ids.items, jnp.broadcast_to(counts[:, None], ids.items.shape)
+        uses, counts = batch.items, jnp.broadcast_to(counts[:, None], batch.items.shape)
         if batch.history is not None:
             uses = jnp.concatenate([uses, batch.history.items], axis=1)
             counts = jnp.concatenate([counts, batch.history.mask & counts[:, :1]], axis=1)
         items = jnp.where(counts, uses, len(self.item))
-        last_item, item_rows, item_places = _distinct(self.item, items.reshape(-1), axis)
+        last_item, rows["item"], item_places = _distinct(self.item, items.reshape(-1), layout.batch)
         item_places = item_places.reshape(items.shape)
-
-        targets = ids.items.shape[1]
+        targets = batch.items.shape[1]
         history = None if batch.history is None else item_places[:, targets:]
         places = TripletRows(user_places, item_places[:, :targets], history)
-        relation = jax.tree.map(lambda _: _ALL, params["relation"])
-        rows = {"user": user_rows, "item": item_rows, "relation": relation}
         return Touched(places, rows), LastUse(last_user, last_item)
 
 
 def _distinct(
-    last: Int[Array, "rows"], ids: Int[Array, "n"], axis: str | None
+    last: Int[Array, "rows"], ids: Int[Array, "n"], axes: Axes
 ) -> tuple[Int[Array, "rows"], Int[Array, "m"], Int[Array, "n"]]:
     """Distinct `ids` of all devices: scratch, the row of each place, the place of each id.
 
     An id past the end counts for nothing. Time and memory go by the number of ids, not of rows.
     """
-    every = ids if axis is None else jax.lax.all_gather(ids, axis, tiled=True)
+    every = jax.lax.all_gather(ids, axes, tiled=True) if axes else ids
     if len(last) <= len(every):
         # Fewer rows than uses: each row has its own place.
         used = jnp.zeros(len(last), bool).at[every].set(True, mode="drop")
@@ -171,6 +212,6 @@ def _distinct(
     last = last.at[every].set(-1, mode="drop").at[every].max(position, mode="drop")
     place = jnp.where(every < len(last), last.at[every].get(mode="clip"), len(every))
     rows = jnp.where(place == position, every, len(last))
-    if axis is not None:
-        place = jax.lax.dynamic_slice_in_dim(place, jax.lax.axis_index(axis) * len(ids), len(ids))
+    if axes:
+        place = jax.lax.dynamic_slice_in_dim(place, jax.lax.axis_index(axes) * len(ids), len(ids))
     return last, rows, place

@@ -12,7 +12,7 @@ import polars as pl
 from jaxtyping import Float, Int
 
 from hlr_jax import config as configs
-from hlr_jax import metrics, models, ranking, sampling
+from hlr_jax import metrics, models, processes, ranking, sampling
 from hlr_jax.checkpoints import Checkpoints
 from hlr_jax.config import Config, EvaluationConfig
 from hlr_jax.data import datasets
@@ -22,7 +22,9 @@ from hlr_jax.errors import InputError
 from hlr_jax.files import read_json_object
 from hlr_jax.models.base import Relation
 from hlr_jax.objective import Params
-from hlr_jax.training import Keys, init_params, mean_loss
+from hlr_jax.placement import Placement, Positives
+from hlr_jax.sampling import Source
+from hlr_jax.training import Keys
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +35,13 @@ class Recommender:
     dataset: Dataset
     model: Relation
     params: Params
+    placement: Placement
+
+    @classmethod
+    def of(cls, config: Config, dataset: Dataset, model: Relation, params: Params) -> "Recommender":
+        """With parameters that are not placed yet."""
+        placement = Placement.of(config, model, dataset.num_users, dataset.num_items)
+        return cls(config, dataset, model, placement.params(params), placement)
 
     @classmethod
     def load(
@@ -55,12 +64,10 @@ class Recommender:
         dataset = dataset or datasets.load(config.data)
         check_same_data(workdir, dataset)
         model = models.build(config.model.name, config.model.dim, config.model.options)
-        shapes = jax.eval_shape(
-            lambda key: init_params(key, model, dataset.num_users, dataset.num_items),
-            Keys.of(config.seed).init,
-        )
-        params = Checkpoints(workdir / "checkpoints").restore_best(shapes)
-        return cls(config, dataset, model, params)
+        placement = Placement.for_ranking(config, model, dataset.num_users, dataset.num_items)
+        store = Checkpoints(workdir / "checkpoints", placement.used_rows)
+        params = store.restore_best(placement.param_shapes(model))
+        return cls(config, dataset, model, params, placement)
 
     def with_evaluation(self, **changes: Any) -> "Recommender":
         """The same, with other values of fields of `config.evaluation`."""
@@ -86,6 +93,8 @@ class Recommender:
             raise InputError(f"users={users!r}: give a list of user ids")
         if not 1 <= k <= self.dataset.num_items:
             raise InputError(f"k={k}: use 1 to {self.dataset.num_items}, the catalogue's size")
+        if processes.count() > 1:
+            raise InputError("recommendations are made by one process; start it alone")
         rows = np.array([self.dataset.user_index(user) for user in users], np.int32)
         known = self.dataset.train.union(self.dataset.valid)
         ids, scores = self.top_k(rows, k, known)
@@ -123,7 +132,11 @@ class Recommender:
         known: Interactions,
         show_progress: bool = False,
     ) -> tuple[Int[np.ndarray, "u k"], Float[np.ndarray, "u k"]]:
-        """Item rows and scores of the k best items outside `known`, which is also the history."""
+        """Item rows and scores of the k best items outside `known`, which is also the history.
+
+        Args:
+          users: rows of `known`, which is of the users whose interactions this process has.
+        """
         return ranking.top_k(
             self.model,
             self.params,
@@ -136,10 +149,13 @@ class Recommender:
             self._log_weights,
             self.config.evaluation.batch_size,
             show_progress,
+            self.placement,
         )
 
     def evaluate(self, split: str = "test", show_progress: bool = False) -> dict[str, Any]:
         """Metrics of all users with interactions in the split, `valid` or `test`.
+
+        Every process of a run measures some of the users, and returns the metrics of all.
 
         Test excludes training and validation items from the ranking and uses both as
         history; validation does so with training alone.
@@ -154,10 +170,13 @@ class Recommender:
         """
         evaluation, dataset = self.config.evaluation, self.dataset
         relevant = {"valid": dataset.valid, "test": dataset.test}[split]
-        known = dataset.train.union(dataset.valid) if split == "test" else dataset.train
-        users = np.flatnonzero(relevant.counts).astype(np.int32)
-        if not users.size:
+        if not len(relevant):
             raise InputError(f"data set {dataset.name}: no user has an item in the {split} split")
+        own = self.placement.own_users
+        relevant, known = relevant.part(own), dataset.train.part(own)
+        if split == "test":
+            known = known.union(dataset.valid.part(own))
+        users = np.flatnonzero(relevant.counts).astype(np.int32)
         check_cutoffs(evaluation.cutoffs, dataset, "config.evaluation.cutoffs")
         if evaluation.protocol == "sampled":
             if split != "test":
@@ -167,16 +186,16 @@ class Recommender:
                 )
             ranks = self._sampled_ranks(known)
             return summarize(metrics.evaluate_sampled(ranks, evaluation.cutoffs), evaluation)
+        if not self.placement.layout.user:
+            users = np.array_split(users, processes.count())[processes.index()]
         top, _ = self.top_k(users, max(evaluation.cutoffs), known, show_progress)
-        return measure(top, users, relevant, dataset.train.popularity, evaluation)
+        return measure(top, users, relevant, dataset.popularity, evaluation)
 
     def validation_loss(self) -> float:
         """Mean hinge per triplet of the validation interactions, always on the same negatives."""
-        source = sampling.validation_source(
-            self.dataset.train, self.dataset.valid, self.config.sampling.history
-        )
+        positives = validation_positives(self.placement, self.dataset, self.config)
         key = Keys.of(self.config.seed).valid
-        return mean_loss(self.params, source, key, model=self.model, config=self.config)
+        return self.placement.mean_loss(self.params, positives, key, self.model, self.config)
 
     def _sampled_ranks(self, known: Interactions) -> Int[np.ndarray, "u"]:
         """Rank of each user's one test item among its given negatives."""
@@ -186,6 +205,7 @@ class Recommender:
         users = np.flatnonzero(
             (dataset.given_negatives >= 0).all(axis=1) & (dataset.test.counts == 1)
         )
+        params = self.placement.one_copy(self.params)
         positives = dataset.test.items[dataset.test.offsets[users]]
         negatives = dataset.given_negatives[users]
         candidates = np.concatenate([positives[:, None], negatives], axis=1)
@@ -194,7 +214,7 @@ class Recommender:
         for start in range(0, len(users), batch):
             part = slice(start, start + batch)
             scores[part] = ranking.pair_scores(
-                self.params,
+                params,
                 jnp.asarray(users[part], jnp.int32),
                 jnp.asarray(candidates[part]),
                 rows,
@@ -217,7 +237,30 @@ class Recommender:
 
     @property
     def _log_weights(self) -> jax.Array | None:
-        return sampling.history_log_weights(self.config.sampling.history, self.dataset.train)
+        return sampling.history_log_weights(self.config.sampling.history, self.dataset.popularity)
+
+
+def training_positives(placement: Placement, dataset: Dataset, config: Config) -> Positives:
+    """The training interactions, where the devices want them."""
+    log_weights = sampling.history_log_weights(config.sampling.history, dataset.popularity)
+
+    def source_of(users: slice) -> Source:
+        first = int(dataset.train.offsets[users.start])
+        return sampling.training_source(dataset.train.part(users), log_weights, first)
+
+    return placement.positives(dataset.train, source_of)
+
+
+def validation_positives(placement: Placement, dataset: Dataset, config: Config) -> Positives:
+    """The validation interactions, where the devices want them."""
+    log_weights = sampling.history_log_weights(config.sampling.history, dataset.popularity)
+
+    def source_of(users: slice) -> Source:
+        train, valid = dataset.train.part(users), dataset.valid.part(users)
+        first = int(dataset.valid.offsets[users.start])
+        return sampling.validation_source(train, valid, log_weights, first)
+
+    return placement.positives(dataset.valid, source_of)
 
 
 def measure(
@@ -227,7 +270,7 @@ def measure(
     popularity: Int[np.ndarray, "i"],
     evaluation: EvaluationConfig,
 ) -> dict[str, Any]:
-    """All metrics of ranked lists, as `Recommender.evaluate` returns them.
+    """All metrics of the ranked lists of all processes, as `Recommender.evaluate` returns them.
 
     Args:
       top: item rows, best first, -1 where a list is shorter.
@@ -235,9 +278,13 @@ def measure(
       relevant: what should be found.
       popularity: training interactions of each item.
     """
-    measured = (top, users, relevant, popularity, evaluation.cutoffs)
-    per_user = metrics.evaluate(*measured)
-    return summarize(per_user, evaluation) | metrics.catalogue(*measured)
+    cutoffs = evaluation.cutoffs
+    found = metrics.recommended(top, users, relevant, cutoffs)
+    per_user = processes.joined(metrics.evaluate(top, users, relevant, popularity, cutoffs))
+    of_processes = processes.joined({"found": found[None]})["found"]
+    everywhere = np.asarray(of_processes.any(axis=0))
+    catalogue = metrics.of_recommended(everywhere, popularity, cutoffs)
+    return summarize(per_user, evaluation) | catalogue
 
 
 def summarize(per_user: dict[str, np.ndarray], evaluation: EvaluationConfig) -> dict[str, Any]:
@@ -268,6 +315,11 @@ def check_protocol(config: Config, dataset: Dataset) -> None:
         raise InputError(
             f"config.evaluation.protocol='sampled': data set {dataset.name} gives no "
             "negatives; use full"
+        )
+    if config.evaluation.protocol == "sampled" and config.sharding.is_sharded:
+        raise InputError(
+            "config.evaluation.protocol='sampled': is for whole tables; use full, or "
+            "config.sharding.tables='replicated'"
         )
 
 

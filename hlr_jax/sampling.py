@@ -1,11 +1,12 @@
 """Everything random in training: epoch order, and on the device negatives and histories.
 
-All draws are functions of a key, and the keys of (seed, epoch, step, row of the batch), so
-a run that resumes, or spreads a batch over devices, draws what it would have drawn anyway.
+All draws are functions of a key, and the keys of (seed, epoch, interaction), so a run
+that resumes, or spreads a batch over devices, draws what it would have drawn anyway.
 The samplers handle one row; `draw_batch` maps them over a batch.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,16 +20,16 @@ from hlr_jax.models.base import Histories
 
 
 class Rows(struct.PyTreeNode):
-    """Interactions on the device.
+    """Interactions on the device; or of several devices, with a leading axis of these.
 
     Attributes:
-      offsets: `[U + 1]`; user `u` owns `items[offsets[u]:offsets[u + 1]]`, increasing.
-      items: `[N]`.
+      offsets: `[U + 1]` int32; user `u` owns `items[offsets[u]:offsets[u + 1]]`, increasing.
+      items: `[N]` int32.
       longest: the most items any user has; fixed at compile time, it bounds searches.
     """
 
-    offsets: Int[Array, "u_plus_1"]
-    items: Int[Array, "n"]
+    offsets: Any
+    items: Any
     longest: int = struct.field(pytree_node=False)
 
     @classmethod
@@ -41,25 +42,28 @@ class Rows(struct.PyTreeNode):
 
 
 class Source(struct.PyTreeNode):
-    """What triplets are drawn from.
+    """What triplets are drawn from; by several devices, with a leading axis of these.
 
     Attributes:
-      users, items: `[N]`; the positives.
-      position: `[N]`; where the positive stands in its user's row of `history`; -1 where it
+      users, items: `[N]` int32; the positives.
+      position: `[N]` int32; where the positive stands in its user's row of `history`; -1 where it
         does not.
       history: what a relation may see of a user.
       seen: what is never drawn as a negative.
-      log_weights: `[I]`; log of the unnormalised probability of being chosen for a history.
-        None chooses uniformly.
+      log_weights: `[I]` float32; log of the unnormalised probability of being chosen for a
+        history. None chooses uniformly.
+      first: uint32; the number of the first positive, where these are a part of all: by their
+        numbers positives draw the same wherever they are.
       num_items: `I`.
     """
 
-    users: Int[Array, "n"]
-    items: Int[Array, "n"]
-    position: Int[Array, "n"]
+    users: Any
+    items: Any
+    position: Any
     history: Rows
     seen: Rows
-    log_weights: Float[Array, "i"] | None
+    log_weights: Any
+    first: Any
     num_items: int = struct.field(pytree_node=False)
 
 
@@ -79,17 +83,19 @@ class Batch(NamedTuple):
     weight: Float[Array, "b"]
 
 
-def history_log_weights(kind: str, train: Interactions) -> Float[Array, "i"] | None:
+def history_log_weights(kind: str, popularity: Int[np.ndarray, "i"]) -> Float[Array, "i"] | None:
     """`config.sampling.history` as log weights: None for uniform, `-log popularity` for unpopular.
 
     Popularity counts training interactions; an item without any counts as 1.
     """
     if kind == "uniform":
         return None
-    return -jnp.log(jnp.asarray(np.maximum(train.popularity, 1), jnp.float32))
+    return -jnp.log(jnp.asarray(np.maximum(popularity, 1), jnp.float32))
 
 
-def training_source(train: Interactions, history: str = "uniform") -> Source:
+def training_source(
+    train: Interactions, log_weights: Float[Array, "i"] | None = None, first: int = 0
+) -> Source:
     """The training interactions: histories and negatives both go by them."""
     rows = Rows.of(train)
     position = np.arange(len(train)) - np.repeat(train.offsets[:-1], train.counts)
@@ -99,12 +105,18 @@ def training_source(train: Interactions, history: str = "uniform") -> Source:
         jnp.asarray(position, jnp.int32),
         rows,
         rows,
-        history_log_weights(history, train),
+        log_weights,
+        _number(first),
         train.num_items,
     )
 
 
-def validation_source(train: Interactions, valid: Interactions, history: str = "uniform") -> Source:
+def validation_source(
+    train: Interactions,
+    valid: Interactions,
+    log_weights: Float[Array, "i"] | None = None,
+    first: int = 0,
+) -> Source:
     """The validation interactions, with training histories; negatives are in neither.
 
     Raises:
@@ -122,9 +134,15 @@ def validation_source(train: Interactions, valid: Interactions, history: str = "
         jnp.full(len(valid), -1, jnp.int32),
         Rows.of(train),
         Rows.of(seen),
-        history_log_weights(history, train),
+        log_weights,
+        _number(first),
         train.num_items,
     )
+
+
+def _number(first: int) -> UInt32[Array, ""]:
+    # Beyond 2^32 numbers come again; two interactions of a step hardly ever share one then.
+    return jnp.asarray(first % 2**32, jnp.uint32)
 
 
 def num_steps(num_rows: int, batch_size: int) -> int:
@@ -147,6 +165,48 @@ def in_batches(rows: Int[np.ndarray, "n"], batch_size: int) -> Int[np.ndarray, "
     padding = steps * batch_size - len(rows)
     padded = np.pad(rows.astype(np.int32), (0, padding), constant_values=-1)
     return padded.reshape(steps, batch_size)
+
+
+def orders_by_part(
+    key: Key[Array, ""],
+    bounds: Int[np.ndarray, "parts_plus_1"],
+    batch_size: int,
+    groups: Sequence[slice],
+    wanted: Sequence[int] | None = None,
+) -> Int[np.ndarray, "groups steps b"]:
+    """`epoch_order` of rows that are cut into parts, for groups of consecutive parts.
+
+    Every part is shuffled by itself and spread evenly over the steps, so that a step's batch is
+    the same however the parts are grouped, and nobody needs to know the rows of all parts.
+
+    Args:
+      bounds: part `j` has the rows `bounds[j] .. bounds[j + 1] - 1`.
+      groups: the parts of each group.
+      wanted: the groups to return; None returns all.
+
+    Returns:
+      Rows counted from the first row of their group; -1 fills batches up to one size, the same
+      for all groups.
+    """
+    seed = np.asarray(jax.random.key_data(key)).tolist()
+    sizes = np.diff(bounds)
+    steps = num_steps(int(bounds[-1] - bounds[0]), batch_size)
+    # Parts round at different steps, or batches of many small parts would be of unequal sizes.
+    phase = (steps * np.arange(len(sizes)) // len(sizes))[:, None]
+    starts = (sizes[:, None] * np.arange(steps + 1) + phase) // steps
+    counts = [np.diff(starts[group]).sum(axis=0) for group in groups]
+    most = max(int(count.max(initial=0)) for count in counts)
+    wanted = range(len(groups)) if wanted is None else wanted
+    orders = np.full((len(wanted), steps, most), -1, np.int32)
+    for order, group in zip(orders, (groups[number] for number in wanted), strict=True):
+        filled = np.zeros(steps, np.int64)
+        for part in range(len(sizes))[group]:
+            shuffled = np.random.default_rng([*seed, part]).permutation(sizes[part])
+            step = np.repeat(np.arange(steps), np.diff(starts[part]))
+            within = np.arange(sizes[part]) - starts[part][step]
+            order[step, filled[step] + within] = bounds[part] - bounds[group.start] + shuffled
+            filled += np.diff(starts[part])
+    return orders
 
 
 def uniform_below(
@@ -275,23 +335,21 @@ def draw_batch(
     rows: Int[Array, "b"],
     negatives: int,
     history_length: int,
-    first: Int[Array, ""] | int = 0,
 ) -> Batch:
     """Complete positives to triplets with histories.
 
     Args:
-      key: of the step.
+      key: of the epoch.
       rows: `[B]` rows of `source`; -1 is padding.
       history_length: `P`; 0 leaves histories out.
-      first: where these rows begin in the step's batch, if they are a part of it.
     """
     valid = rows >= 0
     rows = jnp.maximum(rows, 0)
     users, positives, position = source.users[rows], source.items[rows], source.position[rows]
-    places = first + jnp.arange(len(rows))
+    numbers = source.first + rows.astype(jnp.uint32)
 
     def keys(purpose: int) -> Key[Array, "b"]:
-        return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, purpose), places)
+        return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, purpose), numbers)
 
     drawn = jax.vmap(lambda k, u: sample_negatives(k, source.seen, u, negatives, source.num_items))(
         keys(0), users

@@ -5,35 +5,36 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import struct
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
-from hlr_jax import devices, functional, objective, optimizers, sampling
+from hlr_jax import functional, objective, optimizers, sampling
 from hlr_jax.config import Config
+from hlr_jax.layout import ALONE, REPLICATED, Axes, ItemRows, Layout, spec
 from hlr_jax.models.base import History, Relation
-from hlr_jax.objective import Params, row_ids
-from hlr_jax.optimizers import Touched
+from hlr_jax.objective import Params
+from hlr_jax.optimizers import LastUse, Touched
 from hlr_jax.sampling import Batch, Source
 
 
 class TrainState(struct.PyTreeNode):
-    """What a step changes.
+    """What a step changes; or the shapes of that, or how it is spread, in the same form.
 
     Attributes:
-      step: steps taken since the run began.
+      step: int32; steps taken since the run began.
       params: tables and relation parameters.
       opt_state: Optax's.
-      loss_sum: sum of the hinge over this epoch's triplets so far.
-      triplets: how many those are.
+      loss_sum: float32; sum of the hinge over this epoch's triplets so far.
+      triplets: float32; how many those are.
     """
 
-    step: Int[Array, ""]
+    step: Any
     params: Params
     opt_state: optax.OptState
-    loss_sum: Float[Array, ""]
-    triplets: Float[Array, ""]
+    loss_sum: Any
+    triplets: Any
 
     @classmethod
     def of(cls, params: Params, optimizer: optax.GradientTransformation) -> "TrainState":
@@ -44,7 +45,7 @@ class TrainState(struct.PyTreeNode):
 
     def mean_loss(self) -> float:
         """Mean hinge per triplet of this epoch so far."""
-        return float(self.loss_sum) / float(self.triplets)
+        return float(self.loss_sum) / max(float(self.triplets), 1.0)
 
     def with_new_sums(self) -> "TrainState":
         """The state at the start of the next epoch."""
@@ -88,24 +89,37 @@ def train_step(
     model: Relation,
     optimizer: optax.GradientTransformation,
     config: Config,
-    touched: Touched | None = None,
-    axis: str | None = None,
-) -> TrainState:
+    last_use: LastUse | None = None,
+    layout: Layout = ALONE,
+    num_items: int | None = None,
+) -> tuple[TrainState, LastUse | None]:
     """One gradient step: hinge, Optax update, and projection on the constraints.
 
     Args:
       batch: this device's part of it.
-      touched: the rows that the whole batch uses, to update no others; None updates all.
-      axis: over which the parts of the batch are spread.
+      last_use: to update no other rows than the batch uses; None updates all.
+      layout: how tables and the parts of the batch are spread over devices.
+      num_items: catalogue size, if the item rows here are not just the catalogue.
+
+    Returns:
+      The new state, and `last_use` for the next step.
     """
-    touched = touched or optimizers.all_rows(state.params, row_ids(batch))
-    gradient, (hinge, triplets) = objective.hinge_gradient(
-        model, config.loss, state.params, batch, touched.places, touched.zeros(state.params)
+    params, item_rows = state.params, None
+    if layout.item:
+        size = len(params["item"]) * jax.lax.axis_size(layout.item)
+        item_rows, batch = ItemRows.of(batch, size, layout.item)
+        params = params | {"item": item_rows.fetch(params["item"])}
+    if last_use is None:
+        touched = optimizers.all_rows(state.params, batch, layout, item_rows)
+    else:
+        touched, last_use = last_use.touched(state.params, batch, layout, item_rows)
+    gradient, sums = objective.hinge_gradient(
+        model, config.loss, params, batch, touched.places, touched.zeros(params), num_items
     )
-    if axis is not None:
-        gradient, hinge, triplets = jax.lax.psum((gradient, hinge, triplets), axis)
+    gradient, (hinge, triplets) = _sum_over_devices(gradient, sums, touched, layout, state.params)
     if config.loss.reduction == "mean":
-        gradient = jax.tree.map(lambda x: x / triplets, gradient)
+        # Very unequal parts of users can leave a batch empty.
+        gradient = jax.tree.map(lambda x: x / jnp.maximum(triplets, 1), gradient)
     if config.loss.covariance:
         of_tables = objective.covariance_gradient(config.loss, state.params)
         gradient |= {name: gradient[name] + of_tables[name] for name in of_tables}
@@ -115,13 +129,42 @@ def train_step(
         return constrain(optax.apply_updates(params, updates), model, config), opt_state
 
     params, opt_state = touched.apply(descend, optimizer, state.params, state.opt_state)
-    return TrainState(
+    state = TrainState(
         step=state.step + 1,
         params=params,
         opt_state=opt_state,
         loss_sum=state.loss_sum + hinge,
         triplets=state.triplets + triplets,
     )
+    return state, last_use
+
+
+def _sum_over_devices(
+    gradient: Params, sums: tuple[Array, Array], touched: Touched, layout: Layout, params: Params
+) -> tuple[Params, tuple[Array, Array]]:
+    """The gradient of the rows that this device has, from the parts of all devices."""
+    of_items = None
+    if touched.item_places is not None:
+        # Every row's gradient goes to the block that has the row.
+        is_whole = touched.rows["item"] is ...
+        axes = layout.item if is_whole else layout.batch
+        parts = jax.lax.all_gather(gradient["item"], axes, tiled=True)
+        size = len(params["item"] if is_whole else touched.rows["item"])
+        zeros = jnp.zeros((size, parts.shape[1]))
+        of_items = zeros.at[touched.item_places].add(parts, mode="drop")
+        of_items = _psum(of_items, tuple(a for a in layout.batch if a not in axes))
+    # Nobody else has a part of the gradient of rows that are cut along all axes.
+    is_own = {"user": bool(layout.user), "item": bool(layout.item)}
+    own = {name: x for name, x in gradient.items() if is_own.get(name)}
+    shared = {name: x for name, x in gradient.items() if name not in own}
+    shared, sums = _psum((shared, sums), layout.batch)
+    gradient = own | shared
+    return (gradient if of_items is None else gradient | {"item": of_items}), sums
+
+
+def _psum(tree: Any, axes: Axes) -> Any:
+    # XLA would copy what it sums over a single device.
+    return jax.lax.psum(tree, axes) if axes and jax.lax.axis_size(axes) > 1 else tree
 
 
 def constrain(params: Params, model: Relation, config: Config) -> Params:
@@ -141,9 +184,37 @@ def history_length(model: Relation, config: Config) -> int:
     return config.sampling.history_length if model.uses_history else 0
 
 
+def _steps(
+    state: TrainState,
+    source: Source,
+    order: Int[Array, "steps b"],
+    key: Key[Array, ""],
+    start: Int[Array, ""],
+    stop: Int[Array, ""],
+    model: Relation,
+    optimizer: optax.GradientTransformation,
+    config: Config,
+    layout: Layout,
+) -> TrainState:
+    """What each device does in `train_steps`."""
+    length = history_length(model, config)
+    # The position at which a row was last used, which saves sorting a batch's rows every step.
+    only_touched = config.optimizer.rows == "touched"
+    last_use = LastUse.of(state.params) if only_touched else None
+
+    def one(step: Array, carry: tuple[TrainState, Any]) -> tuple[TrainState, Any]:
+        state, last_use = carry
+        batch = sampling.draw_batch(key, source, order[step], config.sampling.negatives, length)
+        return train_step(
+            state, batch, model, optimizer, config, last_use, layout, source.num_items
+        )
+
+    return jax.lax.fori_loop(start, stop, one, (state, last_use))[0]
+
+
 @functools.partial(
     jax.pmap,
-    axis_name=devices.AXIS,
+    axis_name=REPLICATED.batch[0],
     in_axes=(None, None, 0, None, None, None),
     out_axes=None,
     static_broadcasted_argnums=(6, 7, 8),
@@ -168,72 +239,108 @@ def train_steps(
       order: from `devices.split`, a part of every batch for each device. What is drawn for a row
         does not depend on how many parts there are.
     """
-    length = history_length(model, config)
-    # The position at which a row was last used, which saves sorting a batch's rows every step.
-    only_touched = config.optimizer.rows == "touched"
-    last_use = optimizers.LastUse.of(state.params) if only_touched else None
-
-    def one(step: Array, carry: tuple[TrainState, Any]) -> tuple[TrainState, Any]:
-        state, last_use = carry
-        batch = _draw(key, step, source, order, config, length)
-        touched = None
-        if last_use is not None:
-            touched, last_use = last_use.touched(state.params, batch, devices.AXIS)
-        state = train_step(state, batch, model, optimizer, config, touched, devices.AXIS)
-        return state, last_use
-
-    return jax.lax.fori_loop(start, stop, one, (state, last_use))[0]
-
-
-def _draw(
-    key: Key[Array, ""],
-    step: Int[Array, ""],
-    source: Source,
-    order: Int[Array, "steps b"],
-    config: Config,
-    length: int,
-) -> Batch:
-    """This device's part of a step's batch."""
-    first = jax.lax.axis_index(devices.AXIS) * order.shape[1]
-    step_key = jax.random.fold_in(key, step)
-    return sampling.draw_batch(
-        step_key, source, order[step], config.sampling.negatives, length, first
-    )
-
-
-def mean_loss(
-    params: Params, source: Source, key: Key[Array, ""], model: Relation, config: Config
-) -> float:
-    """Mean hinge per triplet over all positives of a source, with negatives drawn by `key`."""
-    num_rows = len(source.users)
-    batch_size = min(config.training.batch_size, num_rows)
-    batches = sampling.in_batches(np.arange(num_rows), batch_size)
-    order = devices.split(batches, devices.count_for(model, params))
-    hinge, triplets = _sum_of_hinge(params, source, order, key, model, config)
-    return float(hinge) / float(triplets)
+    return _steps(state, source, order, key, start, stop, model, optimizer, config, REPLICATED)
 
 
 @functools.partial(
-    jax.pmap,
-    axis_name=devices.AXIS,
-    in_axes=(None, None, 0, None),
-    out_axes=None,
-    static_broadcasted_argnums=(4, 5),
+    jax.jit,
+    static_argnames=("model", "optimizer", "config", "layout", "mesh"),
+    donate_argnames="state",
 )
-def _sum_of_hinge(
+def train_steps_on_mesh(
+    state: TrainState,
+    source: Source,
+    order: Int[Array, "devices steps b"],
+    key: Key[Array, ""],
+    start: Int[Array, ""] | int,
+    stop: Int[Array, ""] | int,
+    model: Relation,
+    optimizer: optax.GradientTransformation,
+    config: Config,
+    layout: Layout,
+    mesh: Mesh,
+) -> TrainState:
+    """`train_steps` over a mesh of devices of all processes, whose tables may be cut.
+
+    Args:
+      state: spread as `specs` says.
+      source: with a leading axis of devices where users are cut.
+    """
+    specs = state_specs(state, optimizer, layout)
+
+    def of_device(state: Any, source: Any, order: Any, key: Any, start: Any, stop: Any) -> Any:
+        source = own_part(source, layout)
+        return _steps(state, source, order[0], key, start, stop, model, optimizer, config, layout)
+
+    return jax.shard_map(
+        of_device,
+        mesh=mesh,
+        in_specs=(specs, spec(layout.user), spec(layout.batch), spec(()), spec(()), spec(())),
+        out_specs=specs,
+        check_vma=False,
+    )(state, source, order, key, start, stop)
+
+
+def own_part(source: Source, layout: Layout) -> Source:
+    """On a device: its source, out of what `train_steps_on_mesh` was given."""
+    return jax.tree.map(lambda x: x[0], source) if layout.user else source
+
+
+def state_specs(state: TrainState, optimizer: optax.GradientTransformation, layout: Layout) -> Any:
+    """A `PartitionSpec` for every array of a state, in the same tree."""
+    of_params = {
+        name: jax.tree.map(lambda _, name=name: layout.of(name), x)
+        for name, x in state.params.items()
+    }
+    of_optimizer = optax.tree_utils.tree_map_params(
+        optimizer,
+        lambda x, spec: x if isinstance(x, optax.MaskedNode) else spec,
+        state.opt_state,
+        of_params,
+        transform_non_params=lambda _: spec(()),
+        is_leaf=lambda x: isinstance(x, optax.MaskedNode),
+    )
+    others = dict.fromkeys(("step", "loss_sum", "triplets"), spec(()))
+    return state.replace(params=of_params, opt_state=of_optimizer, **others)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "config", "layout", "mesh"))
+def sum_of_hinge(
     params: Params,
     source: Source,
-    order: Int[Array, "steps b"],
+    order: Int[Array, "devices steps b"],
     key: Key[Array, ""],
     model: Relation,
     config: Config,
-) -> tuple[Array, Array]:
-    length = history_length(model, config)
+    layout: Layout,
+    mesh: Mesh,
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Sum of the hinge over the triplets of an epoch's batches, and how many those are."""
+    specs = {
+        name: jax.tree.map(lambda _, name=name: layout.of(name), x) for name, x in params.items()
+    }
 
-    def add(step: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
-        batch = _draw(key, step, source, order, config, length)
-        part = objective.hinge_of_batch(model, config.loss, source.num_items, params, batch)
-        return sums[0] + part[0], sums[1] + part[1]
+    def of_device(params: Any, source: Any, order: Any, key: Any) -> Any:
+        source, order = own_part(source, layout), order[0]
+        length = history_length(model, config)
 
-    sums = jax.lax.fori_loop(0, len(order), add, (jnp.zeros(()), jnp.zeros(())))
-    return jax.lax.psum(sums, devices.AXIS)
+        def add(step: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
+            batch = sampling.draw_batch(key, source, order[step], config.sampling.negatives, length)
+            fetched = params
+            if layout.item:
+                size = len(params["item"]) * jax.lax.axis_size(layout.item)
+                item_rows, batch = ItemRows.of(batch, size, layout.item)
+                fetched = params | {"item": item_rows.fetch(params["item"])}
+            part = objective.hinge_of_batch(model, config.loss, source.num_items, fetched, batch)
+            return sums[0] + part[0], sums[1] + part[1]
+
+        sums = jax.lax.fori_loop(0, len(order), add, (jnp.zeros(()), jnp.zeros(())))
+        return jax.lax.psum(sums, layout.batch)
+
+    return jax.shard_map(
+        of_device,
+        mesh=mesh,
+        in_specs=(specs, spec(layout.user), spec(layout.batch), spec(())),
+        out_specs=(spec(()), spec(())),
+        check_vma=False,
+    )(params, source, order, key)

@@ -27,7 +27,7 @@ _CONFIG = cli.defined(
 
 def main() -> None:
     """Evaluate and print."""
-    from hlr_jax import files
+    from hlr_jax import files, processes
     from hlr_jax.recommender import Recommender
 
     output = _OUTPUT.value and cli.output_file("output", _OUTPUT.value, [".json"])
@@ -35,8 +35,8 @@ def main() -> None:
     fields = {name.removeprefix("evaluation."): value for name, value in changes.items()}
     recommender = Recommender.load(_WORKDIR.value).with_evaluation(**fields)
     summary = recommender.evaluate(_SPLIT.value, show_progress=True)
-    print(cli.metrics_table({_SPLIT.value: summary}))
-    if output:
+    cli.say(cli.metrics_table({_SPLIT.value: summary}))
+    if output and processes.is_first():
         files.write_json(output, summary)
 
 

@@ -7,7 +7,11 @@ Any field of the configuration can be changed by a flag, for example
   --config.data.predefined=DIR   (a folder with train.csv, valid.csv and test.csv)
 and its fields with their meaning stand in hlr_jax/config.py. In the working directory come
 config.json, metrics.jsonl (a line per epoch), checkpoints/ and results.json. The same command
-again resumes an unfinished run.
+again resumes an unfinished run, on any number of devices and processes.
+
+A run of several processes, on one machine or on many, is the same command for each of them with
+  --coordinator_address=HOST:PORT --num_processes=N --process_id=0 (to N - 1)
+or --coordinator_address=auto under SLURM, Open MPI or on a TPU pod; docs/launching.md has more.
 """
 
 from absl import flags
@@ -27,8 +31,8 @@ def main() -> None:
     from hlr_jax import experiment  # Imports JAX, which --help need not wait for.
 
     results = experiment.train_and_evaluate(config.from_config_dict(_CONFIG.value), _WORKDIR.value)
-    print(cli.metrics_table({name: results[name] for name in ("test", "valid") if results[name]}))
-    print(f"written to {_WORKDIR.value}/results.json")
+    cli.say(cli.metrics_table({name: results[name] for name in ("test", "valid") if results[name]}))
+    cli.say(f"written to {_WORKDIR.value}/results.json")
 
 
 if __name__ == "__main__":

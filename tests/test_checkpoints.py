@@ -5,14 +5,16 @@ import os
 import pathlib
 import subprocess
 import sys
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from hlr_jax import devices, files
+from hlr_jax import files
 from hlr_jax.checkpoints import Checkpoints
 from hlr_jax.errors import InputError
 from hlr_jax.fitting import Progress
@@ -44,6 +46,11 @@ def state_of(params: Params, step: int = 0) -> TrainState:
         loss_sum=jnp.asarray(1.25),
         triplets=jnp.asarray(77.0),
     )
+
+
+def replicate(tree: Any, count: int) -> Any:
+    mesh = Mesh(jax.local_devices()[:count], ("devices",))
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
 def assert_same(one: object, two: object) -> None:
@@ -132,15 +139,15 @@ def test_without_a_checkpoint(tmp_path):
 @pytest.mark.parametrize(("saved_on", "restored_on"), [(8, 1), (1, 8), (3, 8)])
 def test_a_state_goes_from_some_devices_to_others(tmp_path, saved_on, restored_on):
     store, state = Checkpoints(tmp_path), state_of(params_of(0), step=12)
-    store.save(devices.replicate(state, saved_on), PROGRESS)
-    store.save_best(devices.replicate(state, saved_on), PROGRESS)
-    like = devices.replicate(state_of(params_of(1)), restored_on)
+    store.save(replicate(state, saved_on), PROGRESS)
+    store.save_best(replicate(state, saved_on), PROGRESS)
+    like = replicate(state_of(params_of(1)), restored_on)
     restored, progress = store.restore(like)
     assert_same(restored, state)
     assert progress == PROGRESS
     assert_same(store.restore_best(like.params), state.params)
     for x in jax.tree.leaves(restored):
-        assert x.devices() == {jax.local_devices()[0]}
+        assert x.devices() == set(jax.local_devices()[:restored_on])
 
 
 ON_ONE_DEVICE = """
@@ -160,12 +167,12 @@ Checkpoints(folder / "of 1").save(state, progress)
 
 def test_a_state_goes_to_a_process_with_one_device_and_back(tmp_path):
     state = state_of(params_of(0), step=12)
-    Checkpoints(tmp_path / "of 8").save(devices.replicate(state, 8), PROGRESS)
+    Checkpoints(tmp_path / "of 8").save(replicate(state, 8), PROGRESS)
     flags = {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", ON_ONE_DEVICE, str(tmp_path)]
     done = subprocess.run(command, env=os.environ | flags, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    like = devices.replicate(state_of(params_of(1)), 8)
+    like = replicate(state_of(params_of(1)), 8)
     restored, progress = Checkpoints(tmp_path / "of 1").restore(like)
     assert_same(restored, state)
     assert progress == PROGRESS
@@ -196,6 +203,36 @@ def test_other_shapes_are_refused(tmp_path, other, fault):
             restore()
         assert str(tmp_path / folder) in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("wanted", [5, 6, 9])
+def test_unused_rows_are_added_or_left_out(tmp_path, wanted):
+    rows, whole = {"user": 5, "item": 7}, state_of(params_of(0, num_users=8), 4)
+    store = Checkpoints(tmp_path, rows)
+    store.save(whole, PROGRESS)
+    store.save_best(whole, PROGRESS)
+    like = state_of(params_of(1, num_users=wanted))
+    restored, progress = store.restore(like)
+    assert progress == PROGRESS
+    assert int(restored.step) == 4
+    for tree in (restored, restored.replace(params=store.restore_best(like.params))):
+        assert jax.tree.map(jnp.shape, tree) == jax.tree.map(jnp.shape, like)
+        used = jax.tree.map(lambda x: x[:5], (tree.params["user"], tree.opt_state[0].mu["user"]))
+        before = whole.params["user"], whole.opt_state[0].mu["user"]
+        assert_same(used, jax.tree.map(lambda x: x[:5], before))
+        for name in ("item", "relation"):
+            assert_same(tree.params[name], whole.params[name])
+
+
+@pytest.mark.parametrize("rows", [None, {"user": 6, "item": 7}, {"user": 5, "item": 6}])
+def test_another_number_of_used_rows_is_refused(tmp_path, rows):
+    state = state_of(params_of(0, num_users=8))
+    Checkpoints(tmp_path, {"user": 5, "item": 7}).save(state, PROGRESS)
+    fault = (
+        r"\['item'\] is \(7, 3\) and not" if rows and rows["item"] == 6 else r"is \(5, 3\) and not"
+    )
+    with pytest.raises(InputError, match=fault):
+        Checkpoints(tmp_path, rows).restore(state)
 
 
 def unfinished(folder: pathlib.Path, step: int) -> pathlib.Path:

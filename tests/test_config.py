@@ -21,6 +21,7 @@ from hlr_jax.config import (
     ModelConfig,
     OptimizerConfig,
     SamplingConfig,
+    ShardingConfig,
     TrainingConfig,
 )
 from hlr_jax.errors import InputError
@@ -29,7 +30,7 @@ from hlr_jax.models import base
 CONFIG_FILES = sorted((pathlib.Path(__file__).parent.parent / "configs").glob("*/*.py"))
 SECTIONS = [field.name for field in dataclasses.fields(Config) if field.name != "seed"]
 
-# Nothing at its default, except optimizer.rows, which goes with no covariance.
+# Nothing at its default, except optimizer.rows and sharding, which go with no covariance.
 CHANGED = Config(
     data=DataConfig(
         name="file",
@@ -89,6 +90,7 @@ CHANGED_ROWS = dataclasses.replace(
     CHANGED,
     loss=dataclasses.replace(CHANGED.loss, covariance=0.0),
     optimizer=dataclasses.replace(CHANGED.optimizer, rows="touched"),
+    sharding=ShardingConfig(tables="sharded", item_blocks=2, user_parts=6),
 )
 
 
@@ -127,7 +129,7 @@ def test_configurations_are_hashable_and_equal_by_value():
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_every_field_can_be_changed_by_a_flag(section):
-    changed = with_all_options(CHANGED_ROWS if section == "optimizer" else CHANGED)
+    changed = with_all_options(CHANGED_ROWS if section in ("optimizer", "sharding") else CHANGED)
     values = configs.as_config_dict(Config())
     fields = dataclasses.asdict(getattr(changed, section))
     fields |= fields.pop("options", {})
@@ -228,6 +230,13 @@ def nested(name: str, value: Any) -> dict[str, Any]:
         ("optimizer.warmup_epochs", -1.0, "config.optimizer.warmup_epochs=-1.0"),
         ("sampling.history", "all", "config.sampling.history='all': use one of uniform"),
         ("loss.covariance", -1.0, "config.loss.covariance=-1.0"),
+        ("sharding.tables", "cut", "config.sharding.tables='cut': use one of replicated, sharded"),
+        ("sharding.item_block", 2, "config.sharding.item_block: there is no such field; did you"),
+        ("sharding.item_blocks", 0, "config.sharding.item_blocks=0: use 1 or more"),
+        ("sharding.item_blocks", 2, "config.sharding.item_blocks=2: set config.sharding.tables"),
+        ("sharding.item_blocks", "2", "config.sharding.item_blocks='2': expected int"),
+        ("sharding.user_parts", -1, "config.sharding.user_parts=-1: use 0 or more"),
+        ("sharding.user_parts", 1.5, "config.sharding.user_parts=1.5: expected int"),
     ],
 )
 def test_errors_name_the_field_and_what_would_be_right(name, value, fault):
@@ -259,6 +268,24 @@ def test_a_covariance_needs_updates_of_all_rows():
     values = {"optimizer": {"rows": "touched"}, "loss": {"covariance": 0.1}}
     with pytest.raises(InputError, match=r"config\.optimizer\.rows='touched': use all, because"):
         configs.from_config_dict(values)
+
+
+def test_a_covariance_needs_whole_tables():
+    values = {"sharding": {"tables": "sharded"}, "loss": {"covariance": 0.1}}
+    with pytest.raises(InputError, match=r"config\.loss\.covariance=0\.1: it needs all rows on a"):
+        configs.from_config_dict(values)
+
+
+@pytest.mark.parametrize("fields", [{}, {"item_blocks": 2}, {"user_parts": 6}, {"item_blocks": 3}])
+def test_tables_can_be_cut_in_any_blocks(fields):
+    sharding = configs.from_config_dict({"sharding": {"tables": "sharded", **fields}}).sharding
+    assert sharding == ShardingConfig("sharded", **fields)
+    assert sharding.is_sharded
+
+
+def test_parts_of_users_need_no_cut_tables():
+    sharding = configs.from_config_dict({"sharding": {"user_parts": 6}}).sharding
+    assert (sharding.user_parts, sharding.is_sharded) == (6, False)
 
 
 def test_an_unknown_model_is_refused_with_those_there_are():

@@ -7,7 +7,6 @@ import sys
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -21,6 +20,7 @@ from hlr_jax.config import (
     TrainingConfig,
 )
 from hlr_jax.data.interactions import Interactions
+from hlr_jax.placement import Placement
 from hlr_jax.training import TrainState
 
 USERS, ITEMS, BATCH = 9, 30, 7
@@ -49,21 +49,13 @@ def trained(config: Config, parts: int) -> TrainState:
     """The state after an epoch of seven steps on so many devices."""
     model = models.build(config.model.name, config.model.dim, config.model.options)
     optimizer = build_optimizer(config.optimizer, config.training, 7)
+    placement = Placement.replicated(parts, USERS, ITEMS)
     params = training.init_params(jax.random.key(0), model, USERS, ITEMS)
-    source = sampling.training_source(interactions())
-    state, source = devices.replicate((TrainState.of(params, optimizer), source), parts)
-    order = sampling.epoch_order(jax.random.key(1), len(source.users), BATCH)
-    return training.train_steps(
-        state,
-        source,
-        devices.split(order, parts),
-        jax.random.key(2),
-        0,
-        7,
-        model,
-        optimizer,
-        config,
-    )
+    state = placement.state(placement.params(params), optimizer)
+    train = interactions()
+    positives = placement.positives(train, lambda users: sampling.training_source(train))
+    order, key = placement.order(jax.random.key(1), positives, BATCH), jax.random.key(2)
+    return placement.advance(state, positives.source, order, key, 0, 7, model, optimizer, config)
 
 
 def assert_close(actual: Any, expected: Any, bound: float = 1e-5) -> None:
@@ -99,15 +91,16 @@ def test_n_devices_train_as_one_does(name, rows, loss, parts):
 
 
 @pytest.mark.parametrize("name", ["cml", "hlr"])
-def test_the_mean_loss_does_not_depend_on_the_number_of_devices(name, monkeypatch):
+def test_the_mean_loss_does_not_depend_on_the_number_of_devices(name):
     config = config_of(name)
     model = models.build(config.model.name, config.model.dim, config.model.options)
     params = training.init_params(jax.random.key(0), model, USERS, ITEMS)
-    source = sampling.training_source(interactions())
-    found = []
+    train, found = interactions(), []
     for count in (1, 3, 8):
-        monkeypatch.setattr(devices, "count", lambda count=count: count)
-        found.append(training.mean_loss(params, source, jax.random.key(3), model, config))
+        placement = Placement.replicated(count, USERS, ITEMS)
+        positives = placement.positives(train, lambda users: sampling.training_source(train))
+        placed, key = placement.params(params), jax.random.key(3)
+        found.append(placement.mean_loss(placed, positives, key, model, config))
     assert isinstance(found[0], float)
     assert found[0] > 0.1
     np.testing.assert_allclose(found[1:], found[0], rtol=1e-6)
@@ -118,22 +111,43 @@ def test_batches_are_cut_in_order_and_filled_up_with_padding(parts):
     order = np.arange(21, dtype=np.int32).reshape(3, 7)
     cut = devices.split(order, parts)
     assert cut.shape == (parts, 3, -(-7 // parts))
-    assert [shard.device for shard in cut.addressable_shards] == jax.local_devices()[:parts]
     for step in range(3):
         whole = np.asarray(cut[:, step]).ravel()
         np.testing.assert_array_equal(whole[:7], order[step])
         assert (whole[7:] == -1).all()
 
 
+@pytest.mark.parametrize("parts", [1, 2, 3, 8])
+def test_each_device_gets_its_part_of_every_batch(parts):
+    placement, train = Placement.replicated(parts, USERS, ITEMS), interactions()
+    positives = placement.positives(train, lambda users: sampling.training_source(train))
+    assert len(positives) == len(train)
+    order = placement.order(jax.random.key(1), positives, BATCH)
+    assert [shard.device for shard in order.addressable_shards] == jax.local_devices()[:parts]
+    assert {shard.data.shape for shard in order.addressable_shards} == {(1, *order.shape[1:])}
+    expected = sampling.epoch_order(jax.random.key(1), len(train), BATCH)
+    np.testing.assert_array_equal(order, devices.split(expected, parts))
+
+
 def test_replicas_are_on_the_first_devices_and_one_is_taken_back():
-    tree = {"a": jnp.arange(6.0).reshape(2, 3), "b": [jnp.asarray(4)]}
-    replicas = devices.replicate(tree, 3)
-    assert replicas["a"].sharding.device_set == set(jax.local_devices()[:3])
-    assert replicas["a"].is_fully_replicated
-    one = devices.on_one(replicas)
-    assert one["a"].devices() == {jax.local_devices()[0]}
-    jax.tree.map(np.testing.assert_array_equal, one, tree)
-    for shape, x in zip(*map(jax.tree.leaves, (devices.shapes_on_one(replicas), one)), strict=True):
+    model = models.build("hlr", 6, {"slots": 4})
+    optimizer = build_optimizer(OptimizerConfig(), TrainingConfig(), 7)
+    params = training.init_params(jax.random.key(0), model, USERS, ITEMS)
+    expected = jax.tree.map(np.array, TrainState.of(params, optimizer))
+    placement = Placement.replicated(3, USERS, ITEMS)
+    placed = placement.params(params)
+    one = placement.one_copy(placed)
+    for x, single in zip(*map(jax.tree.leaves, (placed, one)), strict=True):
+        assert x.sharding.device_set == set(jax.local_devices()[:3])
+        assert x.is_fully_replicated
+        assert single.devices() == {jax.local_devices()[0]}
+    jax.tree.map(np.testing.assert_array_equal, one, expected.params)
+
+    like = placement.shapes(placed, optimizer)
+    state = placement.state(placed, optimizer)
+    jax.tree.map(np.testing.assert_array_equal, state, expected)
+    assert jax.tree.structure(like) == jax.tree.structure(state)
+    for shape, x in zip(*map(jax.tree.leaves, (like, state)), strict=True):
         assert (shape.shape, shape.dtype, shape.sharding) == (x.shape, x.dtype, x.sharding)
 
 
@@ -152,11 +166,10 @@ def test_a_cpu_trains_on_all_devices_only_where_that_pays(
 ):
     """`limit`: by how many bytes the tables may be larger."""
     model = models.build(name, 4, {} if name == "cml" else {"slots": 2})
-    params = training.init_params(jax.random.key(0), model, USERS, ITEMS)
-    monkeypatch.setattr(devices, "MOST_TABLE_BYTES", 4 * 4 * (USERS + ITEMS) + limit)
+    monkeypatch.setattr(devices, "MOST_TABLE_BYTES", 1000 + limit)
     monkeypatch.setattr(devices, "count", lambda: 5)
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    assert devices.count_for(model, params) == expected
+    assert devices.count_for(model, 1000) == expected
 
 
 @pytest.mark.parametrize("parts", [3, 8])

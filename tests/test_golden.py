@@ -131,7 +131,7 @@ def test_three_training_steps(golden: Golden) -> None:
     step = jax.jit(
         lambda state, batch: training.train_step(
             state, batch, golden.model, optimizer, golden.config
-        )
+        )[0]
     )
     state = TrainState.of(golden.params("param_"), optimizer)
     losses = []

@@ -216,6 +216,22 @@ def test_users_without_relevant_items_are_not_counted() -> None:
     assert metrics.summarize(per_user)["users"] == 2
 
 
+def test_no_users_have_no_values() -> None:
+    """As of a process whose users all lack relevant items, which joins those of the others."""
+    nobody, popularity = np.zeros(0, np.int32), np.ones(4, int)
+    relevant, cutoffs = interactions([[0], [2, 3]], 4), [1, 3]
+    top = np.zeros((0, 3), np.int32)
+    found = metrics.evaluate(top, nobody, relevant, popularity, cutoffs)
+    some = metrics.evaluate(as_top([[2, 0, 1]], 3), np.array([1]), relevant, popularity, cutoffs)
+    assert list(found) == list(some)
+    for name, values in found.items():
+        assert values.shape == (0,)
+        assert np.concatenate([values, some[name]]).dtype == some[name].dtype
+    assert not metrics.recommended(top, nobody, relevant, cutoffs).any()
+    with pytest.raises(InputError, match=r"the lists hold 2 items, rank 3"):
+        metrics.evaluate(top[:, :2], nobody, relevant, popularity, cutoffs)
+
+
 def test_catalogue_counts_distinct_items_of_counted_users() -> None:
     top = as_top([[0, 1, 2], [0, 3], [4, 5, 3]], 3)
     relevant = interactions([[9], [9], []], 10)  # the last user is not counted
@@ -227,6 +243,20 @@ def test_catalogue_counts_distinct_items_of_counted_users() -> None:
         "coverage@3": 0.4,
         "mmr@3": 25,  # of 100, 10, 20, 30
     }
+
+
+def test_the_catalogue_can_be_looked_at_in_parts() -> None:
+    rng = np.random.default_rng(4)
+    top = np.stack([rng.permutation(12)[:3] for _ in range(7)])
+    top[2, 1:], users = -1, rng.permutation(7)
+    relevant = interactions([[0], [], [3], [2, 5], [11], [], [7]], 12)
+    popularity, cutoffs = rng.integers(0, 9, 12), [1, 3]
+    parts = [slice(0, 3), slice(3, 3), slice(3, 7)]  # as of three processes, one without users
+    found = [metrics.recommended(top[part], users[part], relevant, cutoffs) for part in parts]
+    assert [part.shape for part in found] == [(2, 12)] * 3
+    assert metrics.of_recommended(
+        np.logical_or.reduce(found), popularity, cutoffs
+    ) == metrics.catalogue(top, users, relevant, popularity, cutoffs)
 
 
 def test_empty_lists_show_nothing_of_the_catalogue() -> None:

@@ -332,7 +332,7 @@ def test_a_step_neither_moves_nor_projects_a_frozen_table(frozen: str | None) ->
     )
     config = dataclasses.replace(config, loss=dataclasses.replace(config.loss, margin=50.0))
     state = TrainState.of(before, optimizer)
-    step = jax.jit(lambda s, b: training.train_step(s, b, model, optimizer, config))
+    step = jax.jit(lambda s, b: training.train_step(s, b, model, optimizer, config)[0])
     after = step(state, batch).params
     for name in ("user", "item"):
         norms = np.linalg.norm(np.asarray(after[name]), axis=1)
@@ -504,10 +504,9 @@ def train_rows(
 
     @jax.jit
     def step(state: TrainState, last_use: LastUse, batch: Batch) -> tuple[TrainState, LastUse]:
-        touched = None
-        if only_touched:
-            touched, last_use = last_use.touched(state.params, batch)
-        return training.train_step(state, batch, model, optimizer, run, touched), last_use
+        used = last_use if only_touched else None
+        state, used = training.train_step(state, batch, model, optimizer, run, used)
+        return state, used or last_use
 
     # Whatever is in the scratch at the start must not matter.
     rng = np.random.default_rng(10)
@@ -601,7 +600,7 @@ def test_distinct_rows(rows: int) -> None:
     """Of 9 ids, some past the end: a place of its own for each row that is used, and no other."""
     ids = np.array([2, 0, 2, rows, 1, 2, 0, rows + 3, rows - 1])
     scratch = jnp.asarray(np.random.default_rng(1).integers(-1, 30, rows), jnp.int32)
-    last, found, places = optimizers._distinct(scratch, jnp.asarray(ids, jnp.int32), None)
+    last, found, places = optimizers._distinct(scratch, jnp.asarray(ids, jnp.int32), ())
     assert last.shape == (rows,)
     found, places = np.asarray(found), np.asarray(places)
     assert len(found) <= max(rows, len(ids))

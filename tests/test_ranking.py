@@ -179,7 +179,7 @@ def test_nobody_to_rank_for():
 @pytest.mark.parametrize(("name", "kind"), [("hlr", "uniform"), ("hlrpp", "unpopular")])
 def test_drawn_histories_depend_on_key_and_user_alone(name, kind):
     model, params = build(name, {"slots": 4})
-    log_weights = sampling.history_log_weights(kind, known())
+    log_weights = sampling.history_log_weights(kind, known().popularity)
     users = np.arange(USERS, dtype=np.int32)
     rank = functools.partial(top_k, model, params, k=5, length=2, log_weights=log_weights)
     _, at_once = rank(users, batch_size=100)

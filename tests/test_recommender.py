@@ -202,7 +202,7 @@ def hand_made(**fields: Any) -> Recommender:
     )
     items = jnp.arange(8, dtype=jnp.float32)[:, None] / 10
     params = {"user": jnp.zeros((4, 1)), "item": items, "relation": {}}
-    return Recommender(config, dataset, models.build("cml", 1, {}), params)
+    return Recommender.of(config, dataset, models.build("cml", 1, {}), params)
 
 
 def test_measures_by_hand():

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import hypothesis.strategies as st
 import jax
@@ -233,7 +234,10 @@ def test_histories_are_other_items_of_the_user_without_repetition(kind, length):
     # User n has n items; every one of them is the target once, and once none is.
     items_of = [sorted((7 * n + 3 * np.arange(n)) % 40) for n in range(9)]
     train = interactions(items_of, 40)
-    rows, log_weights = sampling.Rows.of(train), sampling.history_log_weights(kind, train)
+    rows, log_weights = (
+        sampling.Rows.of(train),
+        sampling.history_log_weights(kind, train.popularity),
+    )
     cases = [(user, position) for user in range(9) for position in range(-1, user)]
     users, positions = (jnp.asarray(column, jnp.int32) for column in zip(*cases, strict=True))
 
@@ -259,7 +263,10 @@ def _subset_counts(
 ) -> tuple[np.ndarray, list[tuple[int, ...]], list[int]]:
     """How often each subset of the last user's other items was drawn, and what those are."""
     user = train.num_users - 1
-    rows, log_weights = sampling.Rows.of(train), sampling.history_log_weights(kind, train)
+    rows, log_weights = (
+        sampling.Rows.of(train),
+        sampling.history_log_weights(kind, train.popularity),
+    )
     keys = jax.random.split(jax.random.key(9), num_draws)
     drawn = jax.jit(
         jax.vmap(
@@ -329,9 +336,9 @@ def test_unpopular_histories_are_drawn_one_after_the_other_by_inverse_popularity
 
 def test_an_item_nobody_trains_on_has_the_weight_of_one_with_one_user():
     train = interactions([[0, 2], [2]], 4)
-    weights = sampling.history_log_weights("unpopular", train)
+    weights = sampling.history_log_weights("unpopular", train.popularity)
     np.testing.assert_allclose(np.exp(weights), [1, 1, 0.5, 1], rtol=1e-6)
-    assert sampling.history_log_weights("uniform", train) is None
+    assert sampling.history_log_weights("uniform", train.popularity) is None
 
 
 # --- batches -------------------------------------------------------------------------------------
@@ -339,12 +346,18 @@ def test_an_item_nobody_trains_on_has_the_weight_of_one_with_one_user():
 ITEMS_OF = [[0, 3, 7, 9], [], [2], [1, 2, 3, 4, 5, 6, 8], [0, 9], [4, 5, 6]]
 TRAIN = interactions(ITEMS_OF, 10)
 
+
+def source_of_kind(kind: str, first: int = 0) -> sampling.Source:
+    log_weights = sampling.history_log_weights(kind, TRAIN.popularity)
+    return sampling.training_source(TRAIN, log_weights, first)
+
+
 draw_batch = jax.jit(sampling.draw_batch, static_argnames=("negatives", "history_length"))
 
 
 @pytest.mark.parametrize("kind", ["uniform", "unpopular"])
 def test_a_training_batch(kind):
-    source = sampling.training_source(TRAIN, kind)
+    source = source_of_kind(kind)
     rows = jnp.asarray([*range(len(TRAIN)), -1, -1, -1], jnp.int32)
     batch = draw_batch(jax.random.key(1), source, rows, negatives=4, history_length=6)
     assert batch.items.shape == (len(TRAIN) + 3, 5)
@@ -378,26 +391,122 @@ def test_a_batch_follows_from_its_key():
 
 
 def test_rows_of_a_batch_are_drawn_independently():
-    # The same user and positive over and over: the rows must not repeat one another.
-    source = sampling.training_source(interactions([[0, 1, 2, 3, 4, 5]], 1000))
-    rows = jnp.zeros(500, jnp.int32)
+    # Users alike in everything but their number: the rows must not repeat one another.
+    source = sampling.training_source(interactions([[0, 1, 2, 3, 4, 5]] * 500, 1000))
+    rows = 6 * jnp.arange(500, dtype=jnp.int32)
     batch = draw_batch(jax.random.key(2), source, rows, 1, 2)
     assert len(np.unique(batch.items[:, 1])) > 300
     assert len(np.unique(np.asarray(batch.history.items), axis=0)) > 10
 
 
 @pytest.mark.parametrize("kind", ["uniform", "unpopular"])
-def test_a_part_of_a_batch_is_drawn_as_in_the_whole(kind):
-    source = sampling.training_source(TRAIN, kind)
+def test_an_interaction_draws_the_same_wherever_it_is(kind):
+    """In any batch, at any place of it, and from a source of some users alone."""
+    source = source_of_kind(kind)
     rows = jnp.asarray([*range(10), 3, -1], jnp.int32)
     whole = draw_batch(jax.random.key(1), source, rows, negatives=3, history_length=2)
-    for size in (4, 6):
-        parts = [
-            draw_batch(jax.random.key(1), source, rows[start : start + size], 3, 2, first=start)
-            for start in range(0, len(rows), size)
-        ]
-        joined = jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
-        jax.tree.map(np.testing.assert_array_equal, joined, whole)
+    backwards = draw_batch(jax.random.key(1), source, rows[::-1], negatives=3, history_length=2)
+    jax.tree.map(lambda x, y: np.testing.assert_array_equal(x[::-1], y), whole, backwards)
+
+    users = slice(3, 5)  # whose interactions are those from 5 to 13
+    log_weights = sampling.history_log_weights(kind, TRAIN.popularity)
+    some = sampling.training_source(TRAIN.part(users), log_weights, int(TRAIN.offsets[3]))
+    part = draw_batch(jax.random.key(1), some, jnp.arange(5, dtype=jnp.int32), 3, 2)
+    np.testing.assert_array_equal(part.users + 3, whole.users[5:10])
+    part = part._replace(users=part.users + 3)
+    jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, y[5:10]), part, whole)
+
+
+# --- epochs of parts ------------------------------------------------------------------------------
+
+BOUNDS = np.array([0, 5, 5, 42, 43, 60])
+
+
+def batches_of(groups: list[slice], batch_size: int, **kwargs: Any) -> list[list[int]]:
+    """The rows of each step, and checks that every group has rows of its own alone."""
+    orders = sampling.orders_by_part(jax.random.key(3), BOUNDS, batch_size, groups, **kwargs)
+    steps: list[list[int]] = [[] for _ in range(orders.shape[1])]
+    for group, order in zip(groups, orders, strict=True):
+        first, stop = BOUNDS[group.start], BOUNDS[group.stop]
+        for step, rows in enumerate(order):
+            found = rows[rows >= 0] + first
+            assert ((found >= first) & (found < stop)).all()
+            steps[step].extend(found.tolist())
+    return [sorted(step) for step in steps]
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 16, 60, 100])
+def test_every_row_comes_once_and_batches_do_not_depend_on_the_groups(batch_size):
+    whole = batches_of([slice(0, 5)], batch_size)
+    assert len(whole) == sampling.num_steps(60, batch_size)
+    assert sorted(itertools.chain(*whole)) == list(range(60))
+    for cuts in ([0, 2, 5], [0, 1, 2, 3, 4, 5], [0, 5, 5], [0, 2, 4, 5]):
+        groups = [slice(a, b) for a, b in itertools.pairwise(cuts)]
+        assert batches_of(groups, batch_size) == whole
+
+
+@pytest.mark.parametrize(("size", "batch_size"), [(10, 7), (100, 50), (6500, 1000)])
+def test_many_equal_parts_make_equal_batches(size, batch_size):
+    bounds = size * np.arange(65)
+    key, groups = jax.random.key(3), [slice(0, 64)]
+    order = sampling.orders_by_part(key, bounds, batch_size, groups)[0]
+    counts = (order >= 0).sum(axis=1)
+    assert counts.min() >= counts.max() - 1
+    assert counts.max() <= batch_size
+
+
+def test_parts_are_spread_evenly_over_the_steps():
+    for step in batches_of([slice(0, 5)], 16):  # four of them
+        counts = np.histogram(step, BOUNDS)[0]
+        expected = np.diff(BOUNDS) / 4
+        assert (np.abs(counts - expected) < 1).all()
+
+
+@given(
+    st.lists(st.integers(0, 40), min_size=1, max_size=8).filter(any),
+    st.integers(1, 50),
+    st.data(),
+)
+def test_parts_of_any_sizes_in_any_groups(sizes, batch_size, data):
+    bounds = np.cumsum([0, *sizes])
+    cuts = data.draw(st.lists(st.integers(0, len(sizes)), max_size=4).map(sorted))
+    orders = []
+    for inner in (cuts, [], range(1, len(sizes))):
+        groups = [slice(a, b) for a, b in itertools.pairwise([0, *inner, len(sizes)])]
+        local = sampling.orders_by_part(jax.random.key(5), bounds, batch_size, groups)
+        assert local.shape[:2] == (len(groups), sampling.num_steps(sum(sizes), batch_size))
+        # Full somewhere: batches are no larger than one of them needs.
+        assert (local >= 0).all(axis=-1).any()
+        firsts = np.array([bounds[group.start] for group in groups])[:, None, None]
+        stops = np.array([bounds[group.stop] for group in groups])[:, None, None]
+        order = np.where(local >= 0, local + firsts, -1)
+        assert ((local < 0) | (order < stops)).all()
+        steps = [sorted(step[step >= 0].tolist()) for step in np.moveaxis(order, 1, 0)]
+        assert sorted(itertools.chain(*steps)) == list(range(sum(sizes)))
+        for step in steps:
+            counts = np.diff(np.searchsorted(step, bounds))
+            assert (np.abs(counts - np.array(sizes) / len(steps)) < 1).all()
+        orders.append(steps)
+    assert orders[0] == orders[1] == orders[2]
+
+
+def test_a_part_is_shuffled():
+    (order,) = sampling.orders_by_part(
+        jax.random.key(0), np.array([0, 100, 300]), 300, [slice(0, 2)]
+    )
+    for part in (slice(0, 100), slice(100, 300)):
+        rows = order[0, part]
+        assert sorted(rows.tolist()) == list(range(300))[part]
+        assert abs(np.corrcoef(rows, np.arange(len(rows)))[0, 1]) < 0.5
+
+
+def test_some_groups_are_made_as_among_all_and_the_key_decides():
+    groups = [slice(0, 2), slice(2, 3), slice(3, 5)]
+    every = sampling.orders_by_part(jax.random.key(3), BOUNDS, 7, groups)
+    some = sampling.orders_by_part(jax.random.key(3), BOUNDS, 7, groups, [2, 0])
+    np.testing.assert_array_equal(some, every[[2, 0]])
+    other = sampling.orders_by_part(jax.random.key(4), BOUNDS, 7, groups)
+    assert (other != every).any()
 
 
 # --- validation ----------------------------------------------------------------------------------

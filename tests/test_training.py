@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from hlr_jax import devices, experiment, files, fitting, models, optimizers, sampling, training
 from hlr_jax.config import (
@@ -29,7 +30,9 @@ from hlr_jax.data.datasets import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import DivergedError, InputError
 from hlr_jax.fitting import MemoryStore, Progress
+from hlr_jax.layout import REPLICATED
 from hlr_jax.objective import Params
+from hlr_jax.placement import Placement
 from hlr_jax.training import Keys, TrainState
 
 MODELS = ["cml", "lrml", "hlr", "hlrpp"]
@@ -151,7 +154,8 @@ class Run:
         parts: int = 1,
     ) -> TrainState:
         """On so many devices."""
-        state, source = devices.replicate((state, self.source), parts)
+        mesh = Mesh(jax.local_devices()[:parts], REPLICATED.batch)
+        state, source = jax.device_put((state, self.source), NamedSharding(mesh, PartitionSpec()))
         return training.train_steps(
             state,
             source,
@@ -164,13 +168,18 @@ class Run:
             self.config,
         )
 
+    @property
+    def placement(self) -> Placement:
+        return Placement.of(self.config, self.model, USERS, ITEMS)
+
     def fit(
         self, validate: Callable[[Params], dict[str, float]], **kwargs: Any
     ) -> tuple[Params, Progress]:
         return fitting.fit(
             self.model,
-            self.params(),
-            self.source,
+            self.placement,
+            self.placement.params(self.params()),
+            self.placement.positives(planted().train, lambda users: self.source),
             self.config,
             validate,
             kwargs.pop("store", MemoryStore()),
@@ -251,9 +260,8 @@ def test_the_compiled_loop_is_single_steps(model):
 
     @jax.jit
     def one(state: TrainState, step: jax.Array) -> TrainState:
-        key = jax.random.fold_in(jax.random.key(8), step)
-        batch = sampling.draw_batch(key, run.source, order[step], 2, length)
-        return training.train_step(state, batch, run.model, run.optimizer, run.config)
+        batch = sampling.draw_batch(jax.random.key(8), run.source, order[step], 2, length)
+        return training.train_step(state, batch, run.model, run.optimizer, run.config)[0]
 
     state = run.state()
     for step in range(STEPS):
@@ -279,7 +287,8 @@ def test_mean_loss_is_the_mean_of_what_is_drawn(model, options, loss):
     run = Run.of(config)
     params, key, negatives = run.params(), jax.random.key(3), 3
     source = sampling.validation_source(planted().train, planted().valid)
-    found = training.mean_loss(params, source, key, model=run.model, config=config)
+    positives = run.placement.positives(planted().valid, lambda users: source)
+    found = run.placement.mean_loss(run.placement.params(params), positives, key, run.model, config)
 
     length = training.history_length(run.model, config)
     flat = {"user": params["user"], "item": params["item"], **params["relation"]}
@@ -287,9 +296,8 @@ def test_mean_loss_is_the_mean_of_what_is_drawn(model, options, loss):
     rows = np.full(2 * BATCH, -1, np.int32)
     rows[:USERS] = np.arange(USERS)  # One validation pair per user.
     total = 0.0
-    for step, part in enumerate(rows.reshape(2, BATCH)):
-        step_key = jax.random.fold_in(key, step)
-        drawn = draw_batch(step_key, source, jnp.asarray(part), negatives, length)
+    for part in rows.reshape(2, BATCH):
+        drawn = draw_batch(key, source, jnp.asarray(part), negatives, length)
         batch = {
             "users": np.asarray(drawn.users),
             "positives": np.asarray(drawn.items[:, 0]),
@@ -393,7 +401,7 @@ def test_a_real_metric_selects():
     config = config_of(select="ndcg@5", epochs=4)
     dataset = planted()
     run = Run.of(config)
-    validate = experiment._validation(config, run.model, dataset)
+    validate = experiment._validation(config, run.model, dataset, run.placement)
     params, progress = run.fit(validate, on_epoch=records.append)
     metrics = [record["valid_ndcg@5"] for record in records]
     assert progress.best_epoch == 1 + int(np.argmax(metrics))
@@ -472,7 +480,10 @@ def test_one_pretrained_table_will_do(tables, tmp_path):
     config = config_of(pretrained=str(tmp_path / "items.npz"), freeze_item=True, freeze_user=True)
     params = train(config)
     np.testing.assert_array_equal(params["item"], arrays["item"])
-    np.testing.assert_array_equal(params["user"], Run.of(config).params()["user"])
+    run = Run.of(config)
+    started = run.placement.new_params(Keys.of(config.seed).init, run.model, config)
+    np.testing.assert_array_equal(params["user"], started["user"])
+    np.testing.assert_allclose(started["user"], run.params()["user"], rtol=1e-6)
 
 
 def test_pretrained_tables_of_another_run(tmp_path, monkeypatch):
@@ -642,7 +653,7 @@ def test_a_finished_run_is_not_trained_on(tmp_path, monkeypatch):
     def step(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("trained on")
 
-    monkeypatch.setattr(fitting, "train_steps", step)
+    monkeypatch.setattr(Placement, "advance", step)
     assert_same(train(config, tmp_path), first)
 
 

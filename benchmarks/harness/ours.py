@@ -19,6 +19,7 @@ from hlr_jax.config import (
 from hlr_jax.data import Interactions
 from hlr_jax.models import Relation
 from hlr_jax.objective import Params
+from hlr_jax.placement import Placement
 
 LEARNING_RATE = 1e-3
 MARGIN = 0.5
@@ -95,10 +96,17 @@ class OurTrainer:
             self._config.optimizer, self._config.training, self.steps_per_epoch
         )
         params = initial_params(shape, interactions)
-        self._parts = parts or devices.count_for(self._model, params)
-        source = sampling.training_source(interactions)
-        state = training.TrainState.of(params, self._optimizer)
-        self._source, self._state = devices.replicate((source, state), self._parts)
+        table_bytes = params["user"].nbytes + params["item"].nbytes
+        self._placement = Placement.replicated(
+            parts or devices.count_for(self._model, table_bytes),
+            interactions.num_users,
+            interactions.num_items,
+        )
+        self._positives = self._placement.positives(
+            interactions, lambda users: sampling.training_source(interactions)
+        )
+        self._source = self._positives.source
+        self._state = self._placement.state(self._placement.params(params), self._optimizer)
         self._key = jax.random.key(_KEY)
         self._epoch, self._next = -1, self.steps_per_epoch
 
@@ -108,7 +116,7 @@ class OurTrainer:
             if self._next == self.steps_per_epoch:
                 self._start_epoch()
             stop = min(self._next + steps, self.steps_per_epoch)
-            self._state = training.train_steps(
+            self._state = self._placement.advance(
                 self._state,
                 self._source,
                 self._order,
@@ -126,9 +134,7 @@ class OurTrainer:
     def _start_epoch(self) -> None:
         self._epoch, self._next = self._epoch + 1, 0
         order_key, self._draws = jax.random.split(jax.random.fold_in(self._key, self._epoch))
-        num_rows = len(self._source.users)
-        order = sampling.epoch_order(order_key, num_rows, self.shape.batch_size)
-        self._order = devices.split(order, self._parts)
+        self._order = self._placement.order(order_key, self._positives, self.shape.batch_size)
 
     def params(self) -> dict[str, np.ndarray]:
         """A copy of the present parameters; see `on_host`."""

@@ -17,7 +17,7 @@ from hlr_jax.data.origins import Origin
 from hlr_jax.errors import InputError
 
 # Part of every recipe: raise it when the same recipe would give another data set.
-VERSION = 1
+VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +47,10 @@ class Dataset:
     item_ids: np.ndarray
     item_titles: np.ndarray | None = None
     given_negatives: np.ndarray | None = None
+    # Known from the preparation, so that not everybody who asks has to read all interactions;
+    # whoever replaces a split replaces these by their defaults.
+    _popularity: np.ndarray | None = dataclasses.field(default=None, repr=False)
+    _digest: str = dataclasses.field(default="", repr=False)
 
     @property
     def num_users(self) -> int:
@@ -80,8 +84,15 @@ class Dataset:
         )
 
     @property
+    def popularity(self) -> np.ndarray:
+        """`[I]` int64: training interactions of each item."""
+        return self.train.popularity if self._popularity is None else self._popularity
+
+    @property
     def digest(self) -> str:
         """A hash of what parameters depend on: who is who, and what they are trained on."""
+        if self._digest:
+            return self._digest
         sha = hashlib.sha256()
         for array in (self.user_ids, self.item_ids):
             sha.update("\0".join(map(str, array.tolist())).encode())
@@ -107,11 +118,11 @@ def load(config: DataConfig, progress: bool = True) -> Dataset:
     if not origin.files:
         return _prepare(config, origin)
     recipe = _recipe(config, origin)
-    path = locate.cache_folder() / "prepared" / prepared.file_name(origin.name, recipe)
-    dataset = _from_arrays(origin.name, prepared.restore(path))
+    folder = locate.cache_folder() / "prepared" / prepared.folder_name(origin.name, recipe)
+    dataset = _from_arrays(origin.name, prepared.restore(folder))
     if dataset is None:
         dataset = _prepare(config, origin)
-        prepared.save(path, _to_arrays(dataset), recipe)
+        prepared.save(folder, _to_arrays(dataset), recipe)
     return dataset
 
 
@@ -271,7 +282,7 @@ def _to_arrays(dataset: Dataset) -> dict[str, np.ndarray]:
     for field in ("item_titles", "given_negatives"):
         if getattr(dataset, field) is not None:
             arrays[field] = getattr(dataset, field)
-    return arrays
+    return arrays | {"popularity": dataset.popularity, "digest": np.array(dataset.digest)}
 
 
 def _from_arrays(name: str, arrays: Mapping[str, np.ndarray] | None) -> Dataset | None:
@@ -292,6 +303,8 @@ def _from_arrays(name: str, arrays: Mapping[str, np.ndarray] | None) -> Dataset 
             item_ids=arrays["item_ids"],
             item_titles=arrays.get("item_titles"),
             given_negatives=arrays.get("given_negatives"),
+            _popularity=arrays["popularity"],
+            _digest=str(arrays["digest"]),
             **parts,
         )
     except KeyError:

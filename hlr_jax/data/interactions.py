@@ -73,6 +73,15 @@ class Interactions:
         """`[I]` int64: interactions per item."""
         return np.bincount(self.items, minlength=self.num_items)
 
+    def part(self, users: slice) -> "Interactions":
+        """Those of consecutive users, who are numbered from 0 then."""
+        first, stop, _ = users.indices(self.num_users)
+        if (first, stop) == (0, self.num_users):
+            return self
+        offsets = np.array(self.offsets[first : max(first, stop) + 1])
+        items = np.array(self.items[offsets[0] : offsets[-1]])
+        return Interactions(offsets - offsets[0], items, self.num_items)
+
     def of(self, user: int) -> np.ndarray:
         """The items of one user, increasing."""
         return self.items[self.offsets[user] : self.offsets[user + 1]]

@@ -340,6 +340,8 @@ def test_the_second_load_does_not_read_the_source(table, monkeypatch):
         np.testing.assert_array_equal(mine.items, yours.items)
         assert mine.num_items == yours.num_items
     np.testing.assert_array_equal(first.user_ids, second.user_ids)
+    np.testing.assert_array_equal(first.popularity, second.popularity)
+    assert first.digest == second.digest == dataclasses.replace(second, _digest="").digest
 
 
 def _must_not_be_called(*_):
@@ -352,28 +354,87 @@ def _must_not_be_called(*_):
         lambda path: path.write_bytes(b""),
         lambda path: path.write_bytes(path.read_bytes()[:-40]),
         lambda path: path.write_bytes(path.read_bytes()[:200] + b"!!" + path.read_bytes()[202:]),
-        lambda path: np.savez(path, user_ids=np.arange(3)),
-        lambda path: np.savez(
-            path, allow_pickle=True, user_ids=np.array([{}], object), item_ids=np.arange(2)
-        ),
+        lambda path: path.unlink(),
+        lambda path: np.save(path, np.arange(3)),
+        lambda path: np.save(path, np.array([{}], object), allow_pickle=True),
+        lambda path: (path.parent / "checksums.json").write_text("{}"),
+        lambda path: (path.parent / "checksums.json").write_text("[1"),
     ],
-    ids=["empty", "cut", "flipped", "incomplete", "pickled"],
+    ids=[
+        "empty",
+        "cut",
+        "flipped",
+        "incomplete",
+        "another",
+        "pickled",
+        "no checksums",
+        "damaged checksums",
+    ],
 )
 def test_damaged_prepared_data_is_made_again(folders, table, harm):
     config = DataConfig(name="ml_100k", core=2)
     whole = load(config)
-    (kept,) = (folders[1] / "prepared").glob("*.npz")
-    harm(kept)
+    items = np.array(whole.train.items)
+    del whole  # whose arrays are the files
+    (kept,) = (folders[1] / "prepared").iterdir()
+    harm(kept / "train_items.npy")
+    np.testing.assert_array_equal(load(config).train.items, items)
+    assert datasets._from_arrays("x", prepared.restore(kept)) is not None
+
+
+def test_large_prepared_data_is_mapped_and_not_read(folders, table, monkeypatch):
+    config = DataConfig(name="ml_100k", core=2)
+    first = load(config)
+    monkeypatch.setattr(prepared, "MOST_CHECKED", 10)
+    monkeypatch.setattr(prepared, "_checksum", _must_not_be_called)
     again = load(config)
-    np.testing.assert_array_equal(again.train.items, whole.train.items)
-    assert datasets._from_arrays("x", prepared.restore(kept.with_suffix(""))) is not None
+    assert isinstance(again.train.items, np.memmap)
+    assert again.digest == first.digest
+    np.testing.assert_array_equal(again.popularity, first.train.popularity)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:-4]),
+        lambda path: path.unlink(),
+        lambda path: np.save(path, np.arange(3)),
+    ],
+    ids=["empty", "cut", "incomplete", "another"],
+)
+def test_damage_to_the_length_of_large_prepared_data_is_noticed(folders, table, harm, monkeypatch):
+    monkeypatch.setattr(prepared, "MOST_CHECKED", 10)
+    config = DataConfig(name="ml_100k", core=2)
+    items = np.array(load(config).train.items)
+    (kept,) = (folders[1] / "prepared").iterdir()
+    harm(kept / "train_items.npy")
+    assert datasets._from_arrays("x", prepared.restore(kept)) is None
+    np.testing.assert_array_equal(load(config).train.items, items)
+    assert datasets._from_arrays("x", prepared.restore(kept)) is not None
+
+
+@pytest.mark.parametrize("name", ["user_ids", "item_ids", "test_offsets", "popularity", "digest"])
+def test_prepared_data_without_an_array_is_made_again(folders, table, name):
+    config = DataConfig(name="ml_100k", core=2)
+    digest = load(config).digest
+    (kept,) = (folders[1] / "prepared").iterdir()
+    for sizes in ("listed", "not listed"):
+        (kept / f"{name}.npy").unlink()
+        if sizes == "not listed":
+            checksums = json.loads((kept / "checksums.json").read_text())
+            del checksums[name]
+            (kept / "checksums.json").write_text(json.dumps(checksums))
+        again = load(config)
+        assert again.digest == digest
+        assert (kept / f"{name}.npy").exists()
 
 
 def test_the_recipe_lies_beside_it_and_nothing_else(folders, table):
     load(DataConfig(name="ml_100k", core=2))
-    names = sorted(path.suffix for path in (folders[1] / "prepared").iterdir())
-    assert names == [".json", ".npz"]
-    (recipe,) = (folders[1] / "prepared").glob("*.json")
+    (kept,) = (folders[1] / "prepared").iterdir()
+    assert {path.suffix for path in kept.iterdir()} == {".json", ".npy"}
+    recipe = kept / "recipe.json"
     assert json.loads(recipe.read_text())["config"]["core"] == 2
 
 
@@ -413,7 +474,7 @@ def test_a_rule_given_is_the_same_as_the_data_sets_own(table):
 
 def _key(config):
     origin = datasets.origins.find(config, progress=False)
-    return prepared.file_name("x", datasets._recipe(config, origin))
+    return prepared.folder_name("x", datasets._recipe(config, origin))
 
 
 def test_a_changed_source_is_read_again(table):
@@ -442,10 +503,10 @@ def test_a_cache_that_cannot_be_written_is_done_without(folders, table, caplog):
 
 
 def test_file_names_are_safe():
-    name = prepared.file_name("../a b", {"x": 1})
+    name = prepared.folder_name("../a b", {"x": 1})
     assert "/" not in name
     assert "." not in name
-    assert prepared.file_name("a", {"x": 1}) != prepared.file_name("a", {"x": 2})
+    assert prepared.folder_name("a", {"x": 1}) != prepared.folder_name("a", {"x": 2})
 
 
 # Where things are.

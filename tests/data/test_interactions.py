@@ -77,3 +77,14 @@ def test_too_many_users_or_interactions(monkeypatch):
     monkeypatch.setattr(interactions, "MAX_SIZE", 10)
     with pytest.raises(InputError, match="12 interactions"):
         build([(user, item) for user in range(3) for item in range(4)])
+
+
+@pytest.mark.parametrize("users", [(0, 4), (1, 3), (2, 2), (3, 9), (4, 9), (0, 0)])
+def test_a_part_has_consecutive_users_numbered_from_0(users):
+    rows = [[1, 4], [], [0, 2, 5], [3]]
+    pairs = [(user, item) for user, items in enumerate(rows) for item in items]
+    whole = Interactions.from_pairs(*np.array(pairs).T, 4, 6)
+    part = whole.part(slice(*users))
+    assert part.num_items == 6
+    assert [part.of(user).tolist() for user in range(part.num_users)] == rows[slice(*users)]
+    assert len(part) == sum(map(len, rows[slice(*users)]))

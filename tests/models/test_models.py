@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
 from hlr_jax import config as configs
-from hlr_jax import devices, objective, optimizers, ranking, training
+from hlr_jax import objective, optimizers, ranking, training
 from hlr_jax.config import Config, LossConfig, ModelConfig, OptimizerConfig, SamplingConfig
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
@@ -22,6 +22,7 @@ from hlr_jax.functional import translated_distance
 from hlr_jax.models import History, Relation, base, build, names, register
 from hlr_jax.models.base import Histories
 from hlr_jax.objective import Params
+from hlr_jax.placement import Placement
 from hlr_jax.sampling import Batch, training_source
 from hlr_jax.training import TrainState
 
@@ -180,7 +181,8 @@ def gradient_of_step(case: Case, loss: LossConfig) -> dict[str, np.ndarray]:
     )
     optimizer = optimizers.build(config.optimizer, config.training, 1)
     state = TrainState.of(case.jax_params(jnp.float64), optimizer)
-    after = training.train_step(state, case.jax_batch(jnp.float64), case.model, optimizer, config)
+    batch = case.jax_batch(jnp.float64)
+    after, _ = training.train_step(state, batch, case.model, optimizer, config)
     before, after = as_oracle_params(state.params), as_oracle_params(after.params)
     return {name: before[name] - after[name] for name in before}
 
@@ -309,7 +311,7 @@ def test_a_step_projects_what_the_options_ask_for() -> None:
     )
     optimizer = optimizers.build(config.optimizer, config.training, 1)
     state = TrainState.of(case.jax_params(), optimizer)
-    step = jax.jit(lambda s, b: training.train_step(s, b, case.model, optimizer, config))
+    step = jax.jit(lambda s, b: training.train_step(s, b, case.model, optimizer, config)[0])
     after = step(state, case.jax_batch()).params
     gradient = oracles.numerical_gradient(lambda p: case.loss(p, config.loss), case.params)
     radii = {"user": 0.3, "item": 0.3, "memory": 0.4, "key": np.inf}
@@ -608,13 +610,12 @@ def test_a_new_relation_trains_and_ranks_with_no_other_change() -> None:
     params = training.init_params(jax.random.key(0), model, USERS, ITEMS)
     before = as_oracle_params(params)
     optimizer = optimizers.build(config.optimizer, config.training, 2)
-    state, source = devices.replicate(
-        (TrainState.of(params, optimizer), training_source(train)), parts=2
-    )
-    order = np.arange(14, dtype=np.int32).reshape(2, 7)
-    state = training.train_steps(
-        state, source, devices.split(order, 2), jax.random.key(1), 0, 2, model, optimizer, config
-    )
+    placement = Placement.replicated(2, USERS, ITEMS)
+    state = placement.state(placement.params(params), optimizer)
+    positives = placement.positives(train, lambda users: training_source(train))
+    order = placement.order(jax.random.key(3), positives, 7)
+    key = jax.random.key(1)
+    state = placement.advance(state, positives.source, order, key, 0, 2, model, optimizer, config)
     assert (state.step, state.triplets) == (2, 28)
     after = as_oracle_params(state.params)
     assert np.abs(after["user"] - before["user"]).max() > 0.05
