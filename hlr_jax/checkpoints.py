@@ -98,7 +98,7 @@ class Checkpoints:
                 )["progress"]
                 stored = manager.item_metadata(number)["state"].tree
                 self._check_shapes(
-                    kind, progress.pop("rows"), _params(kind, stored), _params(kind, like)
+                    kind, progress.pop("rows", {}), _params(kind, stored), _params(kind, like)
                 )
                 # Not strict: unused rows are added or left out.
                 wanted = ocp.args.StandardRestore(_targets(like), strict=False)

@@ -294,8 +294,8 @@ class ShardingConfig(_Section):
     # 1 leaves them on every device. It must divide the number of devices of a process.
     item_blocks: int = 1
     # Every batch takes its share from each of this many parts of the users. Devices take whole
-    # parts, so with the same number any devices see the same batches. 0: 1 if replicated, else a
-    # multiple of 64.
+    # parts, so with the same number any devices see the same batches, of about (not exactly) the
+    # batch size if the parts are uneven. 0: 1 if replicated, else a multiple of 64.
     user_parts: int = 0
 
     def check(self) -> None:

@@ -47,10 +47,18 @@ class Dataset:
     item_ids: np.ndarray
     item_titles: np.ndarray | None = None
     given_negatives: np.ndarray | None = None
-    # Known from the preparation, so that not everybody who asks has to read all interactions;
-    # whoever replaces a split replaces these by their defaults.
-    _popularity: np.ndarray | None = dataclasses.field(default=None, repr=False)
-    _digest: str = dataclasses.field(default="", repr=False)
+    # Of the splits as they were prepared, so that not everybody who asks has to read all of them:
+    # training and validation, then popularity and digest.
+    _prepared: tuple[Interactions, Interactions, np.ndarray, str] | None = dataclasses.field(
+        default=None, repr=False
+    )
+
+    def _known(self) -> tuple[np.ndarray, str] | None:
+        """Popularity and digest, unless a split has been replaced since."""
+        if self._prepared is None:
+            return None
+        train, valid, popularity, digest = self._prepared
+        return (popularity, digest) if train is self.train and valid is self.valid else None
 
     @property
     def num_users(self) -> int:
@@ -86,13 +94,14 @@ class Dataset:
     @property
     def popularity(self) -> np.ndarray:
         """`[I]` int64: training interactions of each item."""
-        return self.train.popularity if self._popularity is None else self._popularity
+        known = self._known()
+        return known[0] if known else self.train.popularity
 
     @property
     def digest(self) -> str:
         """A hash of what parameters depend on: who is who, and what they are trained on."""
-        if self._digest:
-            return self._digest
+        if known := self._known():
+            return known[1]
         sha = hashlib.sha256()
         for array in (self.user_ids, self.item_ids):
             sha.update("\0".join(map(str, array.tolist())).encode())
@@ -303,9 +312,13 @@ def _from_arrays(name: str, arrays: Mapping[str, np.ndarray] | None) -> Dataset 
             item_ids=arrays["item_ids"],
             item_titles=arrays.get("item_titles"),
             given_negatives=arrays.get("given_negatives"),
-            _popularity=arrays["popularity"],
-            _digest=str(arrays["digest"]),
             **parts,
+            _prepared=(
+                parts["train"],
+                parts["valid"],
+                arrays["popularity"],
+                str(arrays["digest"]),
+            ),
         )
     except KeyError:
         return None

@@ -341,7 +341,11 @@ def test_the_second_load_does_not_read_the_source(table, monkeypatch):
         assert mine.num_items == yours.num_items
     np.testing.assert_array_equal(first.user_ids, second.user_ids)
     np.testing.assert_array_equal(first.popularity, second.popularity)
-    assert first.digest == second.digest == dataclasses.replace(second, _digest="").digest
+    assert first.digest == second.digest == dataclasses.replace(second, _prepared=None).digest
+    # Stored values are those of the stored splits alone.
+    other = dataclasses.replace(second, train=second.valid)
+    assert other.digest != second.digest
+    np.testing.assert_array_equal(other.popularity, second.valid.popularity)
 
 
 def _must_not_be_called(*_):
