@@ -79,7 +79,9 @@ def train_and_evaluate(
     """
     recommender, progress = _train(config, workdir, None, show_progress)
     dataset = recommender.dataset
-    triplets = progress.epochs * len(dataset.train) * config.sampling.negatives
+    drawn = config.sampling
+    negatives = dataset.num_items if drawn.pool == "catalogue" else drawn.negatives
+    triplets = progress.epochs * len(dataset.train) * negatives
     results: dict[str, Any] = {
         "model": config.model.name,
         "dataset": dataset.name,
@@ -118,7 +120,7 @@ def _train(
     placement = Placement.of(config, model, dataset.num_users, dataset.num_items)
     params = placement.new_params(Keys.of(config.seed).init, model, config)
     if config.training.pretrained:
-        params = params | placement.params(pretrained_tables(config, dataset))
+        params = params | placement.params(pretrained_tables(config, model, dataset))
         params = training.constrain(params, model, config)
     validate = _validation(config, model, dataset, placement)
     store: Store = MemoryStore()
@@ -164,6 +166,11 @@ def _check(config: Config, model: Relation, dataset: Dataset) -> None:
             f"config.sampling.history_length={length}: the catalogue has {dataset.num_items} "
             "items; use at most that"
         )
+    if model.uses_neighbours and config.sharding.is_sharded:
+        raise InputError(
+            f"config.sharding.tables='sharded': model {config.model.name!r} averages rows of all "
+            "neighbours; use replicated"
+        )
     if config.training.select != "loss":
         _, cutoff = metrics.parse(config.training.select)
         check_cutoffs((cutoff,), dataset, "config.training.select")
@@ -179,7 +186,7 @@ def _check(config: Config, model: Relation, dataset: Dataset) -> None:
         metrics.cohort_rows(num_users, evaluation.cohorts, evaluation.cohort_size)
 
 
-def pretrained_tables(config: Config, dataset: Dataset) -> dict[str, jax.Array]:
+def pretrained_tables(config: Config, model: Relation, dataset: Dataset) -> dict[str, jax.Array]:
     """The tables `user` and `item` that `config.training.pretrained` holds.
 
     That is the working directory of another run on the same data, or an .npz file with
@@ -206,8 +213,8 @@ def pretrained_tables(config: Config, dataset: Dataset) -> dict[str, jax.Array]:
             raise InputError(f"{field}: not a run's folder or an .npz file ({error})") from None
     if not found:
         raise InputError(f"{field}: it holds neither an array 'user' nor 'item'")
-    for name, size in (("user", dataset.num_users), ("item", dataset.num_items)):
-        wanted = (size, config.model.dim)
+    sizes = {"user": (dataset.num_users, model.user_width), "item": (dataset.num_items, model.dim)}
+    for name, wanted in sizes.items():
         if name in found and found[name].shape != wanted:
             raise InputError(f"{field}: {name} has shape {found[name].shape}, expected {wanted}")
     return {name: jnp.asarray(table, jnp.float32) for name, table in found.items()}

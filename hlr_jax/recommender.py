@@ -205,7 +205,7 @@ class Recommender:
         users = np.flatnonzero(
             (dataset.given_negatives >= 0).all(axis=1) & (dataset.test.counts == 1)
         )
-        params = self.placement.one_copy(self.params)
+        params = ranking.read_params(self.model, self.placement.one_copy(self.params), known)
         positives = dataset.test.items[dataset.test.offsets[users]]
         negatives = dataset.given_negatives[users]
         candidates = np.concatenate([positives[:, None], negatives], axis=1)
@@ -246,7 +246,9 @@ def training_positives(placement: Placement, dataset: Dataset, config: Config) -
 
     def source_of(users: slice) -> Source:
         first = int(dataset.train.offsets[users.start])
-        return sampling.training_source(dataset.train.part(users), log_weights, first)
+        return sampling.training_source(
+            dataset.train.part(users), log_weights, first, config.sampling.skew, dataset.popularity
+        )
 
     return placement.positives(dataset.train, source_of)
 
@@ -258,7 +260,9 @@ def validation_positives(placement: Placement, dataset: Dataset, config: Config)
     def source_of(users: slice) -> Source:
         train, valid = dataset.train.part(users), dataset.valid.part(users)
         first = int(dataset.valid.offsets[users.start])
-        return sampling.validation_source(train, valid, log_weights, first)
+        return sampling.validation_source(
+            train, valid, log_weights, first, config.sampling.skew, dataset.popularity
+        )
 
     return placement.positives(dataset.valid, source_of)
 
