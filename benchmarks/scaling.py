@@ -185,7 +185,7 @@ def main() -> None:
     """Measure, fit, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--large", action="store_true", help="also 2e7 users over 4 devices")
-    parser.add_argument("--rounds", type=int, default=15, help="timed calls of everything")
+    parser.add_argument("--rounds", type=int, default=30, help="timed calls of everything")
     parser.add_argument("--output", default=report.results_path("scaling.json"))
     arguments = parser.parse_args()
     devices.keep_compiled_programs()

@@ -18,7 +18,7 @@ DIM, SLOTS, HISTORY, PARTS = 32, 20, 20, 8
 # Users, items, interactions of a user.
 DATASET = (20_000, 5_000, 20)
 # Of a timed call, which is short so that some calls are not disturbed on a machine that others use.
-STEPS = {"cml": 10, "hlr": 2}
+STEPS = {"cml": 5, "hlr": 1}
 MODES = ("replicated", "users cut", "both cut")
 
 
