@@ -13,6 +13,7 @@ show what spreading costs and not what it brings. Bytes are counted in the compi
 
 import argparse
 import functools
+import json
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -181,20 +182,10 @@ def plot(rows: Sequence[dict[str, Any]], fit: dict[str, Any], path: str) -> None
     figure.savefig(path, dpi=150)
 
 
-def main() -> None:
-    """Measure, fit, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--large", action="store_true", help="also 2e7 users over 4 devices")
-    parser.add_argument("--rounds", type=int, default=30, help="timed calls of everything")
-    parser.add_argument("--output", default=report.results_path("scaling.json"))
-    arguments = parser.parse_args()
-    devices.keep_compiled_programs()
-    rounds = arguments.rounds
+def measure(rounds: int, is_large: bool) -> dict[str, Any]:
+    """All measurements, printed as they come."""
     results: dict[str, Any] = report.provenance("jax", "jaxlib", "scipy")
     results["peaks"] = peaks.peaks()
-    if arguments.large:
-        results["large"] = [large(users, rounds) for users in LARGE]
-        print(as_text(results["large"]), flush=True)
     results["dispatch"] = [dispatch(name, rounds) for name in ("cml", "hlr")]
     for row in results["dispatch"]:
         print(f"{row['model']}: pmap takes {row['ratio']:.3f} times as long as jit", flush=True)
@@ -204,16 +195,42 @@ def main() -> None:
         results["scaling"] = scaling(rounds)
         print(as_text(results["scaling"]), flush=True)
     results["cores_of_other_programs"] = bystanders.cores
-    print(f"other programs used {bystanders.cores:.2f} cores meanwhile")
+    print(f"other programs used {bystanders.cores:.2f} cores meanwhile", flush=True)
+    results["large"] = [large(users, rounds) for users in LARGE] if is_large else []
+    if is_large:
+        print(as_text(results["large"]), flush=True)
+    return results
+
+
+def concluded(results: dict[str, Any]) -> dict[str, Any]:
+    """Measurements, with the model that is fitted to them and what follows from it."""
     others = {
-        "large tables": results.get("large", []),
+        "large tables": results["large"],
         "batches of 1000, one device": results["dispatch"],
         "one process": [row for row in results["processes"] if row["processes"] == 1],
         "two processes": [row for row in results["processes"] if row["processes"] == 2],
     }
-    results["fit"] = cost_model.fit(results["scaling"], others, spread.cores())
+    fit = cost_model.fit(results["scaling"], others, results["machine"]["cores"])
+    return {**results, "fit": fit, "carried": carried.tables(fit, results["peaks"])}
+
+
+def main() -> None:
+    """Measure, fit, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--large", action="store_true", help="also 2e7 users over 4 devices")
+    parser.add_argument("--rounds", type=int, default=30, help="timed calls of everything")
+    parser.add_argument("--measured", help="a JSON of this program: fit anew, measure nothing")
+    parser.add_argument("--output", default=report.results_path("scaling.json"))
+    arguments = parser.parse_args()
+    if arguments.measured:
+        with open(arguments.measured) as file:
+            results = json.load(file)
+    else:
+        devices.keep_compiled_programs()
+        results = measure(arguments.rounds, arguments.large)
+        report.write_results(arguments.output, results)
+    results = concluded(results)
     print(cost_model.as_text(results["fit"]))
-    results["carried"] = carried.tables(results["fit"], results["peaks"])
     print(carried.as_text(results["carried"]))
     report.write_results(arguments.output, results)
     plot(results["scaling"], results["fit"], os.path.splitext(arguments.output)[0] + ".png")

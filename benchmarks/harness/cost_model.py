@@ -235,12 +235,18 @@ def fit(rows: Sequence[Row], others: Mapping[str, Sequence[Row]], cores: int) ->
             for name in TERMS
         },
         "errors": _summary(rates.errors(rows)),
+        "errors_of_sent": _summary([_error_of_sent(row) for row in rows if row["meetings"]]),
         "foretold": {
             "8 devices from 1, 2 and 4": foretold(lambda row: row["devices"] < 8),
             "weak from strong scaling": foretold(lambda row: "strong" in row["scaling"]),
             **{name: _summary(rates.errors(found)) for name, found in others.items() if found},
         },
     }
+
+
+def _error_of_sent(row: Row) -> float:
+    """By what part `sent` is above what was counted in the compiled program."""
+    return sent(Step.of_row(row)) / sum(row["sent_bytes"].values()) - 1
 
 
 def rates_of(found: Mapping[str, Any]) -> Rates:
@@ -280,7 +286,11 @@ def as_text(found: Mapping[str, Any]) -> str:
     rates.append(["all cores", f"{found['gain']:.2f}", f"{low:.2f} to {high:.2f}", "of one", ""])
     errors = [
         [name, *(f"{100 * error[kind]:.0f} %" for kind in ("median", "worst")), str(error["rows"])]
-        for name, error in {"fitted rows": found["errors"], **found["foretold"]}.items()
+        for name, error in {
+            "bytes by formula": found["errors_of_sent"],
+            "fitted rows": found["errors"],
+            **found["foretold"],
+        }.items()
     ]
     return "\n\n".join(
         [

@@ -1,6 +1,5 @@
 """Models on several devices, ready to step: what `scaling.py` measures."""
 
-import os
 from typing import Any, NamedTuple
 
 import jax
@@ -29,11 +28,6 @@ class Case(NamedTuple):
     rows: str
     mode: str
     batch: int
-
-
-def cores() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def made_up(users: int, items: int, per_user: int) -> Dataset:
