@@ -168,6 +168,7 @@ def plot(rows: Sequence[dict[str, Any]], fit: dict[str, Any], path: str) -> None
     ):
         panel.set(title=title, xlabel="virtual devices", xscale="log", yscale="log")
         panel.set_xticks(COUNTS, map(str, COUNTS))
+        panel.set_xticks([], minor=True)
     ends = panels[2].get_xlim()
     panels[2].plot(ends, ends, color="grey", linewidth=1)
     panels[2].set(
