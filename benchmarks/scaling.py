@@ -186,7 +186,7 @@ def plot(rows: Sequence[dict[str, Any]], fit: dict[str, Any], path: str) -> None
 def measure(rounds: int, is_large: bool) -> dict[str, Any]:
     """All measurements, printed as they come."""
     results: dict[str, Any] = report.provenance("jax", "jaxlib", "scipy")
-    results["peaks"] = peaks.peaks()
+    results["peaks"] = peaks.of_whole_cpu()
     results["dispatch"] = [dispatch(name, rounds) for name in ("cml", "hlr")]
     for row in results["dispatch"]:
         print(f"{row['model']}: pmap takes {row['ratio']:.3f} times as long as jit", flush=True)
@@ -211,8 +211,10 @@ def concluded(results: dict[str, Any]) -> dict[str, Any]:
         "one process": [row for row in results["processes"] if row["processes"] == 1],
         "two processes": [row for row in results["processes"] if row["processes"] == 2],
     }
-    fit = cost_model.fit(results["scaling"], others, results["machine"]["cores"])
-    return {**results, "fit": fit, "carried": carried.tables(fit, results["peaks"])}
+    cores = results["machine"]["cores"]
+    fit = cost_model.fit(results["scaling"], others, cores)
+    shares = carried.shares(fit, results["peaks"], cores)
+    return {**results, "fit": fit, "shares_of_peak": shares, "carried": carried.tables(shares)}
 
 
 def main() -> None:
@@ -232,6 +234,7 @@ def main() -> None:
         report.write_results(arguments.output, results)
     results = concluded(results)
     print(cost_model.as_text(results["fit"]))
+    print({name: f"{share:.3f} of the peak" for name, share in results["shares_of_peak"].items()})
     print(carried.as_text(results["carried"]))
     report.write_results(arguments.output, results)
     plot(results["scaling"], results["fit"], os.path.splitext(arguments.output)[0] + ".png")

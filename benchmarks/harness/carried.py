@@ -52,18 +52,21 @@ CASES = (
 BATCH, DIM, SLOTS, HISTORY = 1024, 32, 20, 20
 
 
-def shares(fit: Mapping[str, Any], peaks: Mapping[str, float]) -> dict[str, float]:
-    """What part of the measured machine's peaks the fitted rates are; 1 where they are not below.
+def shares(fit: Mapping[str, Any], peaks: Mapping[str, float], cores: int) -> dict[str, float]:
+    """What part of a core's peaks the fitted rates are; 1 where they are not below.
 
     A use of a row counts as three passes: it is read, and its gradient added to a sum.
+
+    Args:
+      peaks: of all cores.
     """
-    rates = cost_model.rates_of(fit)
-    seconds = {**rates.seconds, "uses": rates.seconds["uses"] / (3 * 4 * DIM)}
+    seconds = dict(cost_model.rates_of(fit).seconds)
+    seconds["uses"] /= 3 * 4 * DIM
     peak = dict.fromkeys(("uses", "all rows", "touched rows"), 1e9 * peaks["copy_gbps"])
     peak["arithmetic"] = 1e9 * peaks["matmul_gflops"]
     return {
-        name: min(1.0, rates.gain / (seconds[name] * of_machine)) if seconds[name] else 1.0
-        for name, of_machine in peak.items()
+        name: min(1.0, cores / (seconds[name] * of_cores)) if seconds[name] else 1.0
+        for name, of_cores in peak.items()
     }
 
 
@@ -94,9 +97,13 @@ def _meetings(step: Step) -> int:
     return 1 if step.rows == "all" else 3 - step.cuts_users
 
 
-def tables(fit: Mapping[str, Any], peaks: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Memory, traffic and time of each case, for CML and HLR."""
-    of_peaks, found = shares(fit, peaks), []
+def tables(of_peaks: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Memory, traffic and time of each case, for CML and HLR.
+
+    Args:
+      of_peaks: `shares`, that the other machines are taken to reach as well.
+    """
+    found = []
     for model, (machine, users, items, interactions, count, blocks, rows) in itertools.product(
         ("cml", "hlr"), CASES
     ):
