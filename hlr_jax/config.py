@@ -84,6 +84,8 @@ class DataConfig(_Section):
     valid_fraction: float = 0.08
     test_fraction: float = 0.2
     split_seed: int = 2021
+    # Validation interactions are training ones too: for a last run whose length is known.
+    join_valid: bool = False
 
     SPLITS: typing.ClassVar = (
         "",
@@ -260,6 +262,9 @@ class TrainingConfig(_Section):
     patience: int = 10
     # What selects the best epoch: loss (validation, per triplet) or a metric, as in ndcg@10.
     select: str = "loss"
+    # After the best epoch is known, train anew for as many on training and validation together:
+    # that model is measured on test and recommends.
+    refit: bool = False
     # Tables to start from: another run's folder, or an .npz file with arrays "user" [U, d]
     # and/or "item" [I, d].
     pretrained: str = ""
@@ -367,6 +372,18 @@ class Config:
             "optimizer.rows",
             self.optimizer.rows,
             "use all, because config.loss.covariance moves every row",
+        )
+        _require(
+            not (self.training.refit and self.optimizer.schedule == "cosine"),
+            "training.refit",
+            self.training.refit,
+            "a cosine schedule ends with the last epoch, not the best; use another schedule",
+        )
+        _require(
+            not (self.training.refit and self.data.join_valid),
+            "training.refit",
+            self.training.refit,
+            "with config.data.join_valid=True there is nothing to add",
         )
         _require(
             not (self.sharding.is_sharded and self.loss.covariance),

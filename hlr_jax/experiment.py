@@ -29,6 +29,7 @@ from hlr_jax.recommender import (
     check_protocol,
     check_same_data,
     load_config,
+    refit_folder,
     training_positives,
     validation_positives,
 )
@@ -56,6 +57,9 @@ def train(
 ) -> Recommender:
     """Train a model, choose its best epoch on validation, and return it.
 
+    With `config.training.refit` it is then trained anew on training and validation together, for
+    as many epochs, and that model is returned.
+
     Args:
       workdir: where checkpoints, `config.json` and `metrics.jsonl` go; None keeps everything in
         memory. A folder with an unfinished run of the same configuration is resumed.
@@ -66,7 +70,8 @@ def train(
         written then.
       DivergedError: the loss is no longer finite.
     """
-    return _train(config, workdir, dataset, show_progress)[0]
+    selected, progress = _train(config, workdir, dataset, show_progress)
+    return _refitted(selected, progress, workdir, show_progress)
 
 
 def train_and_evaluate(
@@ -77,8 +82,9 @@ def train_and_evaluate(
     Returns:
       What it also writes to `results.json`: model, dataset, split_sizes, train, valid, test.
     """
-    recommender, progress = _train(config, workdir, None, show_progress)
-    dataset = recommender.dataset
+    selected, progress = _train(config, workdir, None, show_progress)
+    final = _refitted(selected, progress, workdir, show_progress)
+    dataset = selected.dataset
     drawn = config.sampling
     negatives = dataset.num_items if drawn.pool == "catalogue" else drawn.negatives
     triplets = progress.epochs * len(dataset.train) * negatives
@@ -95,11 +101,11 @@ def train_and_evaluate(
         "valid": {},
     }
     if len(dataset.valid):
-        results["valid"] = {"loss": recommender.validation_loss()}
+        results["valid"] = {"loss": selected.validation_loss()}
         # Negatives are given for the test split alone.
-        on_all_items = recommender.with_evaluation(protocol="full")
+        on_all_items = selected.with_evaluation(protocol="full")
         results["valid"] |= on_all_items.evaluate("valid", show_progress)
-    results["test"] = recommender.evaluate("test", show_progress)
+    results["test"] = final.evaluate("test", show_progress)
     if processes.is_first():
         write_json(pathlib.Path(workdir) / "results.json", results)
     return results
@@ -132,6 +138,27 @@ def _train(
         model, placement, params, positives, config, validate, store, on_epoch, show_progress
     )
     return Recommender(config, dataset, model, best, placement), progress
+
+
+def _refitted(
+    selected: Recommender,
+    progress: Progress,
+    workdir: str | pathlib.Path | None,
+    show_progress: bool,
+) -> Recommender:
+    """The model that was selected, trained anew on validation too if that is wanted."""
+    config = selected.config
+    if not config.training.refit:
+        return selected
+    again = dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, join_valid=True),
+        training=dataclasses.replace(
+            config.training, refit=False, epochs=progress.best_epoch, patience=0, select="loss"
+        ),
+    )
+    folder = None if workdir is None else refit_folder(pathlib.Path(workdir))
+    return _train(again, folder, selected.dataset.joined(), show_progress)[0]
 
 
 def _load(config: Config, show_progress: bool) -> Dataset:
@@ -171,6 +198,10 @@ def _check(config: Config, model: Relation, dataset: Dataset) -> None:
             f"config.sharding.tables='sharded': model {config.model.name!r} averages rows of all "
             "neighbours; use replicated"
         )
+    if config.training.refit and not len(dataset.valid):
+        raise InputError(
+            f"config.training.refit=True: data set {dataset.name} has no validation split to add"
+        )
     if config.training.select != "loss":
         _, cutoff = metrics.parse(config.training.select)
         check_cutoffs((cutoff,), dataset, "config.training.select")
@@ -198,7 +229,8 @@ def pretrained_tables(config: Config, model: Relation, dataset: Dataset) -> dict
     path = pathlib.Path(config.training.pretrained)
     field = f"config.training.pretrained={str(path)!r}"
     if path.is_dir():
-        other = Recommender.load(path)
+        # What is chosen on validation must not have been trained on it.
+        other = Recommender.load(path, refitted=config.data.join_valid)
         for kind in ("user_ids", "item_ids"):
             if not np.array_equal(getattr(other.dataset, kind), getattr(dataset, kind)):
                 raise InputError(f"{field}: that run has other {kind}; use one on the same data")

@@ -48,12 +48,15 @@ class Recommender:
         cls,
         workdir: str | pathlib.Path,
         dataset: Dataset | None = None,
+        refitted: bool = True,
     ) -> "Recommender":
         """The best epoch of a run, from its working directory.
 
         Args:
           workdir: what training wrote.
           dataset: the data the run was trained on, if that is not what `config.data` says.
+          refitted: of a run with `config.training.refit`, take the model that was trained on
+            validation too; else the one that was chosen on it.
 
         Raises:
           InputError: there is no trained model, or its data set is not to be had any more or
@@ -62,6 +65,8 @@ class Recommender:
         workdir = pathlib.Path(workdir)
         config = load_config(workdir)
         dataset = dataset or datasets.load(config.data)
+        if config.training.refit and refitted:
+            return cls.load(refit_folder(workdir), dataset.joined())
         check_same_data(workdir, dataset)
         model = models.build(config.model.name, config.model.dim, config.model.options)
         placement = Placement.for_ranking(config, model, dataset.num_users, dataset.num_items)
@@ -311,6 +316,11 @@ def load_config(workdir: pathlib.Path) -> Config:
     if not path.is_file():
         raise InputError(f"{path}: not found; give the --workdir of a finished training run")
     return configs.from_config_dict(read_json_object(path))
+
+
+def refit_folder(workdir: pathlib.Path) -> pathlib.Path:
+    """Where a run with `config.training.refit` keeps its second half."""
+    return workdir / "refit"
 
 
 def check_protocol(config: Config, dataset: Dataset) -> None:
