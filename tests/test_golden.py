@@ -88,7 +88,7 @@ class Golden:
         ]
 
 
-@pytest.fixture(params=["cml", "lrml", "hlr", "hlrpp"])
+@pytest.fixture(params=["cml", "lrml", "hlr", "hlrpp", "adacml"])
 def golden(request: pytest.FixtureRequest, golden_folder: Path) -> Golden:
     return Golden.read(request.param, golden_folder)
 

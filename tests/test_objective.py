@@ -7,6 +7,7 @@ import pytest
 
 from hlr_jax import models, objective, training
 from hlr_jax.config import LossConfig
+from hlr_jax.models import base
 from hlr_jax.models.base import Histories
 from hlr_jax.objective import Params, TripletRows, row_ids
 from hlr_jax.sampling import Batch
@@ -56,7 +57,7 @@ def test_the_gradient_in_slices_is_the_gradient(
     name, copy_relation, rank_weight, size, monkeypatch
 ):
     loss = LossConfig(margin=0.7, copy_relation=copy_relation, rank_weight=rank_weight)
-    model = models.build(name, DIM, {} if name == "cml" else {"slots": 4})
+    model = models.build(name, DIM, {"slots": 4} if "slots" in base.options(base.get(name)) else {})
 
     def gradients(params: Params, batch: Batch) -> tuple[tuple, tuple]:
         """By definition, and in slices."""

@@ -39,6 +39,7 @@ CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
         "beta": (1.0, 0.5),
     },
     "hlrpp": {"beta": (1.0, 0.5)},
+    "adacml": {"beta": (1.0, 0.5)},
 }
 # Options that size or bound parameters; they have tests of their own.
 NOT_IN_RELATION = {"slots", "clip_memory", "clip_key"}
@@ -345,7 +346,7 @@ def test_options_decide_which_parameters_there_are() -> None:
         return shapes_of(build(name, DIM, options))
 
     shared = {"key": (DIM, 20), "memory": (20, DIM)}
-    assert shapes("cml") == {}
+    assert shapes("cml") == shapes("adacml") == {}
     assert shapes("lrml") == shapes("hlr") == shapes("hlrpp") == shared
     own = {"user_key": (DIM, 7), "user_memory": (7, DIM)}
     assert shapes("hlr", slots=7, separate_user_memory=True) == {
@@ -380,6 +381,12 @@ def test_values_out_of_range_are_refused(name: str, options: dict[str, Any]) -> 
     (option,) = options
     with pytest.raises(InputError, match=rf"config\.model\.{option}"):
         build(name, DIM, options)
+
+
+@pytest.mark.parametrize("name", ["hlr", "hlrpp", "adacml"])
+def test_a_negative_smoothing_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=r"config\.model\.beta=-0\.5: use 0 or more"):
+        build(name, DIM, {"beta": -0.5})
 
 
 @pytest.fixture
