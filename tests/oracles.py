@@ -297,6 +297,92 @@ def hinge_loss(
     return _reduce(total, terms, reduction)
 
 
+def semi_hard_negative(positive: float, negatives: Sequence[float]) -> float:
+    """Distance of the closest negative that is farther than the positive (FaceNet).
+
+    Where none is farther, that of the closest of all. Schroff et al., "FaceNet", CVPR 2015.
+    """
+    farther = [negative for negative in negatives if negative > positive]
+    return min(farther) if farther else min(negatives)
+
+
+def sampled_softmax(positive: float, negatives: Sequence[float], temperature: float) -> float:
+    """``-log(exp(-D_i / T) / (exp(-D_i / T) + sum_j exp(-D_j / T)))``."""
+    scores = [-distance / temperature for distance in [positive, *negatives]]
+    largest = max(scores)
+    total = sum(math.exp(score - largest) for score in scores)
+    return largest + math.log(total) - scores[0]
+
+
+def loss_of_row(
+    name: str,
+    positive: float,
+    negatives: Sequence[float],
+    margin: float = 0.5,
+    temperature: float = 0.5,
+) -> tuple[float, int]:
+    """Loss of a positive with the negatives that count, and how many terms it is a sum of."""
+    if not negatives:
+        return 0.0, 0 if name == "hinge" else 1
+    if name == "softmax":
+        return sampled_softmax(positive, negatives, temperature), 1
+    if name == "semi_hard":
+        return max(0.0, positive - semi_hard_negative(positive, negatives) + margin), 1
+    if name == "closest":
+        return max(0.0, positive - min(negatives) + margin), 1
+    return sum(max(0.0, positive - negative + margin) for negative in negatives), len(negatives)
+
+
+def places_that_count(pool: Sequence[int], seen: Collection[int]) -> list[int]:
+    """Places of a pool with an item that the user has not seen and that is not further ahead."""
+    places, met = [], set()
+    for place, item in enumerate(pool):
+        if item not in seen and item not in met:
+            places.append(place)
+        met.add(item)
+    return places
+
+
+def balance_weight(interactions: int, balance: float) -> float:
+    """What an interaction counts of a user with so many: ``n^-balance``."""
+    return float(max(interactions, 1)) ** -balance
+
+
+def pool_loss(
+    name: str,
+    positive_distance: ArrayLike,
+    pool_distance: ArrayLike,
+    pool: Sequence[int],
+    seen: Sequence[Collection[int]],
+    weight: ArrayLike,
+    margin: float = 0.5,
+    temperature: float = 0.5,
+    rank_weight: bool = False,
+    num_items: int | None = None,
+) -> tuple[float, float]:
+    """Loss of a batch whose rows share their negatives, and its terms, both weighted.
+
+    Args:
+      positive_distance, pool_distance: ``[B]``, and ``[B, N]`` to each item of the pool.
+      seen: the items of each row's user.
+      weight: ``[B]`` how much each row counts.
+    """
+    d_pos, d_pool, weights = _array(positive_distance), _array(pool_distance), _array(weight)
+    total, terms = 0.0, 0.0
+    for b in range(len(d_pos)):
+        negatives = [float(d_pool[b, n]) for n in places_that_count(pool, seen[b])]
+        if rank_weight:
+            assert num_items is not None
+            impostors = sum(1 for d in negatives if float(d_pos[b]) - d + margin > 0.0)
+            loss, own = loss_of_row("closest", float(d_pos[b]), negatives, margin)
+            loss *= rank_weight_of(impostors, len(pool), num_items)
+        else:
+            loss, own = loss_of_row(name, float(d_pos[b]), negatives, margin, temperature)
+        total += weights[b] * loss
+        terms += weights[b] * own
+    return total, terms
+
+
 def covariance_penalty(rows: ArrayLike, form: str = "sum") -> float:
     """Penalty on the covariances between features; ``C = X^T X / N``, ``X`` the centred rows.
 
