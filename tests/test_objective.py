@@ -112,3 +112,69 @@ def test_only_a_cpu_needs_slices(monkeypatch):
     assert objective.slice_size(batch_of(True), DIM) == 1
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert objective.slice_size(batch_of(True), DIM) == ROWS
+
+
+# --- with a pool ----------------------------------------------------------------------------------
+
+
+def pool_batch_of(uses_history: bool) -> Batch:
+    """Of `batch_of`, whose rows share a pool with repetitions, and hide different parts of it."""
+    batch, rng = batch_of(uses_history), np.random.default_rng(5)
+    pool = rng.integers(ITEMS, size=6).astype(np.int32)
+    pool[4] = pool[1]
+    unseen = rng.random((ROWS, 6)) < 0.7
+    unseen[5] = False
+    weight = batch.weight * jnp.asarray(rng.uniform(0.2, 1, ROWS))
+    return batch._replace(
+        items=batch.items[:, :1], weight=weight, pool=jnp.asarray(pool), unseen=jnp.asarray(unseen)
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "size"),
+    [
+        ({"name": "softmax"}, 3),
+        ({"copy_relation": True, "rank_weight": True}, 2),
+    ],
+)
+@pytest.mark.parametrize("name", models.names())
+def test_the_gradient_in_slices_that_share_a_pool_is_the_gradient(name, changes, size, monkeypatch):
+    """Also of the negatives that all slices share, and none of it is NaN."""
+    loss = LossConfig(margin=0.7, **changes)
+    model = models.build(name, DIM, {"slots": 4} if "slots" in base.options(base.get(name)) else {})
+    monkeypatch.setattr(objective, "CACHE_BYTES", 1)
+    monkeypatch.setattr(objective, "POOL_SLICE", size)
+    constants = np.random.default_rng(6)
+
+    def gradients(params: Params, batch: Batch) -> tuple[tuple, tuple]:
+        """By definition, and in slices."""
+        neighbours = {
+            table: constants.normal(0, 0.5, params[table].shape)
+            for table in ("user", "item")
+            if model.uses_neighbours
+        }
+
+        def read(params: Params) -> Params:
+            wider = {
+                table: jnp.concatenate([params[table], means], axis=1)
+                for table, means in neighbours.items()
+            }
+            return params | wider
+
+        def total(params: Params) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            values = objective.loss_of_batch(model, loss, ITEMS, read(params), batch)
+            return values[0], values
+
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        found = objective.loss_gradient(model, loss, read(params), batch, row_ids(batch), zeros)
+        return jax.grad(total, has_aux=True)(params), found
+
+    with jax.enable_x64(True):
+        batch = pool_batch_of(model.uses_history)
+        expected, found = jax.jit(gradients)(params_of(model), batch)
+        expected, found = jax.tree.map(np.asarray, (expected, found))
+    assert expected[1][0] > 0
+    np.testing.assert_allclose(expected[1][1], np.asarray(batch.weight).sum(), rtol=1e-6)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-10, atol=1e-11), found, expected
+    )

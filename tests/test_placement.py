@@ -167,6 +167,52 @@ def test_100_steps_are_those_of_one_device(name, rows, mode, count, blocks):
     assert_close(used(state, placement), expected)
 
 
+POOLS = {
+    "cml": (SamplingConfig(pool="catalogue"), LossConfig(name="softmax")),
+    "lrml": (
+        SamplingConfig(negatives=9, pool="batch", skew=0.75),
+        LossConfig(name="softmax", balance=0.5, reduction="mean"),
+    ),
+    "hlr": (SamplingConfig(negatives=9, pool="batch", history_length=3), LossConfig("softmax")),
+}
+
+
+def trained_with_pool(
+    name: str, rows: str, placement: Placement
+) -> tuple[list[np.ndarray], list[float]]:
+    """All arrays after 100 steps, the loss of each epoch, and that of validation."""
+    sampling, loss = POOLS[name]
+    config = config_of(name, rows, sampling=sampling, loss=loss)
+    state, losses = trained(config, placement, 100)
+    measured = Recommender(config, data(), model_of(config.model), state.params, placement)
+    return used(state, placement), [*losses, measured.validation_loss()]
+
+
+alone_with_pool = functools.cache(
+    lambda name, rows: trained_with_pool(name, rows, placed("replicated", 1))
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "mode", "count", "blocks"),
+    [
+        ("cml", "all", "users", 4, 1),
+        ("cml", "all", "both", 4, 2),
+        ("lrml", "touched", "replicated", 4, 1),
+        ("lrml", "touched", "both", 8, 4),
+        ("hlr", "touched", "users", 4, 1),
+        ("hlr", "touched", "both", 2, 2),
+    ],
+)
+def test_100_steps_with_pools_are_those_of_one_device(name, rows, mode, count, blocks):
+    """Catalogue and batch, by popularity and not, with balanced users; so is the mean loss."""
+    found, losses = trained_with_pool(name, rows, placed(mode, count, blocks))
+    expected, expected_losses = alone_with_pool(name, rows)
+    assert expected_losses[-2] < 0.95 * expected_losses[0]
+    np.testing.assert_allclose(losses, expected_losses, rtol=1e-5)
+    assert_close(found, expected)
+
+
 def test_a_step_of_cut_tables_is_that_of_the_equations():
     """Plain gradient descent on HLR's loss, its gradient by differences of float64 loops."""
     config = config_of("hlr", optimizer=OptimizerConfig(name="sgd", learning_rate=0.1))

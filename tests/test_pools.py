@@ -288,11 +288,11 @@ def test_a_configuration_says_what_is_drawn(pool):
     jax.tree.map(np.testing.assert_array_equal, found, expected)
     assert found.items.shape == (5, 7 if pool == "triplet" else 1)
     later = draw_batch_of_config(key, source, rows, step + 1, model, config)
-    changed = {
-        name
-        for name, x in found._asdict().items()
-        if any((a != b).any() for a, b in zip(*map(jax.tree.leaves, (x, getattr(later, name)))))
-    }
+    changed = set()
+    for name, x in found._asdict().items():
+        for a, b in zip(*map(jax.tree.leaves, (x, getattr(later, name))), strict=True):
+            if (a != b).any():
+                changed.add(name)
     assert changed == ({"pool", "unseen"} if pool == "batch" else set())
 
 
