@@ -228,6 +228,22 @@ def test_evaluate_takes_other_settings(trained, launch, tmp_path):
     assert read(trained / "config.json")["evaluation"]["cutoffs"] == [10]
 
 
+def test_evaluate_takes_the_chosen_model_for_validation_and_the_refitted_one_for_test(
+    launch, config_file, tmp_path
+):
+    flags = [f"--config={config_file}", *SMALL, "--config.training.refit=True"]
+    done = launch("train", f"--workdir={tmp_path / 'run'}", *flags)
+    assert done.returncode == 0, done.stderr
+    results = read(tmp_path / "run" / "results.json")
+    del results["valid"]["loss"]
+    for split in ("valid", "test"):
+        output = tmp_path / f"{split}.json"
+        flags = [f"--workdir={tmp_path / 'run'}", f"--split={split}", f"--output={output}"]
+        done = launch("evaluate", *flags)
+        assert done.returncode == 0, done.stderr
+        assert read(output) == results[split]
+
+
 def test_evaluate_refuses_bad_input(trained, launch, tmp_path):
     assert_refused(launch("evaluate", f"--workdir={tmp_path}"), "config.json: not found")
     flags = [f"--workdir={trained}", "--config.evaluation.cutoffs=(0,)"]
