@@ -28,6 +28,9 @@ _SELECT = flags.DEFINE_string("select", "ndcg@10", "Metric on validation that ch
 _SET = flags.DEFINE_multi_string(
     "set", [], "A hyperparameter, name=value; then nothing is tuned, and others have defaults."
 )
+_REFIT = flags.DEFINE_bool(
+    "refit", False, "Fit on training and validation before the test, which models are not."
+)
 flags.mark_flags_as_required(["config", "workdir"])
 
 
@@ -42,6 +45,7 @@ def main() -> None:
         _TRIALS.value,
         _SELECT.value,
         methods.parse(_NAME.value, _SET.value),
+        _REFIT.value,
     )
     chosen = [f"{name}={value}" for name, value in results["hyperparameters"].items()]
     cli.say(" ".join([_NAME.value, *chosen]))

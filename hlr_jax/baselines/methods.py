@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import math
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -19,8 +20,8 @@ from hlr_jax.errors import DivergedError, InputError
 class Range:
     """Numbers from `low` to `high`, both included; whole ones if these are."""
 
-    low: float
-    high: float
+    low: int | float
+    high: int | float
     log: bool = False
 
 
@@ -93,14 +94,15 @@ class IALS(Method):
     """
 
     factors: int = 64
-    regularization: float = 10.0
-    alpha: float = 5.0
-    iterations: int = 15
+    regularization: float = 20.0
+    alpha: float = 2.0
+    iterations: int = 30
 
     space: ClassVar[Mapping[str, Range | Choice]] = {
         "factors": Range(32, 256, log=True),
         "regularization": Range(1e-3, 1e2, log=True),
-        "alpha": Range(0.1, 20.0, log=True),
+        # Below 1, what a user has would weigh less than what it has not.
+        "alpha": Range(1.0, 20.0, log=True),
         "iterations": Range(10, 30),
     }
 
@@ -118,15 +120,15 @@ class BPR(Method):
     """Matrix factorisation with the BPR loss (Rendle et al., UAI 2009), of `implicit`."""
 
     factors: int = 64
-    learning_rate: float = 0.05
-    regularization: float = 0.01
-    iterations: int = 100
+    learning_rate: float = 0.01
+    regularization: float = 0.003
+    iterations: int = 50
 
     space: ClassVar[Mapping[str, Range | Choice]] = {
         "factors": Range(16, 256, log=True),
-        "learning_rate": Range(1e-3, 0.3, log=True),
-        "regularization": Range(1e-4, 0.3, log=True),
-        "iterations": Range(20, 300, log=True),
+        "learning_rate": Range(1e-3, 0.1, log=True),
+        "regularization": Range(1e-4, 0.1, log=True),
+        "iterations": Range(20, 200, log=True),
     }
 
     def fit(self, train: Interactions, seed: int = 0) -> Scorer:
@@ -145,12 +147,13 @@ class BPR(Method):
 class ItemKNN(Method):
     """Items like those of the history: neighbours by the cosine of weighted columns, of `implicit`.
 
-    A column is an item's users, weighted by none (`cosine`), TF-IDF or BM25 (whose similarity is
-    the product of columns). Each item has `neighbours` similar ones, itself among them.
+    A column is an item's users, each with weight 1 (`cosine`) or by TF-IDF or BM25 (K1=1.2, B=.75;
+    with it the similarity is the product of columns, not their cosine). Each item has `neighbours`
+    similar ones, itself among them.
     """
 
-    weighting: str = "cosine"
-    neighbours: int = 100
+    weighting: str = "bm25"
+    neighbours: int = 200
 
     space: ClassVar[Mapping[str, Range | Choice]] = {
         "weighting": Choice(("cosine", "tfidf", "bm25")),
@@ -158,8 +161,12 @@ class ItemKNN(Method):
     }
 
     def fit(self, train: Interactions, seed: int = 0) -> Scorer:
-        with _implicit():
+        with _implicit(), warnings.catch_warnings():
             from implicit import nearest_neighbours
+            from implicit.utils import ParameterWarning
+
+            # It warns of the format of its own intermediate matrix.
+            warnings.simplefilter("ignore", ParameterWarning)
 
             recommender = {
                 "cosine": nearest_neighbours.CosineRecommender,

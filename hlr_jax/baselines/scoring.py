@@ -1,8 +1,8 @@
 """What baselines have fitted: scores of all items for some users, and what is measured on them."""
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -26,18 +26,9 @@ from hlr_jax.recommender import (
 _ENTRIES_AT_ONCE = 2**26
 
 
-class Scorer(Protocol):
-    """A fitted baseline."""
-
-    def __call__(
-        self, users: Int[np.ndarray, "u"], history: scipy.sparse.csr_matrix
-    ) -> Float[np.ndarray, "u I"]:
-        """Scores of all items, larger is better.
-
-        Args:
-          users: rows of the training interactions.
-          history: `[u, I]` what each of them has at the time of ranking, as zeros and ones.
-        """
+# A fitted baseline. From users [u] (rows of the training interactions) and the history [u, I] that
+# each has at the time of ranking (zeros and ones) to scores [u, I] of all items, larger is better.
+Scorer = Callable[[np.ndarray, scipy.sparse.csr_matrix], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +74,10 @@ def as_matrix(interactions: Interactions) -> scipy.sparse.csr_matrix:
     """`[U, I]` zeros and ones, float32."""
     ones = np.ones(len(interactions), np.float32)
     shape = (interactions.num_users, interactions.num_items)
-    return scipy.sparse.csr_matrix((ones, interactions.items, interactions.offsets), shape)
+    # A copy, because kept data are read-only and not everybody takes such arrays.
+    return scipy.sparse.csr_matrix(
+        (ones, interactions.items, interactions.offsets), shape, copy=True
+    )
 
 
 def top_k(

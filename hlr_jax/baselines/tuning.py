@@ -105,6 +105,7 @@ def tune_and_evaluate(
     trials: int = 20,
     select: str = "ndcg@10",
     fixed: dict[str, Any] | None = None,
+    refit: bool = False,
     show_progress: bool = True,
 ) -> dict[str, Any]:
     """Tune a baseline, fit it, and measure it on validation and test.
@@ -114,10 +115,15 @@ def tune_and_evaluate(
       config: whose `data`, `evaluation` and `seed` are used.
       workdir: folder that `results.json` is written to.
       fixed: hyperparameters to take instead of tuning; those not named have their defaults.
+      refit: fit on training and validation before the test, which models are not.
 
     Returns:
-      What it also writes: baseline, data, seed, split_sizes, hyperparameters, select, trials,
-      fit_seconds, valid and test.
+      What it also writes: baseline, dataset, data, seed, split_sizes, hyperparameters, select,
+      trials, refit, fit_seconds, valid and test.
+
+    Raises:
+      InputError: configuration, hyperparameters, data or working directory cannot be used.
+      DivergedError: what was learnt is not finite.
     """
     workdir = pathlib.Path(workdir)
     if workdir.is_file():
@@ -145,6 +151,7 @@ def tune_and_evaluate(
         "hyperparameters": dataclasses.asdict(method),
         "select": select if tried else None,
         "trials": tried,
+        "refit": refit,
         "fit_seconds": round(seconds, 3),
         "valid": {},
     }
@@ -152,6 +159,8 @@ def tune_and_evaluate(
         # Negatives are given for the test split alone.
         on_all_items = dataclasses.replace(config.evaluation, protocol="full")
         results["valid"] = evaluate(scorer, dataset, on_all_items, "valid")
+    if refit:
+        scorer = method.fit(dataset.train.union(dataset.valid), config.seed)
     results["test"] = evaluate(scorer, dataset, config.evaluation, "test")
     workdir.mkdir(parents=True, exist_ok=True)
     write_json(workdir / "results.json", results)
