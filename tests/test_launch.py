@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from hlr_jax import cli
+from hlr_jax import baselines, cli
 
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIG = """
@@ -123,7 +123,7 @@ def test_another_configuration_is_refused(trained, launch, config_file):
     assert_refused(done, f"--workdir={trained}", "config.loss.margin=0.5, not 0.7")
 
 
-@pytest.mark.parametrize("program", ["train", "evaluate", "recommend"])
+@pytest.mark.parametrize("program", ["train", "evaluate", "recommend", "baseline"])
 def test_help(program, launch):
     done = launch(program, "--help")
     assert done.returncode == 0
@@ -266,6 +266,34 @@ def test_recommend_refuses_bad_input(trained, launch, tmp_path):
     assert_refused(launch("recommend", workdir, "--users=7,nobody"), "'nobody'", "embedded")
     done = launch("recommend", workdir, "--users=7", f"--output={tmp_path}/top.txt")
     assert_refused(done, "--output=", ".csv, .parquet, .jsonl")
+
+
+# --- baseline ------------------------------------------------------------------------------------
+
+
+def test_a_baseline_is_tuned_and_measured(launch, config_file, tmp_path):
+    workdir = tmp_path / "knn"
+    flags = ["--name=item_knn", f"--config={config_file}", f"--workdir={workdir}", "--trials=2"]
+    done = launch("baseline", *flags)
+    assert done.returncode == 0, done.stderr
+    results = read(workdir / "results.json")
+    assert len(results["trials"]) == 2
+    assert done.stdout.startswith(f"item_knn weighting={results['hyperparameters']['weighting']} ")
+    assert f"{results['test']['ndcg@10']:.4f}" in done.stdout
+    assert results["test"]["intervals"].keys() >= {"ndcg@10"}
+
+
+def test_bad_baselines_are_refused_in_one_line(launch, config_file, trained, tmp_path):
+    flags = [f"--config={config_file}", f"--workdir={tmp_path / 'run'}"]
+    assert_refused(launch("baseline", "--name=svd", *flags), *baselines.METHODS)
+    assert_refused(launch("baseline", "--name=ease", "--set=k=3", *flags), "--set=k=3: ease has")
+    negative = launch("baseline", "--name=ease", "--set=regularization=-1", *flags)
+    assert_refused(negative, "regularization=-1.0: use a number above 0")
+    assert_refused(
+        launch("baseline", "--name=ease", flags[0], f"--workdir={trained}"),
+        f"--workdir={trained}: holds the training run of a model",
+    )
+    assert not (tmp_path / "run").exists()
 
 
 # --- what they share -----------------------------------------------------------------------------
