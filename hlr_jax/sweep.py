@@ -120,7 +120,7 @@ def search(
                 except KeyboardInterrupt:
                     sweep_report.write(folder, _outcome(study, chosen))
                     raise KeyboardInterrupt(
-                        "the same command tries this again, and goes on"
+                        "the same command goes on, with this trial anew"
                     ) from None
                 outcome = _outcome(study, chosen)
                 if show_progress:

@@ -1,6 +1,5 @@
 """Sweeps: what they vary, what becomes of trials, and that they can be stopped and resumed."""
 
-import json
 import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -226,8 +225,10 @@ def trained(tmp_path_factory, dataset):
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(sweep, "STARTUP_TRIALS", 1)
         patched.setattr(sweep, "STARTUP_EPOCHS", 2)
+        # By this seed, the first five try all three.
+        config = config_of(epochs=6, seed=3)
         outcome = sweep.search(
-            config_of(epochs=6), folder, vary, "ndcg@5", 6, dataset=dataset, show_progress=False
+            config, folder, vary, "ndcg@5", 5, dataset=dataset, show_progress=False
         )
     return folder, outcome
 
@@ -267,7 +268,7 @@ def test_files_tell_of_the_trials(trained):
     table = pl.read_csv(folder / "trials.csv")
     columns = ["trial", "state", "ndcg@5", "best_epoch", "seconds", "optimizer.learning_rate"]
     assert table.columns == columns
-    assert table["trial"].to_list() == list(range(6))
+    assert table["trial"].to_list() == list(range(5))
     assert table["state"].to_list() == [trial.state for trial in outcome.trials]
     assert table["ndcg@5"].max() == outcome.ranked[0].value
     assert (table["seconds"] > 0).all()
@@ -379,19 +380,27 @@ def test_options_are_varied_only_for_models_that_have_them(scripted, tmp_path):
     assert (table["model.slots"].is_null() == (table["model.name"] == "cml")).all()
 
 
-def test_varied_data_are_loaded_by_every_trial(scripted, tmp_path, monkeypatch):
+def test_varied_data_are_left_to_the_trials(tmp_path, monkeypatch, dataset):
     given = []
-    monkeypatch.setattr(experiment, "train", lambda c, w, dataset, **_: given.append(dataset))
 
-    def values_of(config):
-        return [config.data.valid_fraction]
+    def train(config, workdir, dataset, show_progress, on_epoch):
+        given.append((config.data.valid_fraction, dataset))
+        on_epoch({"epoch": 1, "valid_ndcg@10": 0.5})
 
-    vary = ["data.valid_fraction=0.05:0.2"]
-    outcome = scripted(tmp_path, values_of, vary, trials=2, dataset=None)
-    assert [t.value for t in outcome.trials] == [
-        t.parameters["data.valid_fraction"] for t in outcome.trials
-    ]
-    assert json.loads((tmp_path / "sweep.json").read_text())["dataset"] is None
+    monkeypatch.setattr(experiment, "train", train)
+    config, vary = config_of(), ["data.valid_fraction=0.05:0.2"]
+    outcome = sweep.search(config, tmp_path, vary, trials=2, show_progress=False)
+    fractions = [trial.parameters["data.valid_fraction"] for trial in outcome.trials]
+    assert given == [(fraction, None) for fraction in fractions]
+    # Other trials share what was loaded.
+    sweep.search(config, tmp_path / "s", [MARGIN], trials=1, dataset=dataset, show_progress=False)
+    assert given[-1] == (config.data.valid_fraction, dataset)
+
+
+def test_several_processes_are_refused(scripted, tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep.processes, "count", lambda: 2)
+    with pytest.raises(InputError, match="--num_processes: a sweep is one process"):
+        scripted(tmp_path / "s", lambda config: pytest.fail("ran"), trials=1)
 
 
 # --- stopped and resumed -------------------------------------------------------------------------
