@@ -84,6 +84,8 @@ class DataConfig(_Section):
     valid_fraction: float = 0.08
     test_fraction: float = 0.2
     split_seed: int = 2021
+    # Validation interactions are training ones too: for a last run whose length is known.
+    join_valid: bool = False
 
     SPLITS: typing.ClassVar = (
         "",
@@ -145,6 +147,11 @@ class SamplingConfig(_Section):
 
     # K, negatives per positive.
     negatives: int = 1
+    # Whose they are. triplet: every positive draws its own. batch: K are drawn for the positives
+    # of a step together, less those that a user has seen. catalogue: all items are, whatever K.
+    pool: str = "triplet"
+    # Negatives are drawn with a probability ~ (training popularity)^skew; 0 draws uniformly.
+    skew: float = 0.0
     # P, the most items of a user's history that a relation sees.
     history_length: int = 50
     # How P of a longer history are chosen: uniform, or unpopular (probability ~ 1/popularity).
@@ -158,25 +165,52 @@ class SamplingConfig(_Section):
             self.history_length,
             "use 1 or more",
         )
+        _require_one_of(self.pool, ("triplet", "batch", "catalogue"), "sampling.pool")
+        _require(0 <= self.skew <= 2, "sampling.skew", self.skew, "use 0 to 2")
+        _require(
+            not (self.skew and self.pool == "catalogue"),
+            "sampling.skew",
+            self.skew,
+            "use 0: with config.sampling.pool='catalogue' nothing is drawn",
+        )
         _require_one_of(self.history, ("uniform", "unpopular"), "sampling.history")
 
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig(_Section):
-    """The hinge on triplets and what may be added to it."""
+    """The loss of a positive and its negatives, and what may be added to it."""
 
+    # hinge: of every negative (the papers). closest: of the closest negative alone. semi_hard: of
+    # the closest that is farther than the positive. softmax: -log p of the positive among all.
+    name: str = "hinge"
+    # Of the hinges.
     margin: float = 0.5
+    # Of the softmax: p ~ exp(-squared distance / temperature).
+    temperature: float = 0.5
     # sum over the batch (the published HLR code) or mean.
     reduction: str = "sum"
-    # WARP weight log(1 + estimated rank), CML eq. 5; wants several negatives.
+    # The hinge of the closest negative times WARP's weight log(1 + estimated rank), CML eq. 5;
+    # wants several negatives.
     rank_weight: bool = False
+    # A positive counts (training interactions of its user)^-balance: 0 counts interactions alike,
+    # 1 users.
+    balance: float = 0.0
     # Reuse the positive's relation for the negatives instead of one of their own.
     copy_relation: bool = False
     # Weight of CML's covariance penalty, eq. 7; 0 leaves it out.
     covariance: float = 0.0
 
     def check(self) -> None:
+        _require_one_of(self.name, ("hinge", "closest", "semi_hard", "softmax"), "loss.name")
         _require(self.margin >= 0, "loss.margin", self.margin, "the margin must not be negative")
+        _require(self.temperature > 0, "loss.temperature", self.temperature, "use more than 0")
+        _require(0 <= self.balance <= 1, "loss.balance", self.balance, "use 0 to 1")
+        _require(
+            not self.rank_weight or self.name in ("hinge", "closest"),
+            "loss.rank_weight",
+            self.rank_weight,
+            f"it weighs hinges; use False with config.loss.name={self.name!r}",
+        )
         _require_one_of(self.reduction, ("sum", "mean"), "loss.reduction")
         _require(self.covariance >= 0, "loss.covariance", self.covariance, "use 0 or more")
 
@@ -228,6 +262,9 @@ class TrainingConfig(_Section):
     patience: int = 10
     # What selects the best epoch: loss (validation, per triplet) or a metric, as in ndcg@10.
     select: str = "loss"
+    # After the best epoch is known, train anew for as many on training and validation together:
+    # that model is measured on test and recommends.
+    refit: bool = False
     # Tables to start from: another run's folder, or an .npz file with arrays "user" [U, d]
     # and/or "item" [I, d].
     pretrained: str = ""
@@ -335,6 +372,18 @@ class Config:
             "optimizer.rows",
             self.optimizer.rows,
             "use all, because config.loss.covariance moves every row",
+        )
+        _require(
+            not (self.training.refit and self.optimizer.schedule == "cosine"),
+            "training.refit",
+            self.training.refit,
+            "a cosine schedule ends with the last epoch, not the best; use another schedule",
+        )
+        _require(
+            not (self.training.refit and self.data.join_valid),
+            "training.refit",
+            self.training.refit,
+            "with config.data.join_valid=True there is nothing to add",
         )
         _require(
             not (self.sharding.is_sharded and self.loss.covariance),

@@ -29,6 +29,7 @@ from hlr_jax.recommender import (
     check_protocol,
     check_same_data,
     load_config,
+    refit_folder,
     training_positives,
     validation_positives,
 )
@@ -61,19 +62,23 @@ def train(
 ) -> Recommender:
     """Train a model, choose its best epoch on validation, and return it.
 
+    With `config.training.refit` it is then trained anew on training and validation together, for
+    as many epochs, and that model is returned.
+
     Args:
       workdir: where checkpoints, `config.json` and `metrics.jsonl` go; None keeps everything in
         memory. A folder with an unfinished run of the same configuration is resumed.
       dataset: data to use instead of what `config.data` says.
-      on_epoch: receives one flat record per epoch, as in `metrics.jsonl`. What it raises ends
-        the training.
+      on_epoch: receives one flat record per epoch, as in `metrics.jsonl`; none of those that
+        train anew. What it raises ends the training.
 
     Raises:
       InputError: configuration, data or working directory cannot be used. Nothing is
         written then.
       DivergedError: the loss is no longer finite.
     """
-    return _train(config, workdir, dataset, show_progress, on_epoch)[0]
+    selected, progress = _train(config, workdir, dataset, show_progress, on_epoch)
+    return _refitted(selected, progress, workdir, show_progress)
 
 
 def train_and_evaluate(
@@ -84,9 +89,12 @@ def train_and_evaluate(
     Returns:
       What it also writes to `results.json`: model, dataset, split_sizes, train, valid, test.
     """
-    recommender, progress = _train(config, workdir, None, show_progress)
-    dataset = recommender.dataset
-    triplets = progress.epochs * len(dataset.train) * config.sampling.negatives
+    selected, progress = _train(config, workdir, None, show_progress)
+    final = _refitted(selected, progress, workdir, show_progress)
+    dataset = selected.dataset
+    drawn = config.sampling
+    negatives = dataset.num_items if drawn.pool == "catalogue" else drawn.negatives
+    triplets = progress.epochs * len(dataset.train) * negatives
     results: dict[str, Any] = {
         "model": config.model.name,
         "dataset": dataset.name,
@@ -100,11 +108,11 @@ def train_and_evaluate(
         "valid": {},
     }
     if len(dataset.valid):
-        results["valid"] = {"loss": recommender.validation_loss()}
+        results["valid"] = {"loss": selected.validation_loss()}
         # Negatives are given for the test split alone.
-        on_all_items = recommender.with_evaluation(protocol="full")
+        on_all_items = selected.with_evaluation(protocol="full")
         results["valid"] |= on_all_items.evaluate("valid", show_progress)
-    results["test"] = recommender.evaluate("test", show_progress)
+    results["test"] = final.evaluate("test", show_progress)
     if processes.is_first():
         write_json(pathlib.Path(workdir) / "results.json", results)
     return results
@@ -126,7 +134,7 @@ def _train(
     placement = Placement.of(config, model, dataset.num_users, dataset.num_items)
     params = placement.new_params(Keys.of(config.seed).init, model, config)
     if config.training.pretrained:
-        params = params | placement.params(pretrained_tables(config, dataset))
+        params = params | placement.params(pretrained_tables(config, model, dataset))
         params = training.constrain(params, model, config)
     validate = _validation(config, model, dataset, placement)
     store: Store = MemoryStore()
@@ -143,6 +151,27 @@ def _train(
         model, placement, params, positives, config, validate, store, tell, show_progress
     )
     return Recommender(config, dataset, model, best, placement), progress
+
+
+def _refitted(
+    selected: Recommender,
+    progress: Progress,
+    workdir: str | pathlib.Path | None,
+    show_progress: bool,
+) -> Recommender:
+    """The model that was selected, trained anew on validation too if that is wanted."""
+    config = selected.config
+    if not config.training.refit:
+        return selected
+    again = dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, join_valid=True),
+        training=dataclasses.replace(
+            config.training, refit=False, epochs=progress.best_epoch, patience=0, select="loss"
+        ),
+    )
+    folder = None if workdir is None else refit_folder(pathlib.Path(workdir))
+    return _train(again, folder, selected.dataset.joined(), show_progress)[0]
 
 
 def _load(config: Config, show_progress: bool) -> Dataset:
@@ -177,6 +206,15 @@ def check(config: Config, model: Relation, dataset: Dataset) -> None:
             f"config.sampling.history_length={length}: the catalogue has {dataset.num_items} "
             "items; use at most that"
         )
+    if model.uses_neighbours and config.sharding.is_sharded:
+        raise InputError(
+            f"config.sharding.tables='sharded': model {config.model.name!r} averages rows of all "
+            "neighbours; use replicated"
+        )
+    if config.training.refit and not len(dataset.valid):
+        raise InputError(
+            f"config.training.refit=True: data set {dataset.name} has no validation split to add"
+        )
     if config.training.select != "loss":
         _, cutoff = metrics.parse(config.training.select)
         check_cutoffs((cutoff,), dataset, "config.training.select")
@@ -192,7 +230,7 @@ def check(config: Config, model: Relation, dataset: Dataset) -> None:
         metrics.cohort_rows(num_users, evaluation.cohorts, evaluation.cohort_size)
 
 
-def pretrained_tables(config: Config, dataset: Dataset) -> dict[str, jax.Array]:
+def pretrained_tables(config: Config, model: Relation, dataset: Dataset) -> dict[str, jax.Array]:
     """The tables `user` and `item` that `config.training.pretrained` holds.
 
     That is the working directory of another run on the same data, or an .npz file with
@@ -204,7 +242,8 @@ def pretrained_tables(config: Config, dataset: Dataset) -> dict[str, jax.Array]:
     path = pathlib.Path(config.training.pretrained)
     field = f"config.training.pretrained={str(path)!r}"
     if path.is_dir():
-        other = Recommender.load(path)
+        # What is chosen on validation must not have been trained on it.
+        other = Recommender.load(path, refitted=config.data.join_valid)
         for kind in ("user_ids", "item_ids"):
             if not np.array_equal(getattr(other.dataset, kind), getattr(dataset, kind)):
                 raise InputError(f"{field}: that run has other {kind}; use one on the same data")
@@ -219,8 +258,8 @@ def pretrained_tables(config: Config, dataset: Dataset) -> dict[str, jax.Array]:
             raise InputError(f"{field}: not a run's folder or an .npz file ({error})") from None
     if not found:
         raise InputError(f"{field}: it holds neither an array 'user' nor 'item'")
-    for name, size in (("user", dataset.num_users), ("item", dataset.num_items)):
-        wanted = (size, config.model.dim)
+    sizes = {"user": (dataset.num_users, model.user_width), "item": (dataset.num_items, model.dim)}
+    for name, wanted in sizes.items():
         if name in found and found[name].shape != wanted:
             raise InputError(f"{field}: {name} has shape {found[name].shape}, expected {wanted}")
     return {name: jnp.asarray(table, jnp.float32) for name, table in found.items()}

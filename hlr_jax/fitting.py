@@ -13,7 +13,7 @@ from absl import logging
 from jaxtyping import Array
 from tqdm import tqdm
 
-from hlr_jax import optimizers, processes, sampling
+from hlr_jax import batching, optimizers, processes
 from hlr_jax.config import Config
 from hlr_jax.errors import DivergedError
 from hlr_jax.models.base import Relation
@@ -114,7 +114,7 @@ def fit(
       KeyboardInterrupt: the process was asked to stop (SIGINT, SIGTERM); the store has the state.
     """
     training, num_rows = config.training, len(positives)
-    steps = sampling.num_steps(num_rows, training.batch_size)
+    steps = batching.num_steps(num_rows, training.batch_size)
     optimizer = optimizers.build(config.optimizer, training, steps, placement.layout)
     like = placement.shapes(params, optimizer)
     restored = store.restore(like)

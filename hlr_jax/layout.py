@@ -97,13 +97,18 @@ class ItemRows(NamedTuple):
             counts = jnp.concatenate([counts, batch.history.mask & counts[:, :1]], axis=1)
         # What does not count is past the end, and is no row of anybody's.
         flat = jnp.where(counts, uses, num_rows).reshape(-1)
+        if batch.pool is not None:
+            flat = jnp.concatenate([flat, batch.pool])
         ids, places = jnp.unique(
             flat, size=min(flat.size, num_rows + 1), fill_value=num_rows, return_inverse=True
         )
-        places = places.reshape(uses.shape).astype(jnp.int32)
+        places = places.astype(jnp.int32)
+        pool = None if batch.pool is None else places[uses.size :]
+        places = places[: uses.size].reshape(uses.shape)
         targets = batch.items.shape[1]
         history = batch.history and batch.history._replace(items=places[:, targets:])
-        return cls(ids, axes), batch._replace(items=places[:, :targets], history=history)
+        batch = batch._replace(items=places[:, :targets], history=history, pool=pool)
+        return cls(ids, axes), batch
 
     def fetch(self, table: Float[Array, "n d"]) -> Float[Array, "m d"]:
         """The rows, from the blocks that have them."""

@@ -1,4 +1,4 @@
-"""From a batch of triplets to its hinge, and to the gradient of it."""
+"""From a batch of triplets to its loss, and to the gradient of it."""
 
 from typing import Any, NamedTuple
 
@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from hlr_jax import functional
 from hlr_jax.config import LossConfig
+from hlr_jax.functional import tiles
 from hlr_jax.models import base
 from hlr_jax.models.base import History, Relation
 from hlr_jax.sampling import Batch
@@ -18,6 +19,8 @@ Params = dict[str, Any]
 # What a slice of a batch may hold of embedding rows on a CPU: half of a usual core's L2 cache,
 # so that all that happens between gathering them and adding up their gradients stays inside it.
 CACHE_BYTES = 2**19
+# Rows of a slice, at least, where they share their negatives.
+POOL_SLICE = 128
 
 
 class TripletRows(NamedTuple):
@@ -27,24 +30,26 @@ class TripletRows(NamedTuple):
       user: `[B, ...]`.
       items: `[B, 1 + K, ...]`.
       history: `[B, P, ...]`, or None.
+      pool: `[N, ...]`, or None.
     """
 
     user: Array
     items: Array
     history: Array | None
+    pool: Array | None = None
 
 
 def row_ids(batch: Batch) -> TripletRows:
     """Which rows a batch uses."""
     history = None if batch.history is None else batch.history.items
-    return TripletRows(batch.users, batch.items, history)
+    return TripletRows(batch.users, batch.items, history, batch.pool)
 
 
 def gather_rows(params: Params, ids: TripletRows) -> TripletRows:
     """The rows themselves, `[..., d]`."""
-    item = params["item"]
-    history = None if ids.history is None else item[ids.history]
-    return TripletRows(params["user"][ids.user], item[ids.items], history)
+    user, item = params["user"], params["item"]
+    history, pool = (None if x is None else item[x] for x in (ids.history, ids.pool))
+    return TripletRows(user[ids.user], item[ids.items], history, pool)
 
 
 def add_rows(tables: Params, places: TripletRows, rows: TripletRows) -> Params:
@@ -57,7 +62,7 @@ def add_rows(tables: Params, places: TripletRows, rows: TripletRows) -> Params:
     return {"user": tables["user"].at[places.user].add(rows.user), "item": item}
 
 
-def hinge_of_rows(
+def loss_of_rows(
     model: Relation,
     config: LossConfig,
     num_items: int,
@@ -65,47 +70,87 @@ def hinge_of_rows(
     rows: TripletRows,
     batch: Batch,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Sum of the hinge over the batch, and the number of triplets it is a sum of."""
-    distances = distances_of_rows(model, config.copy_relation, relation, rows, batch)
-    hinge = functional.triplet_hinge(distances[:, 0], distances[:, 1:], config.margin)
+    """Sum of the loss over the batch, and the number of terms it is a sum of, both weighted."""
+    positive, negatives = distances_of_rows(model, config.copy_relation, relation, rows, batch)
+    losses, terms = loss_of_distances(config, positive, negatives, num_items)
+    distances = positive[:, None]
+    if batch.pool is None:
+        distances = jnp.concatenate([distances, negatives], axis=1)
+    penalty = base.apply(model, relation, "penalty", rows.user[:, None], rows.items, distances)
+    if penalty is not None:
+        losses = losses + penalty
+    return losses @ batch.weight, terms @ batch.weight
+
+
+def loss_of_distances(
+    config: LossConfig,
+    positive: Float[Array, "b"],
+    negatives: Float[Array, "b k"],
+    num_items: int,
+) -> tuple[Float[Array, "b"], Float[Array, "b"]]:
+    """The loss of each row of a batch, and of how many terms it is the sum.
+
+    Args:
+      negatives: squared distances; infinite for what does not count.
+    """
+    once = jnp.ones_like(positive)
+    if config.name == "softmax":
+        return functional.sampled_softmax(positive, negatives, config.temperature), once
+    if config.name == "semi_hard":
+        return functional.semi_hard_hinge(positive, negatives, config.margin), once
+    hinge = functional.triplet_hinge(positive, negatives, config.margin)
     if config.rank_weight:
-        # CML: only the closest negative counts, weighted by the positive's estimated rank.
         weight = functional.rank_weight(hinge, num_items)
-        hinge = (weight * jnp.max(hinge, axis=1))[:, None]
-    return jnp.sum(hinge * batch.weight[:, None]), jnp.sum(batch.weight) * hinge.shape[1]
+        return weight * functional.closest_hinge(hinge), once
+    if config.name == "closest":
+        return functional.closest_hinge(hinge), once
+    return jnp.sum(hinge, axis=1), jnp.sum(jnp.isfinite(negatives), axis=1, dtype=hinge.dtype)
 
 
 def distances_of_rows(
     model: Relation, copy_relation: bool, relation: Params, rows: TripletRows, batch: Batch
-) -> Float[Array, "b k_plus_1"]:
-    """Squared distance of each user, translated, to the positive (first) and the K negatives."""
-    user = rows.user[:, None]
-    history = None
+) -> tuple[Float[Array, "b"], Float[Array, "b k"]]:
+    """Squared distance of each user, translated, to the positive and to its negatives."""
+    user, history = rows.user[:, None], None
     if batch.history is not None:
         assert rows.history is not None
-        history = History(rows.history[:, None], batch.history.mask[:, None])
+        history = History(rows.history, batch.history.mask)
+    of_rows = None if history is None else History(history.rows[:, None], history.mask[:, None])
     targets = rows.items[:, :1] if copy_relation else rows.items
-    found = base.relation(model, relation, user, targets, history)
-    return functional.translated_distance(user, found, rows.items)
+    found = base.apply(model, relation, "__call__", user, targets, of_rows)
+    distances = model.translated(user, found, rows.items)
+    positive, negatives = distances[:, 0], distances[:, 1:]
+    if rows.pool is not None:
+        assert batch.unseen is not None
+        if copy_relation:
+            translated = functional.translate(rows.user[:, : model.dim], found[:, 0])
+            negatives = -tiles.product_scores(translated, rows.pool[:, : model.dim])
+        else:
+            negatives = base.apply(
+                model, relation, "distances_to_all", rows.user, rows.pool, history
+            )
+        negatives = jnp.where(batch.unseen, negatives, jnp.inf)
+    return positive, negatives
 
 
 def triplet_distances(
     model: Relation, copy_relation: bool, params: Params, batch: Batch
 ) -> Float[Array, "b k_plus_1"]:
-    """`distances_of_rows` of the rows that the batch uses."""
+    """`distances_of_rows` of the rows that the batch uses, side by side."""
     rows = gather_rows(params, row_ids(batch))
-    return distances_of_rows(model, copy_relation, params["relation"], rows, batch)
+    found = distances_of_rows(model, copy_relation, params["relation"], rows, batch)
+    return jnp.concatenate([found[0][:, None], found[1]], axis=1)
 
 
-def hinge_of_batch(
+def loss_of_batch(
     model: Relation, config: LossConfig, num_items: int, params: Params, batch: Batch
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """`hinge_of_rows` of the rows that the batch uses."""
+    """`loss_of_rows` of the rows that the batch uses."""
     rows = gather_rows(params, row_ids(batch))
-    return hinge_of_rows(model, config, num_items, params["relation"], rows, batch)
+    return loss_of_rows(model, config, num_items, params["relation"], rows, batch)
 
 
-def hinge_gradient(
+def loss_gradient(
     model: Relation,
     config: LossConfig,
     params: Params,
@@ -114,35 +159,59 @@ def hinge_gradient(
     zeros: Params,
     num_items: int | None = None,
 ) -> tuple[Params, tuple[Float[Array, ""], Float[Array, ""]]]:
-    """The gradient of `hinge_of_batch`, and its two values.
+    """The gradient of `loss_of_batch`, and its two values.
 
     By definition `jax.grad` of it, which would build the gradient of all rows of the batch
     at once; this goes through the batch slice by slice and adds each slice's rows up.
 
     Args:
+      params: rows may be wider than the tables; what is beyond these is constant.
       places: where in the gradient the rows of each use are summed; `row_ids(batch)` for a
         gradient that is shaped as the tables are.
       zeros: a gradient of nothing, to add to.
       num_items: catalogue size, if the item rows here are not just the catalogue.
     """
     catalogue = num_items or len(params["item"])
+    # What all slices share is no part of a slice.
+    pool = batch.pool
+    batch, pool_places = batch._replace(pool=None), places.pool
+    places = places._replace(pool=None)
+    pool_rows = None if pool is None else params["item"][pool]
+    widths = [zeros[name].shape[-1] for name in ("user", "item", "item", "item")]
 
     def of_slice(relation: Params, rows: TripletRows, part: Batch) -> tuple[Array, Any]:
-        hinge, triplets = hinge_of_rows(model, config, catalogue, relation, rows, part)
-        return hinge, (hinge, triplets)
+        whole = part._replace(pool=pool)
+        loss, terms = loss_of_rows(model, config, catalogue, relation, rows, whole)
+        return loss, (loss, terms)
 
     def add_slice(sums: Any, part: tuple[Batch, TripletRows]) -> tuple[Any, None]:
-        (gradient, values), (batch, places) = sums, part
+        (gradient, of_pool, values), (batch, places) = sums, part
+        rows = gather_rows(params, row_ids(batch))._replace(pool=pool_rows)
         (relation, rows), more = jax.grad(of_slice, argnums=(0, 1), has_aux=True)(
-            params["relation"], gather_rows(params, row_ids(batch)), batch
+            params["relation"], rows, batch
         )
-        relation, values = jax.tree.map(jnp.add, (gradient["relation"], values), (relation, more))
-        return ({**add_rows(gradient, places, rows), "relation": relation}, values), None
+        rows = TripletRows(*map(_cut, rows, widths))
+        relation, of_pool, values = jax.tree.map(
+            jnp.add,
+            (gradient["relation"], of_pool, values),
+            (relation, rows.pool, more),
+        )
+        tables = add_rows(gradient, places, rows)
+        return ({**tables, "relation": relation}, of_pool, values), None
 
     size = slice_size(batch, params["user"].shape[-1])
     slices = jax.tree.map(lambda x: _sliced(x, size), (batch, places))
-    (gradient, values), _ = jax.lax.scan(add_slice, (zeros, (jnp.zeros(()), jnp.zeros(()))), slices)
+    nothing = jnp.zeros(())
+    of_pool = None if pool_rows is None else jnp.zeros((len(pool_rows), widths[-1]))
+    start = (zeros, of_pool, (nothing, nothing))
+    (gradient, of_pool, values), _ = jax.lax.scan(add_slice, start, slices)
+    if of_pool is not None:
+        gradient = gradient | {"item": gradient["item"].at[pool_places].add(of_pool)}
     return gradient, values
+
+
+def _cut(rows: Array | None, width: int) -> Any:
+    return None if rows is None else rows[..., :width]
 
 
 def covariance_gradient(config: LossConfig, params: Params) -> Params:
@@ -163,6 +232,9 @@ def slice_size(batch: Batch, dim: int) -> int:
         return size
     places = sum(x[0].size for x in row_ids(batch) if x is not None)
     most = max(1, CACHE_BYTES // (4 * dim * places))
+    if batch.unseen is not None:
+        # Their distances are a matrix product, which wants many rows.
+        most = max(most, POOL_SLICE)
     return -(-size // -(-size // most))  # of equal slices
 
 

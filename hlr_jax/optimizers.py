@@ -186,11 +186,15 @@ class LastUse(NamedTuple):
             uses = jnp.concatenate([uses, batch.history.items], axis=1)
             counts = jnp.concatenate([counts, batch.history.mask & counts[:, :1]], axis=1)
         items = jnp.where(counts, uses, len(self.item))
-        last_item, rows["item"], item_places = _distinct(self.item, items.reshape(-1), layout.batch)
-        item_places = item_places.reshape(items.shape)
+        flat = items.reshape(-1)
+        if batch.pool is not None:
+            flat = jnp.concatenate([flat, batch.pool])
+        last_item, rows["item"], item_places = _distinct(self.item, flat, layout.batch)
+        pool = None if batch.pool is None else item_places[items.size :]
+        item_places = item_places[: items.size].reshape(items.shape)
         targets = batch.items.shape[1]
         history = None if batch.history is None else item_places[:, targets:]
-        places = TripletRows(user_places, item_places[:, :targets], history)
+        places = TripletRows(user_places, item_places[:, :targets], history, pool)
         return Touched(places, rows), LastUse(last_user, last_item)
 
 

@@ -14,7 +14,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, Key
 
-from hlr_jax import devices, layout, processes, sampling, training
+from hlr_jax import batching, devices, layout, processes, training
 from hlr_jax.config import Config
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
@@ -79,7 +79,7 @@ class Placement:
         sharding = config.sharding
         parts = sharding.user_parts or 1
         if not sharding.is_sharded and processes.count() == 1:
-            table_bytes = 4 * config.model.dim * (num_users + num_items)
+            table_bytes = 4 * (model.user_width * num_users + model.dim * num_items)
             count = devices.count_for(model, table_bytes)
             return cls.replicated(count, num_users, num_items, parts)
         blocks, local = sharding.item_blocks, devices.count()
@@ -281,13 +281,13 @@ class Placement:
         """`[devices, steps, b]` an epoch's batches, each device's part where it wants it."""
         bounds = positives.bounds
         if self.layout.user:
-            rows = sampling.orders_by_part(key, bounds, batch_size, self._groups, self._own_devices)
+            rows = batching.orders_by_part(key, bounds, batch_size, self._groups, self._own_devices)
             return self._join(list(rows))
         if self.parts == 1:
-            batches = sampling.epoch_order(key, len(positives), batch_size)
+            batches = batching.epoch_order(key, len(positives), batch_size)
         else:
             whole = [slice(0, self.parts)]
-            batches = sampling.orders_by_part(key, bounds, batch_size, whole)[0]
+            batches = batching.orders_by_part(key, bounds, batch_size, whole)[0]
         return self._cut(batches)
 
     def _cut(self, batches: Int[np.ndarray, "steps b"]) -> Array:
@@ -321,7 +321,7 @@ class Placement:
         model: Relation,
         config: Config,
     ) -> float:
-        """Mean hinge per triplet over all positives, with negatives drawn by `key`."""
+        """Mean loss per term over all positives, with negatives drawn by `key`."""
         batch_size = min(config.training.batch_size, len(positives))
         if self.layout.user:
             rows = [
@@ -336,11 +336,11 @@ class Placement:
             cut = batches.reshape(len(rows), steps, size)
             order = self._join([cut[number] for number in self._own_devices])
         else:
-            order = self._cut(sampling.in_batches(np.arange(len(positives)), batch_size))
-        hinge, triplets = training.sum_of_hinge(
+            order = self._cut(batching.in_batches(np.arange(len(positives)), batch_size))
+        loss, terms = training.sum_of_loss(
             params, positives.source, order, key, model, config, self.layout, self.mesh
         )
-        return float(hinge) / float(triplets)
+        return float(loss) / float(terms)
 
     # -----------------------------------------------------------------------------------------
     # What one process has.

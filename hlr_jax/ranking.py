@@ -10,7 +10,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 from tqdm import tqdm
 
-from hlr_jax import devices, functional, processes, sampling
+from hlr_jax import devices, neighbours, processes, sampling
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.layout import Axes, Layout, own_places, own_rows, spec
 from hlr_jax.models import base
@@ -235,6 +235,7 @@ def top_k(
         # All is everywhere, and few users are ranked by a single device.
         if placement is not None:
             params = placement.one_copy(params)
+        params = read_params(model, params, history)
         count = devices.count() if min(batch_size, len(users)) >= _FEW else 1
         placement = Placement.replicated(count, len(params["user"]), len(params["item"]))
         params = placement.params(params)
@@ -268,6 +269,14 @@ def top_k(
                 scores[group] = best_scores[found, : len(group)]
             bar.update(sum(map(len, places)))
     return ids, scores
+
+
+def read_params(model: Relation, params: Params, history: Interactions) -> Params:
+    """What a model reads of parameters that are whole: neighbours are those in `history`."""
+    if not model.uses_neighbours:
+        return params
+    rows = Rows.of(history)
+    return neighbours.with_neighbours(params, rows, neighbours.users_of(rows))
 
 
 def _filled(users: Int[np.ndarray, "n"], size: int) -> Int[np.ndarray, "size"]:
@@ -334,7 +343,7 @@ def pair_scores(
             drawn = user_histories(key, history, user[None], length, log_weights)
             valid = drawn.mask[:, None] & (drawn.items[:, None] != candidates[None, :, None])
             histories = History(params["item"][drawn.items][:, None], valid)
-        relation = base.relation(model, params["relation"], user_row, item_rows, histories)
-        return -functional.translated_distance(user_row, relation, item_rows)[0]
+        found = base.apply(model, params["relation"], "distances", user_row, item_rows, histories)
+        return -found[0]
 
     return jax.lax.map(lambda pair: scores_of_one(*pair), (users, items), batch_size=64)

@@ -48,12 +48,15 @@ class Recommender:
         cls,
         workdir: str | pathlib.Path,
         dataset: Dataset | None = None,
+        refitted: bool = True,
     ) -> "Recommender":
         """The best epoch of a run, from its working directory.
 
         Args:
           workdir: what training wrote.
           dataset: the data the run was trained on, if that is not what `config.data` says.
+          refitted: of a run with `config.training.refit`, take the model that was trained on
+            validation too; else the one that was chosen on it.
 
         Raises:
           InputError: there is no trained model, or its data set is not to be had any more or
@@ -62,6 +65,8 @@ class Recommender:
         workdir = pathlib.Path(workdir)
         config = load_config(workdir)
         dataset = dataset or datasets.load(config.data)
+        if config.training.refit and refitted:
+            return cls.load(refit_folder(workdir), dataset.joined())
         check_same_data(workdir, dataset)
         model = models.build(config.model.name, config.model.dim, config.model.options)
         placement = Placement.for_ranking(config, model, dataset.num_users, dataset.num_items)
@@ -205,7 +210,7 @@ class Recommender:
         users = np.flatnonzero(
             (dataset.given_negatives >= 0).all(axis=1) & (dataset.test.counts == 1)
         )
-        params = self.placement.one_copy(self.params)
+        params = ranking.read_params(self.model, self.placement.one_copy(self.params), known)
         positives = dataset.test.items[dataset.test.offsets[users]]
         negatives = dataset.given_negatives[users]
         candidates = np.concatenate([positives[:, None], negatives], axis=1)
@@ -246,7 +251,9 @@ def training_positives(placement: Placement, dataset: Dataset, config: Config) -
 
     def source_of(users: slice) -> Source:
         first = int(dataset.train.offsets[users.start])
-        return sampling.training_source(dataset.train.part(users), log_weights, first)
+        return sampling.training_source(
+            dataset.train.part(users), log_weights, first, config.sampling.skew, dataset.popularity
+        )
 
     return placement.positives(dataset.train, source_of)
 
@@ -258,7 +265,9 @@ def validation_positives(placement: Placement, dataset: Dataset, config: Config)
     def source_of(users: slice) -> Source:
         train, valid = dataset.train.part(users), dataset.valid.part(users)
         first = int(dataset.valid.offsets[users.start])
-        return sampling.validation_source(train, valid, log_weights, first)
+        return sampling.validation_source(
+            train, valid, log_weights, first, config.sampling.skew, dataset.popularity
+        )
 
     return placement.positives(dataset.valid, source_of)
 
@@ -307,6 +316,11 @@ def load_config(workdir: pathlib.Path) -> Config:
     if not path.is_file():
         raise InputError(f"{path}: not found; give the --workdir of a finished training run")
     return configs.from_config_dict(read_json_object(path))
+
+
+def refit_folder(workdir: pathlib.Path) -> pathlib.Path:
+    """Where a run with `config.training.refit` keeps its second half."""
+    return workdir / "refit"
 
 
 def check_protocol(config: Config, dataset: Dataset) -> None:

@@ -1,11 +1,10 @@
-"""Everything random in training: epoch order, and on the device negatives and histories.
+"""What is drawn for interactions on the device: negatives and histories.
 
 All draws are functions of a key, and the keys of (seed, epoch, interaction), so a run
 that resumes, or spreads a batch over devices, draws what it would have drawn anyway.
 The samplers handle one row; `draw_batch` maps them over a batch.
 """
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -41,6 +40,37 @@ class Rows(struct.PyTreeNode):
         )
 
 
+class Weights(struct.PyTreeNode):
+    """How likely an item is as a negative, in whole numbers: sums of them are exact.
+
+    Attributes:
+      before: `[I]` int32; the weights of all items below each, added up.
+      total: int32; of all items, below 2^31.
+      seen_before: `[N + 1]` uint32; the weights of the entries of `Source.seen` before each,
+        modulo 2^32. Differences within a user are exact.
+    """
+
+    before: Any
+    total: Any
+    seen_before: Any
+
+    @classmethod
+    def of(cls, popularity: Int[np.ndarray, "i"], skew: float, seen: Interactions) -> "Weights":
+        """Proportional to `popularity^skew`, to within one part in a thousand or so.
+
+        Popularity counts training interactions; an item without any counts as 1.
+        """
+        share = np.maximum(popularity, 1).astype(np.float64) ** skew
+        weights = np.maximum(np.floor(share * (2**30 / share.sum())), 1).astype(np.int64)
+        upto = np.cumsum(weights)
+        seen_upto = np.cumsum(weights[seen.items])
+        return cls(
+            jnp.asarray(upto - weights, jnp.int32),
+            jnp.asarray(upto[-1], jnp.int32),
+            jnp.asarray(np.append(0, seen_upto) % 2**32, jnp.uint32),
+        )
+
+
 class Source(struct.PyTreeNode):
     """What triplets are drawn from; by several devices, with a leading axis of these.
 
@@ -52,6 +82,7 @@ class Source(struct.PyTreeNode):
       seen: what is never drawn as a negative.
       log_weights: `[I]` float32; log of the unnormalised probability of being chosen for a
         history. None chooses uniformly.
+      weights: of items as negatives; None draws them uniformly.
       first: uint32; the number of the first positive, where these are a part of all: by their
         numbers positives draw the same wherever they are.
       num_items: `I`.
@@ -63,6 +94,7 @@ class Source(struct.PyTreeNode):
     history: Rows
     seen: Rows
     log_weights: Any
+    weights: Any
     first: Any
     num_items: int = struct.field(pytree_node=False)
 
@@ -72,15 +104,19 @@ class Batch(NamedTuple):
 
     Attributes:
       users: `[B]`.
-      items: `[B, 1 + K]`; the positive, then K negatives.
+      items: `[B, 1 + K]`; the positive, then K negatives, none where they come from a pool.
       history: None where the model reads none.
-      weight: `[B]`; 1 for a triplet, 0 for padding.
+      weight: `[B]`; how much each row counts: 1 unless users are balanced, 0 for padding.
+      pool: `[N]`; items that serve all rows as negatives, or None.
+      unseen: `[B, N]`; which of the pool each user has not seen.
     """
 
     users: Int[Array, "b"]
     items: Int[Array, "b k_plus_1"]
     history: Histories | None
     weight: Float[Array, "b"]
+    pool: Int[Array, "n"] | None = None
+    unseen: Bool[Array, "b n"] | None = None
 
 
 def history_log_weights(kind: str, popularity: Int[np.ndarray, "i"]) -> Float[Array, "i"] | None:
@@ -94,9 +130,18 @@ def history_log_weights(kind: str, popularity: Int[np.ndarray, "i"]) -> Float[Ar
 
 
 def training_source(
-    train: Interactions, log_weights: Float[Array, "i"] | None = None, first: int = 0
+    train: Interactions,
+    log_weights: Float[Array, "i"] | None = None,
+    first: int = 0,
+    skew: float = 0.0,
+    popularity: Int[np.ndarray, "i"] | None = None,
 ) -> Source:
-    """The training interactions: histories and negatives both go by them."""
+    """The training interactions: histories and negatives both go by them.
+
+    Args:
+      first: the number of the first interaction, if these are a part of all.
+      skew, popularity: negatives are drawn in proportion to `popularity^skew`; 0 uniformly.
+    """
     rows = Rows.of(train)
     position = np.arange(len(train)) - np.repeat(train.offsets[:-1], train.counts)
     return Source(
@@ -106,6 +151,7 @@ def training_source(
         rows,
         rows,
         log_weights,
+        _weights(skew, popularity, train),
         _number(first),
         train.num_items,
     )
@@ -116,8 +162,12 @@ def validation_source(
     valid: Interactions,
     log_weights: Float[Array, "i"] | None = None,
     first: int = 0,
+    skew: float = 0.0,
+    popularity: Int[np.ndarray, "i"] | None = None,
 ) -> Source:
     """The validation interactions, with training histories; negatives are in neither.
+
+    Takes the further arguments of `training_source`.
 
     Raises:
       InputError: a validation pair is also a training pair.
@@ -135,78 +185,24 @@ def validation_source(
         Rows.of(train),
         Rows.of(seen),
         log_weights,
+        _weights(skew, popularity, seen),
         _number(first),
         train.num_items,
     )
 
 
+def _weights(
+    skew: float, popularity: Int[np.ndarray, "i"] | None, seen: Interactions
+) -> Weights | None:
+    if not skew:
+        return None
+    assert popularity is not None
+    return Weights.of(popularity, skew, seen)
+
+
 def _number(first: int) -> UInt32[Array, ""]:
     # Beyond 2^32 numbers come again; two interactions of a step hardly ever share one then.
     return jnp.asarray(first % 2**32, jnp.uint32)
-
-
-def num_steps(num_rows: int, batch_size: int) -> int:
-    """Steps of an epoch; the last batch may be short."""
-    return -(-num_rows // batch_size)
-
-
-def epoch_order(key: Key[Array, ""], num_rows: int, batch_size: int) -> Int[np.ndarray, "steps b"]:
-    """Every row once, in random order, cut into batches; -1 pads the last.
-
-    Drawn on the host, where a long list is shuffled many times faster than a device sorts it.
-    """
-    seed = np.asarray(jax.random.key_data(key)).tolist()
-    return in_batches(np.random.default_rng(seed).permutation(num_rows), batch_size)
-
-
-def in_batches(rows: Int[np.ndarray, "n"], batch_size: int) -> Int[np.ndarray, "steps b"]:
-    """Rows cut into batches in their order; -1 pads the last."""
-    steps = num_steps(len(rows), batch_size)
-    padding = steps * batch_size - len(rows)
-    padded = np.pad(rows.astype(np.int32), (0, padding), constant_values=-1)
-    return padded.reshape(steps, batch_size)
-
-
-def orders_by_part(
-    key: Key[Array, ""],
-    bounds: Int[np.ndarray, "parts_plus_1"],
-    batch_size: int,
-    groups: Sequence[slice],
-    wanted: Sequence[int] | None = None,
-) -> Int[np.ndarray, "groups steps b"]:
-    """`epoch_order` of rows that are cut into parts, for groups of consecutive parts.
-
-    Every part is shuffled by itself and spread evenly over the steps, so that a step's batch is
-    the same however the parts are grouped, and nobody needs to know the rows of all parts.
-
-    Args:
-      bounds: part `j` has the rows `bounds[j] .. bounds[j + 1] - 1`.
-      groups: the parts of each group.
-      wanted: the groups to return; None returns all.
-
-    Returns:
-      Rows counted from the first row of their group; -1 fills batches up to one size, the same
-      for all groups.
-    """
-    seed = np.asarray(jax.random.key_data(key)).tolist()
-    sizes = np.diff(bounds)
-    steps = num_steps(int(bounds[-1] - bounds[0]), batch_size)
-    # Parts round at different steps, or batches of many small parts would be of unequal sizes.
-    phase = (steps * np.arange(len(sizes)) // len(sizes))[:, None]
-    starts = (sizes[:, None] * np.arange(steps + 1) + phase) // steps
-    counts = [np.diff(starts[group]).sum(axis=0) for group in groups]
-    most = max(int(count.max(initial=0)) for count in counts)
-    wanted = range(len(groups)) if wanted is None else wanted
-    orders = np.full((len(wanted), steps, most), -1, np.int32)
-    for order, group in zip(orders, (groups[number] for number in wanted), strict=True):
-        filled = np.zeros(steps, np.int64)
-        for part in range(len(sizes))[group]:
-            shuffled = np.random.default_rng([*seed, part]).permutation(sizes[part])
-            step = np.repeat(np.arange(steps), np.diff(starts[part]))
-            within = np.arange(sizes[part]) - starts[part][step]
-            order[step, filled[step] + within] = bounds[part] - bounds[group.start] + shuffled
-            filled += np.diff(starts[part])
-    return orders
 
 
 def uniform_below(
@@ -233,27 +229,90 @@ def _upper_half(x: UInt32[Array, "*#n"], y: UInt32[Array, "*#n"]) -> UInt32[Arra
 
 
 def sample_negatives(
-    key: Key[Array, ""], seen: Rows, user: Int[Array, ""], num: int, num_items: int
+    key: Key[Array, ""],
+    seen: Rows,
+    user: Int[Array, ""],
+    num: int,
+    num_items: int,
+    weights: Weights | None = None,
 ) -> Int[Array, "k"]:
-    """`num` independent draws, each exactly uniform over the items the user has not seen.
+    """`num` independent draws, each from exactly the items the user has not seen.
 
-    No rejection. Draw the rank `r` of the negative among the unseen items. Before the
-    `c`-th seen item (from 0) there are `seen[c] - c` unseen ones, a non-decreasing
-    sequence, so a binary search counts the seen items ahead of the negative, and the
-    negative is `r` plus that count.
+    No rejection. Think of the items side by side, each as wide as its weight (1 without
+    weights). Draw a place in the joint width of the unseen ones. The unseen width before the
+    `c`-th seen item is the width of all items before it less that of `c` seen ones, which does
+    not decrease with `c`: a binary search counts the seen items ahead of the place, and their
+    width is what the place has to move by.
     """
     start, stop = seen.offsets[user], seen.offsets[user + 1]
-    rank = uniform_below(key, num_items - (stop - start), (num,))
+
+    def seen_width(place: Array) -> Array:
+        if weights is None:
+            return place - start
+        return (weights.seen_before[place] - weights.seen_before[start]).astype(jnp.int32)
+
+    def width_before(item: Array) -> Array:
+        return item if weights is None else weights.before[item]
+
+    total = num_items if weights is None else weights.total
+    place = uniform_below(key, total - seen_width(stop), (num,))
 
     def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bounds
         middle = low + (high - low) // 2
-        ahead = (low < high) & (seen.items[middle] - (middle - start) <= rank)
+        unseen = width_before(seen.items[middle]) - seen_width(middle)
+        ahead = (low < high) & (unseen <= place)
         return jnp.where(ahead, middle + 1, low), jnp.where(ahead, high, middle)
 
     bounds = (jnp.full((num,), start), jnp.full((num,), stop))
     low, _ = jax.lax.fori_loop(0, seen.longest.bit_length(), halve, bounds)
-    return rank + (low - start)
+    return _item_at(place + seen_width(low), weights)
+
+
+def _item_at(place: Int[Array, "k"], weights: Weights | None) -> Int[Array, "k"]:
+    """The item that covers a place in the joint width of all items."""
+    if weights is None:
+        return place
+    found = jnp.searchsorted(weights.before, place, side="right") - 1
+    return found.astype(jnp.int32)
+
+
+def draw_pool(
+    key: Key[Array, ""], step: Int[Array, ""], source: Source, num: int
+) -> Int[Array, "n"]:
+    """`num` independent draws from the whole catalogue, the same wherever a step is taken.
+
+    Args:
+      key: of the epoch.
+    """
+    total = jnp.asarray(source.num_items if source.weights is None else source.weights.total)
+    key = jax.random.fold_in(jax.random.fold_in(key, 2), step)
+    return _item_at(uniform_below(key, total, (num,)), source.weights)
+
+
+def unseen_of_pool(
+    pool: Int[Array, "n"], seen: Rows, users: Int[Array, "b"], num_items: int
+) -> Bool[Array, "b n"]:
+    """Which of a pool's items each user has not seen; of equal ones only the first counts.
+
+    Time goes by the users' items; the scratch is four bytes for each item of the catalogue.
+    """
+    numbers = jnp.arange(len(pool), dtype=jnp.int32)
+    place_of = jnp.full(num_items, len(pool), jnp.int32).at[pool].min(numbers)
+    start = seen.offsets[users]
+    counts = seen.offsets[users + 1] - start
+    rows = jnp.arange(len(users))[:, None]
+    width = 128
+
+    def hide(block: Array, unseen: Array) -> Array:
+        within = (block * width + jnp.arange(width))[None]
+        valid = within < counts[:, None]
+        items = seen.items[jnp.where(valid, start[:, None] + within, 0)]
+        places = jnp.where(valid, place_of[items], len(pool))
+        return unseen.at[rows, places].set(False, mode="drop")
+
+    first = jnp.broadcast_to(place_of[pool] == numbers, (len(users), len(pool)))
+    return jax.lax.fori_loop(0, -(-jnp.max(counts) // width), hide, first)
 
 
 def sample_history(
@@ -335,13 +394,18 @@ def draw_batch(
     rows: Int[Array, "b"],
     negatives: int,
     history_length: int,
+    pool: Int[Array, "n"] | None = None,
+    balance: float = 0.0,
 ) -> Batch:
     """Complete positives to triplets with histories.
 
     Args:
       key: of the epoch.
       rows: `[B]` rows of `source`; -1 is padding.
+      negatives: `K` for each positive; not drawn if there is a pool.
       history_length: `P`; 0 leaves histories out.
+      pool: negatives that all rows share.
+      balance: a row counts `(training interactions of its user)^-balance`.
     """
     valid = rows >= 0
     rows = jnp.maximum(rows, 0)
@@ -351,9 +415,16 @@ def draw_batch(
     def keys(purpose: int) -> Key[Array, "b"]:
         return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, purpose), numbers)
 
-    drawn = jax.vmap(lambda k, u: sample_negatives(k, source.seen, u, negatives, source.num_items))(
-        keys(0), users
-    )
+    items, unseen = positives[:, None], None
+    if pool is None:
+        drawn = jax.vmap(
+            lambda k, u: sample_negatives(
+                k, source.seen, u, negatives, source.num_items, source.weights
+            )
+        )(keys(0), users)
+        items = jnp.concatenate([items, drawn], axis=1)
+    else:
+        unseen = unseen_of_pool(pool, source.seen, users, source.num_items)
     history = None
     if history_length:
         history = jax.vmap(
@@ -361,5 +432,8 @@ def draw_batch(
                 k, source.history, u, p, history_length, source.log_weights
             )
         )(keys(1), users, position)
-    items = jnp.concatenate([positives[:, None], drawn], axis=1)
-    return Batch(users, items, history, valid.astype(jnp.float32))
+    weight = valid.astype(jnp.float32)
+    if balance:
+        counts = source.history.offsets[users + 1] - source.history.offsets[users]
+        weight *= jnp.maximum(counts, 1).astype(jnp.float32) ** -balance
+    return Batch(users, items, history, weight, pool, unseen)

@@ -303,7 +303,8 @@ def _train(trial: optuna.Trial, chosen: _Search, deadline: float, bar: tqdm) -> 
 
     bar.set_description(f"trial {trial.number}")
     try:
-        config = search_space.with_values(chosen.config, values)
+        # Training anew on validation too would tell nothing; it is left to who trains the best.
+        config = search_space.with_values(chosen.config, values | {"training.refit": False})
         experiment.train(config, None, chosen.dataset, show_progress=False, on_epoch=on_epoch)
     except optuna.TrialPruned:
         return "pruned", ""

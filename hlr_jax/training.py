@@ -1,6 +1,7 @@
 """The train state, one step, and the steps of an epoch as one compiled program."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +11,7 @@ from flax import struct
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
-from hlr_jax import functional, objective, optimizers, sampling
+from hlr_jax import functional, neighbours, objective, optimizers, sampling
 from hlr_jax.config import Config
 from hlr_jax.layout import ALONE, REPLICATED, Axes, ItemRows, Layout, spec
 from hlr_jax.models.base import History, Relation
@@ -26,8 +27,8 @@ class TrainState(struct.PyTreeNode):
       step: int32; steps taken since the run began.
       params: tables and relation parameters.
       opt_state: Optax's.
-      loss_sum: float32; sum of the hinge over this epoch's triplets so far.
-      triplets: float32; how many those are.
+      loss_sum: float32; sum of the loss over this epoch so far.
+      triplets: float32; of how many terms that is the weighted sum: triplets, for the hinge.
     """
 
     step: Any
@@ -44,8 +45,8 @@ class TrainState(struct.PyTreeNode):
         )
 
     def mean_loss(self) -> float:
-        """Mean hinge per triplet of this epoch so far."""
-        return float(self.loss_sum) / max(float(self.triplets), 1.0)
+        """Mean loss per term of this epoch so far."""
+        return float(self.loss_sum) / (float(self.triplets) or 1.0)
 
     def with_new_sums(self) -> "TrainState":
         """The state at the start of the next epoch."""
@@ -74,12 +75,13 @@ def init_params(key: Key[Array, ""], model: Relation, num_users: int, num_items:
     """Tables from Normal(0, 1/sqrt(d)), and the relation's parameters from its initialisers."""
     user_key, item_key, relation_key = jax.random.split(key, 3)
     scale = model.dim**-0.5
-    row = jnp.zeros((1, model.dim))
-    history = History(row[:, None], jnp.ones((1, 1), bool)) if model.uses_history else None
+    extra = model.dim if model.uses_neighbours else 0
+    user, item = jnp.zeros((1, model.user_width + extra)), jnp.zeros((1, model.dim + extra))
+    history = History(item[:, None], jnp.ones((1, 1), bool)) if model.uses_history else None
     return {
-        "user": scale * jax.random.normal(user_key, (num_users, model.dim)),
+        "user": scale * jax.random.normal(user_key, (num_users, model.user_width)),
         "item": scale * jax.random.normal(item_key, (num_items, model.dim)),
-        "relation": dict(model.init(relation_key, row, row, history).get("params", {})),
+        "relation": dict(model.init(relation_key, user, item, history).get("params", {})),
     }
 
 
@@ -92,19 +94,21 @@ def train_step(
     last_use: LastUse | None = None,
     layout: Layout = ALONE,
     num_items: int | None = None,
+    read: Params | None = None,
 ) -> tuple[TrainState, LastUse | None]:
-    """One gradient step: hinge, Optax update, and projection on the constraints.
+    """One gradient step: loss, Optax update, and projection on the constraints.
 
     Args:
       batch: this device's part of it.
       last_use: to update no other rows than the batch uses; None updates all.
       layout: how tables and the parts of the batch are spread over devices.
       num_items: catalogue size, if the item rows here are not just the catalogue.
+      read: what the model reads instead of the parameters themselves: wider rows.
 
     Returns:
       The new state, and `last_use` for the next step.
     """
-    params, item_rows = state.params, None
+    params, item_rows = read or state.params, None
     if layout.item:
         size = len(params["item"]) * jax.lax.axis_size(layout.item)
         item_rows, batch = ItemRows.of(batch, size, layout.item)
@@ -113,13 +117,14 @@ def train_step(
         touched = optimizers.all_rows(state.params, batch, layout, item_rows)
     else:
         touched, last_use = last_use.touched(state.params, batch, layout, item_rows)
-    gradient, sums = objective.hinge_gradient(
-        model, config.loss, params, batch, touched.places, touched.zeros(params), num_items
+    own = params if read is None else state.params
+    gradient, sums = objective.loss_gradient(
+        model, config.loss, params, batch, touched.places, touched.zeros(own), num_items
     )
-    gradient, (hinge, triplets) = _sum_over_devices(gradient, sums, touched, layout, state.params)
+    gradient, (loss, terms) = _sum_over_devices(gradient, sums, touched, layout, state.params)
     if config.loss.reduction == "mean":
         # Very unequal parts of users can leave a batch empty.
-        gradient = jax.tree.map(lambda x: x / jnp.maximum(triplets, 1), gradient)
+        gradient = jax.tree.map(lambda x: x / _at_least_some(terms), gradient)
     if config.loss.covariance:
         of_tables = objective.covariance_gradient(config.loss, state.params)
         gradient |= {name: gradient[name] + of_tables[name] for name in of_tables}
@@ -133,10 +138,14 @@ def train_step(
         step=state.step + 1,
         params=params,
         opt_state=opt_state,
-        loss_sum=state.loss_sum + hinge,
-        triplets=state.triplets + triplets,
+        loss_sum=state.loss_sum + loss,
+        triplets=state.triplets + terms,
     )
     return state, last_use
+
+
+def _at_least_some(terms: Array) -> Array:
+    return jnp.where(terms > 0, terms, 1)
 
 
 def _sum_over_devices(
@@ -170,10 +179,13 @@ def _psum(tree: Any, axes: Axes) -> Any:
 def constrain(params: Params, model: Relation, config: Config) -> Params:
     """Tables projected on their ball (unless frozen), relation parameters on theirs."""
     frozen = {"user": config.training.freeze_user, "item": config.training.freeze_item}
+
+    def project(table: Array) -> Array:
+        vectors = table.reshape(-1, model.dim)  # a user's row may be several
+        return functional.project_on_ball(vectors, config.model.clip_norm).reshape(table.shape)
+
     tables = {
-        name: params[name]
-        if is_frozen
-        else functional.project_on_ball(params[name], config.model.clip_norm)
+        name: params[name] if is_frozen else project(params[name])
         for name, is_frozen in frozen.items()
     }
     return {**tables, "relation": model.project(params["relation"])}
@@ -182,6 +194,34 @@ def constrain(params: Params, model: Relation, config: Config) -> Params:
 def history_length(model: Relation, config: Config) -> int:
     """`P` for this model: 0 if it reads no history."""
     return config.sampling.history_length if model.uses_history else 0
+
+
+def draw_batch(
+    key: Key[Array, ""],
+    source: Source,
+    rows: Int[Array, "b"],
+    step: Array | int,
+    model: Relation,
+    config: Config,
+) -> Batch:
+    """`sampling.draw_batch` as a configuration wants it."""
+    drawn, pool = config.sampling, None
+    if drawn.pool == "catalogue":
+        pool = jnp.arange(source.num_items, dtype=jnp.int32)
+    elif drawn.pool == "batch":
+        pool = sampling.draw_pool(key, jnp.asarray(step), source, drawn.negatives)
+    length = history_length(model, config)
+    return sampling.draw_batch(
+        key, source, rows, drawn.negatives, length, pool, config.loss.balance
+    )
+
+
+def reader(model: Relation, source: Source) -> Callable[[Params], Params | None]:
+    """What a model reads of parameters; None if that is just these."""
+    if not model.uses_neighbours:
+        return lambda params: None
+    users = neighbours.users_of(source.history)
+    return lambda params: neighbours.with_neighbours(params, source.history, users)
 
 
 def _steps(
@@ -197,16 +237,17 @@ def _steps(
     layout: Layout,
 ) -> TrainState:
     """What each device does in `train_steps`."""
-    length = history_length(model, config)
     # The position at which a row was last used, which saves sorting a batch's rows every step.
     only_touched = config.optimizer.rows == "touched"
     last_use = LastUse.of(state.params) if only_touched else None
+    read = reader(model, source)
 
     def one(step: Array, carry: tuple[TrainState, Any]) -> tuple[TrainState, Any]:
         state, last_use = carry
-        batch = sampling.draw_batch(key, source, order[step], config.sampling.negatives, length)
+        batch = draw_batch(key, source, order[step], step, model, config)
         return train_step(
-            state, batch, model, optimizer, config, last_use, layout, source.num_items
+            *(state, batch, model, optimizer, config, last_use, layout, source.num_items),
+            read=read(state.params),
         )
 
     return jax.lax.fori_loop(start, stop, one, (state, last_use))[0]
@@ -305,7 +346,7 @@ def state_specs(state: TrainState, optimizer: optax.GradientTransformation, layo
 
 
 @functools.partial(jax.jit, static_argnames=("model", "config", "layout", "mesh"))
-def sum_of_hinge(
+def sum_of_loss(
     params: Params,
     source: Source,
     order: Int[Array, "devices steps b"],
@@ -315,23 +356,24 @@ def sum_of_hinge(
     layout: Layout,
     mesh: Mesh,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Sum of the hinge over the triplets of an epoch's batches, and how many those are."""
+    """Sum of the loss over an epoch's batches, and how many terms it is the weighted sum of."""
     specs = {
         name: jax.tree.map(lambda _, name=name: layout.of(name), x) for name, x in params.items()
     }
 
     def of_device(params: Any, source: Any, order: Any, key: Any) -> Any:
         source, order = own_part(source, layout), order[0]
-        length = history_length(model, config)
+        read = reader(model, source)(params) or params
 
         def add(step: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
-            batch = sampling.draw_batch(key, source, order[step], config.sampling.negatives, length)
-            fetched = params
+            # A single pool: which step has which rows goes by the number of devices.
+            batch = draw_batch(key, source, order[step], 0, model, config)
+            fetched = read
             if layout.item:
                 size = len(params["item"]) * jax.lax.axis_size(layout.item)
                 item_rows, batch = ItemRows.of(batch, size, layout.item)
                 fetched = params | {"item": item_rows.fetch(params["item"])}
-            part = objective.hinge_of_batch(model, config.loss, source.num_items, fetched, batch)
+            part = objective.loss_of_batch(model, config.loss, source.num_items, fetched, batch)
             return sums[0] + part[0], sums[1] + part[1]
 
         sums = jax.lax.fori_loop(0, len(order), add, (jnp.zeros(()), jnp.zeros(())))

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from hlr_jax import devices, models, optimizers, ranking, sampling, training
+from hlr_jax import batching, devices, models, optimizers, ranking, sampling, training
 from hlr_jax.config import (
     Config,
     LossConfig,
@@ -125,7 +125,7 @@ def test_each_device_gets_its_part_of_every_batch(parts):
     order = placement.order(jax.random.key(1), positives, BATCH)
     assert [shard.device for shard in order.addressable_shards] == jax.local_devices()[:parts]
     assert {shard.data.shape for shard in order.addressable_shards} == {(1, *order.shape[1:])}
-    expected = sampling.epoch_order(jax.random.key(1), len(train), BATCH)
+    expected = batching.epoch_order(jax.random.key(1), len(train), BATCH)
     np.testing.assert_array_equal(order, devices.split(expected, parts))
 
 

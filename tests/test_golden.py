@@ -83,12 +83,12 @@ class Golden:
 
     def loss(self, params: Params) -> jax.Array:
         num_items = len(params["item"])
-        return objective.hinge_of_batch(
-            self.model, self.config.loss, num_items, params, self.batch
-        )[0]
+        return objective.loss_of_batch(self.model, self.config.loss, num_items, params, self.batch)[
+            0
+        ]
 
 
-@pytest.fixture(params=["cml", "lrml", "hlr", "hlrpp"])
+@pytest.fixture(params=["cml", "lrml", "hlr", "hlrpp", "adacml"])
 def golden(request: pytest.FixtureRequest, golden_folder: Path) -> Golden:
     return Golden.read(request.param, golden_folder)
 

@@ -7,6 +7,7 @@ import pytest
 
 from hlr_jax import models, objective, training
 from hlr_jax.config import LossConfig
+from hlr_jax.models import base
 from hlr_jax.models.base import Histories
 from hlr_jax.objective import Params, TripletRows, row_ids
 from hlr_jax.sampling import Batch
@@ -56,19 +57,19 @@ def test_the_gradient_in_slices_is_the_gradient(
     name, copy_relation, rank_weight, size, monkeypatch
 ):
     loss = LossConfig(margin=0.7, copy_relation=copy_relation, rank_weight=rank_weight)
-    model = models.build(name, DIM, {} if name == "cml" else {"slots": 4})
+    model = models.build(name, DIM, {"slots": 4} if "slots" in base.options(base.get(name)) else {})
 
     def gradients(params: Params, batch: Batch) -> tuple[tuple, tuple]:
         """By definition, and in slices."""
 
         def hinge(params: Params) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-            values = objective.hinge_of_batch(model, loss, ITEMS, params, batch)
+            values = objective.loss_of_batch(model, loss, ITEMS, params, batch)
             return values[0], values
 
         monkeypatch.setattr(objective, "CACHE_BYTES", cache_for(size, batch))
         assert objective.slice_size(batch, DIM) == size
         zeros = jax.tree.map(jnp.zeros_like, params)
-        found = objective.hinge_gradient(model, loss, params, batch, row_ids(batch), zeros)
+        found = objective.loss_gradient(model, loss, params, batch, row_ids(batch), zeros)
         return jax.grad(hinge, has_aux=True)(params), found
 
     with jax.enable_x64(True):
@@ -87,10 +88,10 @@ def test_gradients_are_added_where_the_places_say():
     with jax.enable_x64(True):
         batch, params = batch_of(False), params_of(model)
         zeros = jax.tree.map(jnp.zeros_like, params)
-        gradient, _ = objective.hinge_gradient(model, loss, params, batch, row_ids(batch), zeros)
+        gradient, _ = objective.loss_gradient(model, loss, params, batch, row_ids(batch), zeros)
         places = TripletRows(USERS - 1 - batch.users, jnp.zeros_like(batch.items), None)
         start = {"user": jnp.ones((USERS, DIM)), "item": jnp.ones((1, DIM)), "relation": {}}
-        moved, _ = objective.hinge_gradient(model, loss, params, batch, places, start)
+        moved, _ = objective.loss_gradient(model, loss, params, batch, places, start)
     gradient, moved = jax.tree.map(np.asarray, (gradient, moved))
     np.testing.assert_allclose(moved["user"], 1 + gradient["user"][::-1], rtol=1e-10)
     np.testing.assert_allclose(moved["item"][0], 1 + gradient["item"].sum(axis=0), rtol=1e-10)

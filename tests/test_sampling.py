@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from scipy import stats
 
-from hlr_jax import sampling
+from hlr_jax import batching, sampling
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 
@@ -46,17 +46,17 @@ def assert_distributed(counts: np.ndarray, probabilities: np.ndarray) -> None:
 
 @pytest.mark.parametrize(("num_rows", "batch_size"), [(1, 1), (1, 5), (6, 3), (7, 3), (100, 7)])
 def test_an_epoch_has_every_row_once_and_pads_the_last_batch(num_rows, batch_size):
-    order = np.asarray(sampling.epoch_order(jax.random.key(0), num_rows, batch_size))
+    order = np.asarray(batching.epoch_order(jax.random.key(0), num_rows, batch_size))
     assert order.shape == (math.ceil(num_rows / batch_size), batch_size)
     flat = order.ravel()
     np.testing.assert_array_equal(np.sort(flat[:num_rows]), np.arange(num_rows))
     np.testing.assert_array_equal(flat[num_rows:], -1)
-    assert sampling.num_steps(num_rows, batch_size) == len(order)
+    assert batching.num_steps(num_rows, batch_size) == len(order)
 
 
 def test_epochs_of_other_keys_have_another_order():
     first, again, other = (
-        np.asarray(sampling.epoch_order(jax.random.key(seed), 100, 10)) for seed in (0, 0, 1)
+        np.asarray(batching.epoch_order(jax.random.key(seed), 100, 10)) for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(first, again)
     assert (first != other).mean() > 0.9
@@ -65,7 +65,7 @@ def test_epochs_of_other_keys_have_another_order():
 
 def test_all_orders_of_an_epoch_are_equally_likely():
     orders = [
-        tuple(sampling.epoch_order(jax.random.key(seed), 3, 2).ravel()[:3].tolist())
+        tuple(batching.epoch_order(jax.random.key(seed), 3, 2).ravel()[:3].tolist())
         for seed in range(1200)
     ]
     counts = [orders.count(order) for order in itertools.permutations(range(3))]
@@ -424,7 +424,7 @@ BOUNDS = np.array([0, 5, 5, 42, 43, 60])
 
 def batches_of(groups: list[slice], batch_size: int, **kwargs: Any) -> list[list[int]]:
     """The rows of each step, and checks that every group has rows of its own alone."""
-    orders = sampling.orders_by_part(jax.random.key(3), BOUNDS, batch_size, groups, **kwargs)
+    orders = batching.orders_by_part(jax.random.key(3), BOUNDS, batch_size, groups, **kwargs)
     steps: list[list[int]] = [[] for _ in range(orders.shape[1])]
     for group, order in zip(groups, orders, strict=True):
         first, stop = BOUNDS[group.start], BOUNDS[group.stop]
@@ -438,7 +438,7 @@ def batches_of(groups: list[slice], batch_size: int, **kwargs: Any) -> list[list
 @pytest.mark.parametrize("batch_size", [1, 7, 16, 60, 100])
 def test_every_row_comes_once_and_batches_do_not_depend_on_the_groups(batch_size):
     whole = batches_of([slice(0, 5)], batch_size)
-    assert len(whole) == sampling.num_steps(60, batch_size)
+    assert len(whole) == batching.num_steps(60, batch_size)
     assert sorted(itertools.chain(*whole)) == list(range(60))
     for cuts in ([0, 2, 5], [0, 1, 2, 3, 4, 5], [0, 5, 5], [0, 2, 4, 5]):
         groups = [slice(a, b) for a, b in itertools.pairwise(cuts)]
@@ -449,7 +449,7 @@ def test_every_row_comes_once_and_batches_do_not_depend_on_the_groups(batch_size
 def test_many_equal_parts_make_equal_batches(size, batch_size):
     bounds = size * np.arange(65)
     key, groups = jax.random.key(3), [slice(0, 64)]
-    order = sampling.orders_by_part(key, bounds, batch_size, groups)[0]
+    order = batching.orders_by_part(key, bounds, batch_size, groups)[0]
     counts = (order >= 0).sum(axis=1)
     assert counts.min() >= counts.max() - 1
     assert counts.max() <= batch_size
@@ -473,8 +473,8 @@ def test_parts_of_any_sizes_in_any_groups(sizes, batch_size, data):
     orders = []
     for inner in (cuts, [], range(1, len(sizes))):
         groups = [slice(a, b) for a, b in itertools.pairwise([0, *inner, len(sizes)])]
-        local = sampling.orders_by_part(jax.random.key(5), bounds, batch_size, groups)
-        assert local.shape[:2] == (len(groups), sampling.num_steps(sum(sizes), batch_size))
+        local = batching.orders_by_part(jax.random.key(5), bounds, batch_size, groups)
+        assert local.shape[:2] == (len(groups), batching.num_steps(sum(sizes), batch_size))
         # Full somewhere: batches are no larger than one of them needs.
         assert (local >= 0).all(axis=-1).any()
         firsts = np.array([bounds[group.start] for group in groups])[:, None, None]
@@ -491,7 +491,7 @@ def test_parts_of_any_sizes_in_any_groups(sizes, batch_size, data):
 
 
 def test_a_part_is_shuffled():
-    (order,) = sampling.orders_by_part(
+    (order,) = batching.orders_by_part(
         jax.random.key(0), np.array([0, 100, 300]), 300, [slice(0, 2)]
     )
     for part in (slice(0, 100), slice(100, 300)):
@@ -502,10 +502,10 @@ def test_a_part_is_shuffled():
 
 def test_some_groups_are_made_as_among_all_and_the_key_decides():
     groups = [slice(0, 2), slice(2, 3), slice(3, 5)]
-    every = sampling.orders_by_part(jax.random.key(3), BOUNDS, 7, groups)
-    some = sampling.orders_by_part(jax.random.key(3), BOUNDS, 7, groups, [2, 0])
+    every = batching.orders_by_part(jax.random.key(3), BOUNDS, 7, groups)
+    some = batching.orders_by_part(jax.random.key(3), BOUNDS, 7, groups, [2, 0])
     np.testing.assert_array_equal(some, every[[2, 0]])
-    other = sampling.orders_by_part(jax.random.key(4), BOUNDS, 7, groups)
+    other = batching.orders_by_part(jax.random.key(4), BOUNDS, 7, groups)
     assert (other != every).any()
 
 

@@ -1,5 +1,6 @@
 """Sweeps: what they vary, what becomes of trials, and that they can be stopped and resumed."""
 
+import dataclasses
 import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -395,6 +396,16 @@ def test_varied_data_are_left_to_the_trials(tmp_path, monkeypatch, dataset):
     # Other trials share what was loaded.
     sweep.search(config, tmp_path / "s", [MARGIN], trials=1, dataset=dataset, show_progress=False)
     assert given[-1] == (config.data.valid_fraction, dataset)
+
+
+def test_only_the_best_is_to_be_trained_anew_on_validation(scripted, tmp_path):
+    config = config_of()
+    config = dataclasses.replace(config, training=dataclasses.replace(config.training, refit=True))
+    outcome = scripted(
+        tmp_path, lambda config: [float(config.training.refit)], trials=1, config=config
+    )
+    assert outcome.ranked[0].value == 0.0
+    assert outcome.best_config.training.refit
 
 
 def test_several_processes_are_refused(scripted, tmp_path, monkeypatch):

@@ -16,7 +16,17 @@ import oracles
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from hlr_jax import devices, experiment, files, fitting, models, optimizers, sampling, training
+from hlr_jax import (
+    batching,
+    devices,
+    experiment,
+    files,
+    fitting,
+    models,
+    optimizers,
+    sampling,
+    training,
+)
 from hlr_jax.config import (
     Config,
     DataConfig,
@@ -142,7 +152,7 @@ class Run:
 
     def order(self) -> np.ndarray:
         batch_size = self.config.training.batch_size
-        return sampling.epoch_order(jax.random.key(7), len(self.source.users), batch_size)
+        return batching.epoch_order(jax.random.key(7), len(self.source.users), batch_size)
 
     def steps(
         self,
@@ -234,7 +244,7 @@ def test_the_loss_falls_on_planted_data(model):
 @pytest.mark.parametrize(("batch_size", "negatives"), [(13, 2), (144, 1), (1000, 3), (1, 1)])
 def test_every_triplet_counts_once_per_epoch(batch_size, negatives):
     run = Run.of(config_of(batch_size=batch_size, negatives=negatives))
-    state = run.steps(run.state(), 0, sampling.num_steps(144, batch_size))
+    state = run.steps(run.state(), 0, batching.num_steps(144, batch_size))
     assert float(state.triplets) == 144 * negatives
     assert int(state.step) == -(-144 // batch_size)
     assert float(state.with_new_sums().triplets) == 0
@@ -340,7 +350,7 @@ def test_epochs_draw_anew_and_tell_their_own_loss():
     for epoch, loss in enumerate(losses):
         key = jax.random.fold_in(Keys.of(run.config.seed).train, epoch)
         order_key, draw_key = jax.random.split(key)
-        order = sampling.epoch_order(order_key, len(run.source.users), BATCH)
+        order = batching.epoch_order(order_key, len(run.source.users), BATCH)
         state = run.steps(run.state(), 0, STEPS, order, draw_key)
         np.testing.assert_allclose(loss, state.mean_loss(), rtol=1e-5)
 

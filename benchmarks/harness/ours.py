@@ -145,7 +145,7 @@ class OurTrainer:
         rows = jnp.arange(self.shape.batch_size, dtype=jnp.int32)
         length = training.history_length(self._model, self._config)
         batch = sampling.draw_batch(self._key, self._source, rows, self.shape.negatives, length)
-        loss, _ = objective.hinge_of_batch(
+        loss, _ = objective.loss_of_batch(
             self._model, self._config.loss, self._source.num_items, self._state.params, batch
         )
         history = batch.history or (None, None)

@@ -68,6 +68,14 @@ class Dataset:
     def num_items(self) -> int:
         return self.train.num_items
 
+    def joined(self) -> "Dataset":
+        """The same with validation interactions in training."""
+        nothing = Interactions.from_pairs(
+            np.zeros(0, int), np.zeros(0, int), self.num_users, self.num_items
+        )
+        train = self.train.union(self.valid)
+        return dataclasses.replace(self, train=train, valid=nothing, _prepared=None)
+
     @property
     def split_sizes(self) -> dict[str, int]:
         """Interactions by split."""
@@ -123,6 +131,8 @@ def load(config: DataConfig, progress: bool = True) -> Dataset:
     Raises:
       InputError: a field, a file or what comes of them cannot be used.
     """
+    if config.join_valid:
+        return load(dataclasses.replace(config, join_valid=False), progress).joined()
     origin = origins.find(config, progress)
     if not origin.files:
         return _prepare(config, origin)

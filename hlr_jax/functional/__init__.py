@@ -8,18 +8,28 @@ from hlr_jax.functional.attention import (
     memory_attention,
 )
 from hlr_jax.functional.distance import project_on_ball, squared_distance
-from hlr_jax.functional.hinge import covariance_penalty, rank_weight, triplet_hinge
+from hlr_jax.functional.hinge import (
+    closest_hinge,
+    covariance_penalty,
+    rank_weight,
+    semi_hard_hinge,
+    triplet_hinge,
+)
+from hlr_jax.functional.softmax import sampled_softmax
 from hlr_jax.functional.translation import translate, translated_distance
 
 __all__ = [
     "References",
     "attend",
     "attention_weights",
+    "closest_hinge",
     "covariance_penalty",
     "history_attention",
     "memory_attention",
     "project_on_ball",
     "rank_weight",
+    "sampled_softmax",
+    "semi_hard_hinge",
     "squared_distance",
     "translate",
     "translated_distance",

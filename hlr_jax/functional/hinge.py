@@ -15,6 +15,26 @@ def triplet_hinge(
     return jax.nn.relu(positive[..., None] - negatives + margin)
 
 
+def closest_hinge(hinge: Float[Array, "*b k"]) -> Float[Array, "*b"]:
+    """The hinge of the closest of K negatives, which is the largest (CML, Hsieh et al. 2017)."""
+    return jnp.max(hinge, axis=-1)
+
+
+def semi_hard_hinge(
+    positive: Float[Array, "*b"], negatives: Float[Array, "*b k"], margin: float
+) -> Float[Array, "*b"]:
+    """The hinge of the closest negative that is farther away than the positive.
+
+    Where there is none, that of the closest negative of all. After FaceNet (Schroff et al.,
+    CVPR 2015, section 3.2), whose triplets are chosen so within a batch: the very closest
+    negatives are often what the user would have liked.
+    """
+    farther = jnp.where(negatives > positive[..., None], negatives, jnp.inf)
+    chosen = jnp.min(farther, axis=-1)
+    chosen = jnp.where(jnp.isfinite(chosen), chosen, jnp.min(negatives, axis=-1))
+    return jax.nn.relu(positive - chosen + margin)
+
+
 def rank_weight(hinge: Float[Array, "*b k"], num_items: int) -> Float[Array, "*b"]:
     """WARP weight `log(1 + rank)` with `rank = floor(I * impostors / K)`.
 

@@ -88,13 +88,27 @@ def relation_scores(
       args: arguments of `coordinates`, with a leading axis of users.
       floats: how many numbers `coordinates` holds for one user.
     """
+    change = change_of_distance(items, memory)
+
+    def of_one(of_user: Float[Array, " m"], *own: Any) -> Float[Array, " t"]:
+        return change(of_user, coordinates(*own))
+
+    return product_scores(users, items) - blockwise(of_one, (users @ memory.T, *args), floats)
+
+
+def change_of_distance(
+    items: Float[Array, "t d"], memory: Float[Array, "m d"]
+) -> Callable[[Float[Array, " m"], Float[Array, "m t"]], Float[Array, " t"]]:
+    """What tells by how much a relation `c @ memory` changes a user's squared distances.
+
+    It takes `memory @ user` and the coordinates `c` of the user's relation to each item.
+    """
     of_items, gram = memory @ items.T, memory @ memory.T
 
-    def change(of_user: Float[Array, " m"], *own: Any) -> Float[Array, " t"]:
-        c = coordinates(*own)
+    def change(of_user: Float[Array, " m"], c: Float[Array, "m t"]) -> Float[Array, " t"]:
         return jnp.sum(c * (2 * (of_user[:, None] - of_items) + gram @ c), axis=0)
 
-    return product_scores(users, items) - blockwise(change, (users @ memory.T, *args), floats)
+    return change
 
 
 def blockwise(function: Callable[..., Array], args: Any, floats: int) -> Array:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from hlr_jax.errors import InputError
@@ -50,11 +51,23 @@ class Relation(nn.Module):
     Attributes:
       dim: `d`, the embedding size.
       uses_history: whether `__call__` reads the history (if not, none is sampled).
+      uses_neighbours: whether rows of users and items are handed over as `[.., 2 d]`, followed by
+        the mean row of their neighbours in training: of a user's items, of an item's users.
+        These means are constants in the gradient.
     """
 
     dim: int
 
     uses_history: ClassVar[bool] = False
+    uses_neighbours: ClassVar[bool] = False
+
+    @property
+    def user_width(self) -> int:
+        """Numbers in a user's row of the table: `d`, or of several vectors one after another.
+
+        The first vector is the one that the relation translates.
+        """
+        return self.dim
 
     def __call__(
         self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History | None
@@ -68,11 +81,56 @@ class Relation(nn.Module):
         """
         raise NotImplementedError
 
+    def distances(
+        self, user: Float[Array, "*#b u"], item: Float[Array, "*#b i"], history: History | None
+    ) -> Float[Array, "*b"]:
+        """`||user + r - item||^2`; takes the arguments of `__call__`."""
+        return self.translated(user, self(user, item, history), item)
+
+    def translated(
+        self,
+        user: Float[Array, "*#b u"],
+        relation: Float[Array, "*#b d"],
+        item: Float[Array, "*#b i"],
+    ) -> Float[Array, "*b"]:
+        """`||user + relation - item||^2`, on the first vector of each row."""
+        return translated_distance(user[..., : self.dim], relation, item[..., : self.dim])
+
+    def distances_to_all(
+        self, users: Float[Array, "u a"], items: Float[Array, "k b"], history: History | None
+    ) -> Float[Array, "u k"]:
+        """`distances` of every user to every item, for training with negatives that users share.
+
+        This definition works for any relation and holds `[u, k, d]`. A model may override it by
+        something faster that gives the same numbers and gradients.
+
+        Args:
+          history: `rows [u, P, d]` and `mask [u, P]`; no item is in it.
+        """
+        pairs = jnp.broadcast_to(items, (len(users), *items.shape))
+        if history is not None:
+            history = History(history.rows[:, None], history.mask[:, None])
+        return self.distances(users[:, None], pairs, history)
+
+    def penalty(
+        self,
+        user: Float[Array, "b 1 u"],
+        items: Float[Array, "b k_plus_1 i"],
+        distances: Float[Array, "b k_plus_1"],
+    ) -> Float[Array, "b"] | None:
+        """What a model adds to the loss of each row of a batch; None adds nothing.
+
+        Args:
+          items: the positive and the row's own negatives.
+          distances: to each of them.
+        """
+        return None
+
     def scores(
         self,
-        users: Float[Array, "u d"],
-        tile: Float[Array, "t d"],
-        catalogue: Float[Array, "i d"],
+        users: Float[Array, "u a"],
+        tile: Float[Array, "t b"],
+        catalogue: Float[Array, "i b"],
         histories: Histories | None,
     ) -> Float[Array, "u t"]:
         """`-||user + r - item||^2` of every user with every item of a tile, for ranking.
@@ -90,8 +148,7 @@ class Relation(nn.Module):
                 rows = None
                 if history is not None:
                     rows = History(catalogue[history.items][None], history.mask[None])
-                relation = self(user[None], items, rows)
-                return -translated_distance(user[None], relation, items)
+                return -self.distances(user[None], items, rows)
 
             return jax.lax.map(lambda args: scores_of_one(*args), (users, histories))
 
@@ -102,29 +159,21 @@ class Relation(nn.Module):
         return params
 
 
-def relation(
-    model: Relation,
-    params: Params,
-    user: Float[Array, "*#b d"],
-    item: Float[Array, "*#b d"],
-    history: History | None,
-) -> Float[Array, "*b d"]:
-    """The relation that a model reads from these parameters; see `Relation.__call__`."""
-    found = model.apply({"params": params}, user, item, history)
-    assert isinstance(found, jax.Array)
-    return found
+def apply(model: Relation, params: Params, method: str, *arguments: Any) -> Any:
+    """What a method of the model, as `"distances"`, returns by these parameters."""
+    return model.apply({"params": params}, *arguments, method=method)
 
 
 def scores(
     model: Relation,
     params: Params,
-    users: Float[Array, "u d"],
-    tile: Float[Array, "t d"],
-    catalogue: Float[Array, "i d"],
+    users: Float[Array, "u a"],
+    tile: Float[Array, "t b"],
+    catalogue: Float[Array, "i b"],
     histories: Histories | None,
 ) -> Float[Array, "u t"]:
     """Scores by these parameters; see `Relation.scores`."""
-    found = model.apply({"params": params}, users, tile, catalogue, histories, method="scores")
+    found = apply(model, params, "scores", users, tile, catalogue, histories)
     assert isinstance(found, jax.Array)
     return found
 

@@ -16,6 +16,12 @@ class CML(Relation):
     ) -> Float[Array, "*b d"]:
         return jnp.zeros(jnp.broadcast_shapes(user.shape, item.shape), user.dtype)
 
+    def distances_to_all(
+        self, users: Float[Array, "u d"], items: Float[Array, "k d"], history: History | None
+    ) -> Float[Array, "u k"]:
+        """One matrix product."""
+        return -tiles.product_scores(users, items)
+
     def scores(
         self,
         users: Float[Array, "u d"],

@@ -1,5 +1,6 @@
 """LRML: a latent relation read from memory (Tay et al., WWW 2018)."""
 
+import jax
 from jaxtyping import Array, Float
 
 from hlr_jax.functional import memory_attention, tiles
@@ -25,6 +26,16 @@ class LRML(MemoryRelation):
         self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History | None
     ) -> Float[Array, "*b d"]:
         return lrml_relation(user, item, *self.shared)
+
+    def distances_to_all(
+        self, users: Float[Array, "u d"], items: Float[Array, "k d"], history: History | None
+    ) -> Float[Array, "u k"]:
+        """By the slot weights `[u, M, k]`, without relations."""
+        key, memory = self.shared
+        logits = (users[:, None] * key.T[None]) @ items.T  # [u, M, k]
+        slots = jax.nn.softmax(logits, axis=1)
+        change = jax.vmap(tiles.change_of_distance(items, memory))(users @ memory.T, slots)
+        return change - tiles.product_scores(users, items)
 
     def scores(
         self,

@@ -39,6 +39,7 @@ CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
         "beta": (1.0, 0.5),
     },
     "hlrpp": {"beta": (1.0, 0.5)},
+    "adacml": {"beta": (1.0, 0.5)},
 }
 # Options that size or bound parameters; they have tests of their own.
 NOT_IN_RELATION = {"slots", "clip_memory", "clip_key"}
@@ -63,7 +64,9 @@ WITH_HISTORY = [
 ]
 
 
-compiled_relation = jax.jit(base.relation, static_argnums=0)
+compiled_relation = jax.jit(
+    lambda model, params, *rows: base.apply(model, params, "__call__", *rows), static_argnums=0
+)
 compiled_scores = jax.jit(base.scores, static_argnums=0)
 
 
@@ -207,7 +210,7 @@ def test_distances_and_loss_match_the_oracle(
     np.testing.assert_allclose(distances, case.distances(copy_relation), rtol=1e-5)
     for rank_weight in (False, True):
         loss = LossConfig(copy_relation=copy_relation, rank_weight=rank_weight)
-        total, triplets = objective.hinge_of_batch(case.model, loss, ITEMS, params, batch)
+        total, triplets = objective.loss_of_batch(case.model, loss, ITEMS, params, batch)
         assert triplets == 4 * (1 if rank_weight else num_negatives)
         np.testing.assert_allclose(total, case.loss(case.params, loss), rtol=1e-5)
         mean = LossConfig(copy_relation=copy_relation, rank_weight=rank_weight, reduction="mean")
@@ -343,7 +346,7 @@ def test_options_decide_which_parameters_there_are() -> None:
         return shapes_of(build(name, DIM, options))
 
     shared = {"key": (DIM, 20), "memory": (20, DIM)}
-    assert shapes("cml") == {}
+    assert shapes("cml") == shapes("adacml") == {}
     assert shapes("lrml") == shapes("hlr") == shapes("hlrpp") == shared
     own = {"user_key": (DIM, 7), "user_memory": (7, DIM)}
     assert shapes("hlr", slots=7, separate_user_memory=True) == {
@@ -378,6 +381,12 @@ def test_values_out_of_range_are_refused(name: str, options: dict[str, Any]) -> 
     (option,) = options
     with pytest.raises(InputError, match=rf"config\.model\.{option}"):
         build(name, DIM, options)
+
+
+@pytest.mark.parametrize("name", ["hlr", "hlrpp", "adacml"])
+def test_a_negative_smoothing_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=r"config\.model\.beta=-0\.5: use 0 or more"):
+        build(name, DIM, {"beta": -0.5})
 
 
 @pytest.fixture
@@ -450,7 +459,7 @@ def test_contract_jit_and_vmap_change_nothing(case: Case) -> None:
     user, item, history = random_rows(0, 3), random_rows(1, 3), random_history(case, 3)
 
     def relation(user: Array, item: Array, history: History | None) -> Array:
-        return base.relation(case.model, params, user, item, history)
+        return relation_of(case.model, params, user, item, history)
 
     expected = relation(user, item, history)
     for actual in (
@@ -465,7 +474,7 @@ def test_contract_gradients_are_finite(case: Case) -> None:
     batch, config = case.jax_batch(), LossConfig()
 
     def loss(params: Params) -> Array:
-        return objective.hinge_of_batch(case.model, config, ITEMS, params, batch)[0]
+        return objective.loss_of_batch(case.model, config, ITEMS, params, batch)[0]
 
     value_and_grad = jax.jit(jax.value_and_grad(loss))
     for scale in (0.0, 1.0, 100.0):
@@ -484,9 +493,7 @@ def test_contract_padding_changes_nothing(case: Case) -> None:
         items = jnp.where(batch.history.mask, batch.history.items, 9)
         other = other._replace(history=Histories(items, batch.history.mask))
     value_and_grad = jax.jit(
-        jax.value_and_grad(
-            lambda p, b: objective.hinge_of_batch(case.model, config, ITEMS, p, b)[0]
-        )
+        jax.value_and_grad(lambda p, b: objective.loss_of_batch(case.model, config, ITEMS, p, b)[0])
     )
     expected, actual = value_and_grad(params, batch), value_and_grad(params, other)
     for x, y in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
@@ -534,7 +541,7 @@ def test_contract_rows_at_padded_places_change_neither_relation_nor_gradient(
     coefficients = random_rows(3, 4)
 
     def pooled(params: Params, user: Array, item: Array, rows: Array) -> Array:
-        relation = base.relation(case.model, params, user, item, History(rows, mask))
+        relation = relation_of(case.model, params, user, item, History(rows, mask))
         return (relation * coefficients).sum()
 
     value_and_grad = jax.jit(jax.value_and_grad(pooled, (0, 1, 2, 3)))
