@@ -206,7 +206,7 @@ class Recommender:
         """Rank of each user's one test item among its given negatives."""
         dataset = self.dataset
         check_protocol(self.config, dataset)
-users, candidates = given_candidates(dataset)
+        users, candidates = given_candidates(dataset)
         params = ranking.read_params(self.model, self.placement.one_copy(self.params), known)
         rows, batch = sampling.Rows.of(known), self.config.evaluation.batch_size
         scores = np.empty(candidates.shape, np.float32)

@@ -428,6 +428,34 @@ def test_without_validation_the_last_epoch_is_kept(tmp_path):
     assert differ(kept, shorter)
 
 
+# --- what callers are told -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keeps_files", [False, True])
+def test_a_caller_is_told_of_every_epoch_and_may_end_the_training(keeps_files, tmp_path):
+    workdir = tmp_path / "run" if keeps_files else None
+    config, told = config_of(epochs=3), []
+
+    def stop(record: fitting.Record) -> None:
+        told.append(record)
+        if record["epoch"] == 2:
+            raise LookupError("enough")
+
+    with pytest.raises(LookupError, match="enough"):
+        experiment.train(config, workdir, planted(), show_progress=False, on_epoch=stop)
+    assert [record["epoch"] for record in told] == [1, 2]
+    if workdir:
+        assert files.read_json_lines(workdir / "metrics.jsonl") == told
+    # Signals mean again what they meant before.
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    whole: list[fitting.Record] = []
+    experiment.train(config, None, planted(), show_progress=False, on_epoch=whole.append)
+    losses = [record["valid_loss"] for record in whole]
+    assert len(losses) == 3
+    assert losses[:2] == [record["valid_loss"] for record in told]
+
+
 # --- divergence ----------------------------------------------------------------------------------
 
 
