@@ -49,9 +49,18 @@ CHANGED = Config(
         split_seed=1,
     ),
     model=ModelConfig("hlr", dim=8, clip_norm=0.5, options={"slots": 3, "beta": 0.5}),
-    sampling=SamplingConfig(negatives=2, history_length=7, history="unpopular"),
+    sampling=SamplingConfig(
+        negatives=2, pool="batch", skew=0.5, history_length=7, history="unpopular"
+    ),
     loss=LossConfig(
-        margin=0.1, reduction="mean", rank_weight=True, copy_relation=True, covariance=0.2
+        name="closest",
+        margin=0.1,
+        temperature=0.2,
+        reduction="mean",
+        rank_weight=True,
+        balance=0.5,
+        copy_relation=True,
+        covariance=0.2,
     ),
     optimizer=OptimizerConfig(
         name="adamw",
@@ -290,7 +299,8 @@ def test_parts_of_users_need_no_cut_tables():
 
 def test_an_unknown_model_is_refused_with_those_there_are():
     values = {"model": {"name": "mf"}}
-    with pytest.raises(InputError, match=r"config\.model\.name='mf': use one of adacml, cml"):
+    known = ", ".join(models.names())
+    with pytest.raises(InputError, match=rf"config\.model\.name='mf': use one of {known}"):
         configs.from_config_dict(values)
     with pytest.raises(InputError, match=r"config\.model\.name='mf'"):
         models.build("mf", 3, {})
