@@ -49,11 +49,16 @@ _CHANGEABLE = (
 )
 
 
+def _ignore(record: Record) -> None:
+    pass
+
+
 def train(
     config: Config,
     workdir: str | pathlib.Path | None = None,
     dataset: Dataset | None = None,
     show_progress: bool = True,
+    on_epoch: OnEpoch = _ignore,
 ) -> Recommender:
     """Train a model, choose its best epoch on validation, and return it.
 
@@ -64,13 +69,15 @@ def train(
       workdir: where checkpoints, `config.json` and `metrics.jsonl` go; None keeps everything in
         memory. A folder with an unfinished run of the same configuration is resumed.
       dataset: data to use instead of what `config.data` says.
+      on_epoch: receives one flat record per epoch, as in `metrics.jsonl`; none of those that
+        train anew. What it raises ends the training.
 
     Raises:
       InputError: configuration, data or working directory cannot be used. Nothing is
         written then.
       DivergedError: the loss is no longer finite.
     """
-    selected, progress = _train(config, workdir, dataset, show_progress)
+    selected, progress = _train(config, workdir, dataset, show_progress, on_epoch)
     return _refitted(selected, progress, workdir, show_progress)
 
 
@@ -116,13 +123,14 @@ def _train(
     workdir: str | pathlib.Path | None,
     dataset: Dataset | None,
     show_progress: bool,
+    on_epoch: OnEpoch = _ignore,
 ) -> tuple[Recommender, Progress]:
     if workdir is not None and pathlib.Path(workdir).is_file():
         raise InputError(f"--workdir={workdir}: is a file; name a folder")
     config = with_absolute_paths(config)
     model = models.build(config.model.name, config.model.dim, config.model.options)
     dataset = dataset or _load(config, show_progress)
-    _check(config, model, dataset)
+    check(config, model, dataset)
     placement = Placement.of(config, model, dataset.num_users, dataset.num_items)
     params = placement.new_params(Keys.of(config.seed).init, model, config)
     if config.training.pretrained:
@@ -130,12 +138,17 @@ def _train(
         params = training.constrain(params, model, config)
     validate = _validation(config, model, dataset, placement)
     store: Store = MemoryStore()
-    on_epoch: OnEpoch = _ignore
+    log: OnEpoch = _ignore
     if workdir is not None:
-        store, on_epoch = _open(pathlib.Path(workdir), config, dataset, placement)
+        store, log = _open(pathlib.Path(workdir), config, dataset, placement)
     positives = training_positives(placement, dataset, config)
+
+    def tell(record: Record) -> None:
+        log(record)
+        on_epoch(record)
+
     best, progress = fit(
-        model, placement, params, positives, config, validate, store, on_epoch, show_progress
+        model, placement, params, positives, config, validate, store, tell, show_progress
     )
     return Recommender(config, dataset, model, best, placement), progress
 
@@ -183,7 +196,7 @@ def with_absolute_paths(config: Config) -> Config:
     )
 
 
-def _check(config: Config, model: Relation, dataset: Dataset) -> None:
+def check(config: Config, model: Relation, dataset: Dataset) -> None:
     """Raises InputError for what would fail later, before anything is written."""
     datasets.check(dataset)
     check_cutoffs(config.evaluation.cutoffs, dataset, "config.evaluation.cutoffs")
@@ -307,7 +320,7 @@ def _open(
 
 
 def _check_same_run(config: Config, stored: Config, workdir: pathlib.Path) -> None:
-    new, old = _flat(config), _flat(stored)
+    new, old = flat(config), flat(stored)
     for field in sorted(new.keys() | old.keys(), key=lambda field: (field != "model.name", field)):
         if new.get(field) != old.get(field) and not _may_change(field, config):
             raise InputError(
@@ -325,11 +338,11 @@ def _may_change(field: str, config: Config) -> bool:
     return field.startswith(_CHANGEABLE)
 
 
-def _flat(config: Config) -> dict[str, Any]:
+def flat(config: Config) -> dict[str, Any]:
+    """The values of all fields by name, `section.field`, of the model's own options too."""
     values = dataclasses.asdict(config)
     values["model"] |= values["model"].pop("options")
-    flat = {"seed": values.pop("seed")}
-    return flat | {
+    return {"seed": values.pop("seed")} | {
         f"{section}.{name}": value
         for section, fields in values.items()
         for name, value in fields.items()
@@ -359,7 +372,3 @@ def _epoch_log(workdir: pathlib.Path, tensorboard: bool) -> OnEpoch:
             events.flush()
 
     return log
-
-
-def _ignore(record: Record) -> None:
-    pass

@@ -445,6 +445,7 @@ def batch_distances(
             d_pos[b] = squared_distance(u + transcf_relation(nbr_u, nbr_i), i)
             for k, j in enumerate(js):
                 nbr_j = _array(batch["negative_neighbours"])[b, k]
+                nbr_j = nbr_i if options.get("copy_relation", False) else nbr_j
                 d_neg[b, k] = squared_distance(u + transcf_relation(nbr_u, nbr_j), j)
             continue
         places = np.asarray(batch["history"])[b] if "history" in batch else []
@@ -470,7 +471,8 @@ def transcf_penalty(
     """The two regularisation terms of TransCF, summed over the valid rows.
 
     ``alpha_nbr (||u - nbr(u)||^2 + ||i - nbr(i)||^2 + sum_j ||j - nbr(j)||^2)`` and
-    ``alpha_dist D(u, i)``, with the neighbour means as constants, as in the published HLR code.
+    ``alpha_dist D(u, i)``, with the neighbour means as constants, as in the published HLR code,
+    which has one negative: with K the user and the positive still count once.
     """
     user_table, item_table = _array(params["user"]), _array(params["item"])
     users, positives = np.asarray(batch["users"]), np.asarray(batch["positives"])

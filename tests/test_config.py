@@ -348,7 +348,8 @@ def test_parts_of_users_need_no_cut_tables():
 
 def test_an_unknown_model_is_refused_with_those_there_are():
     values = {"model": {"name": "mf"}}
-    with pytest.raises(InputError, match=r"config\.model\.name='mf': use one of adacml, cml"):
+    known = ", ".join(models.names())
+    with pytest.raises(InputError, match=rf"config\.model\.name='mf': use one of {known}"):
         configs.from_config_dict(values)
     with pytest.raises(InputError, match=r"config\.model\.name='mf'"):
         models.build("mf", 3, {})

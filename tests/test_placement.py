@@ -26,6 +26,7 @@ from hlr_jax.data.datasets import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 from hlr_jax.fitting import Progress
+from hlr_jax.models import base
 from hlr_jax.placement import Placement
 from hlr_jax.recommender import Recommender
 from hlr_jax.training import TrainState
@@ -48,9 +49,13 @@ def data(users: int = 53, items: int = 41) -> Dataset:
     return Dataset("made up", *parts, np.arange(users), np.arange(items))
 
 
+def has_slots(name: str) -> bool:
+    return "slots" in base.options(base.get(name))
+
+
 def config_of(name: str = "cml", rows: str = "all", **changes: Any) -> Config:
     config = Config(
-        model=ModelConfig(name=name, dim=5, options={} if name == "cml" else {"slots": 3}),
+        model=ModelConfig(name=name, dim=5, options={"slots": 3} if has_slots(name) else {}),
         sampling=SamplingConfig(negatives=2, history_length=3),
         loss=LossConfig(rank_weight=name == "cml"),
         optimizer=OptimizerConfig(learning_rate=0.01, rows=rows),
@@ -157,6 +162,9 @@ def alone(name: str, rows: str) -> tuple[list[np.ndarray], list[float]]:
         ("hlrpp", "touched", "replicated", 2, 1),
         ("hlrpp", "touched", "users", 2, 1),
         ("hlrpp", "touched", "both", 4, 4),
+        ("transcf", "all", "replicated", 8, 1),
+        ("transcf", "touched", "replicated", 2, 1),
+        ("transcf", "touched", "whole", 4, 1),
     ],
 )
 def test_100_steps_are_those_of_one_device(name, rows, mode, count, blocks):

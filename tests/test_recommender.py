@@ -329,7 +329,7 @@ SMALL = {
     [
         ({"model.dims": 3}, "config.model.dims: there is no such field; did you mean dim?"),
         ({"training.epoch": 3}, "config.training.epoch: there is no such field"),
-        ({"model.name": "mf"}, "config.model.name='mf': use one of adacml, cml, hlr, hlrpp, lrml"),
+        ({"model.name": "mf"}, f"config.model.name='mf': use one of {', '.join(models.names())}"),
         ({"model.dim": 0}, "config.model.dim=0: the embedding size must be at least 1"),
         ({"model.slots": 0}, "config.model.slots=0: use at least 1"),
         ({"model.clip_norm": 0.0}, "config.model.clip_norm=0.0"),

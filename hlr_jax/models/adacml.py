@@ -1,7 +1,10 @@
 """AdaCML: the user adapts to the item (Zhang et al., DASFAA 2019)."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from hlr_jax.errors import InputError
 from hlr_jax.functional import attention_weights, tiles
@@ -45,6 +48,14 @@ class AdaCML(Relation):
         relation = adacml_relation(item, history, self.beta)
         return jnp.broadcast_to(relation, jnp.broadcast_shapes(user.shape, relation.shape))
 
+    def distances_to_all(
+        self, users: Float[Array, "u d"], items: Float[Array, "k d"], history: History | None
+    ) -> Float[Array, "u k"]:
+        """As `scores`, without relations."""
+        assert history is not None
+        change = functools.partial(change_by_history, items, self.beta)
+        return jax.vmap(change)(users, *history) - tiles.product_scores(users, items)
+
     def scores(
         self,
         users: Float[Array, "u d"],
@@ -52,23 +63,34 @@ class AdaCML(Relation):
         catalogue: Float[Array, "i d"],
         histories: Histories | None,
     ) -> Float[Array, "u t"]:
-        """By the attention weights, which are the relation's coordinates in the history.
-
-        With `r = a @ rows`, `||u + r - i||^2` is
-        `||u - i||^2 + a . (2 rows @ (u - i) + rows @ rows.T @ a)`.
-        """
+        """By the attention weights, which are the relation's coordinates in the history."""
         assert histories is not None
 
-        def change(
-            user: Float[Array, " d"], ids: Int[Array, " p"], mask: Bool[Array, " p"]
-        ) -> Float[Array, " t"]:
-            rows = catalogue[ids]
-            # References are the last axis: the sums over them are then fastest on a CPU.
-            logits = tile @ rows.T
-            weights = attention_weights(logits, mask[None], self.beta)
-            of_user, gram = rows @ user, rows @ rows.T
-            return jnp.sum(weights * (2 * (of_user[None] - logits) + weights @ gram), axis=-1)
+        def change(user: Array, ids: Array, mask: Array) -> Array:
+            return change_by_history(tile, self.beta, user, catalogue[ids], mask)
 
         floats = len(tile) * histories.items.shape[1]
         args = (users, histories.items, histories.mask)
         return tiles.product_scores(users, tile) - tiles.blockwise(change, args, floats)
+
+
+def change_by_history(
+    items: Float[Array, "t d"],
+    beta: float,
+    user: Float[Array, " d"],
+    rows: Float[Array, "p d"],
+    mask: Bool[Array, " p"],
+) -> Float[Array, " t"]:
+    """By how much the relation changes a user's squared distance to each item.
+
+    With `r = a @ rows`, `||u + r - i||^2` is `||u - i||^2 + a . (2 rows @ (u - i) + G @ a)`,
+    where `G = rows @ rows.T`.
+
+    Args:
+      rows, mask: the user's history.
+    """
+    # References are the last axis: the sums over them are then fastest on a CPU.
+    logits = items @ rows.T
+    weights = attention_weights(logits, mask[None], beta)
+    of_user, gram = rows @ user, rows @ rows.T
+    return jnp.sum(weights * (2 * (of_user[None] - logits) + weights @ gram), axis=-1)
