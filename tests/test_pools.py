@@ -88,6 +88,34 @@ def test_skewed_negatives_follow_the_weights_of_unseen_items(skew):
             assert_distributed(counts[unseen], own / own.sum())
 
 
+@pytest.mark.parametrize("offset", [0, 2**32 - 30], ids=["from 0", "beyond 2^32"])
+@pytest.mark.parametrize("user", range(7))
+def test_every_place_leads_to_the_item_that_covers_it(user, offset, monkeypatch):
+    """Each of the places there are, once: every unseen item comes exactly its weight's times."""
+    seen = interactions(
+        [[], [0], [11], [0, 11], [4, 5, 6], [1, 8], [0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 11]], 12
+    )
+    own = np.array([3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8])
+    seen_upto = offset + np.append(0, np.cumsum(own[seen.items]))
+    weights = Weights(
+        jnp.asarray(np.cumsum(own) - own, jnp.int32),
+        jnp.asarray(own.sum(), jnp.int32),
+        jnp.asarray(seen_upto % 2**32, jnp.uint32),
+    )
+    unseen = np.setdiff1d(np.arange(12), seen.of(user))
+    num = int(own[unseen].sum())
+
+    def every_place(key: jax.Array, bound: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        assert int(bound) == num
+        return jnp.arange(num, dtype=jnp.int32)
+
+    monkeypatch.setattr(sampling, "uniform_below", every_place)
+    drawn = sampling.sample_negatives(
+        jax.random.key(0), Rows.of(seen), jnp.asarray(user, jnp.int32), num, 12, weights
+    )
+    np.testing.assert_array_equal(drawn, np.repeat(unseen, own[unseen]))
+
+
 def test_equal_weights_draw_like_none():
     """Every item is of as many users: uniform negatives, by other arithmetic."""
     weights = Weights.of(np.full(10, 6), 0.8, TRAIN)
