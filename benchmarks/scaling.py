@@ -1,7 +1,11 @@
 """What it costs to spread training over devices: time, traffic and memory per step and device.
 
-    python benchmarks/scaling.py            # strong and weak scaling, pmap against jit: 4 minutes
+    python benchmarks/scaling.py            # 5 minutes
     python benchmarks/scaling.py --large    # also 2e7 users cut over 4 devices; needs 12 GiB
+
+Strong and weak scaling over 1 to 8 devices, two processes against one, pmap against jit, and a
+model of the time of a step fitted to all that (`harness/cost_model.py`), which is then carried to
+a billion users (`harness/carried.py`). Writes JSON and, beside it, a plot.
 
 The devices are virtual ones of one CPU: more of them than cores share the cores, so the times
 show what spreading costs and not what it brings. Bytes are counted in the compiled program.
@@ -9,224 +13,231 @@ show what spreading costs and not what it brings. Bytes are counted in the compi
 
 import argparse
 import functools
+import json
 import os
-import re
-import statistics
+from collections.abc import Sequence
 from typing import Any
 
 # Read when JAX starts its backend.
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 
 import jax
-import numpy as np
-from harness import report, timing
-from jax.sharding import Mesh
+from harness import carried, cost_model, peaks, report, spread, timing, two_processes
+from harness.spread import Case, Contestant
 
-from hlr_jax import devices, layout, models, optimizers, recommender, training
-from hlr_jax.config import Config, ModelConfig, OptimizerConfig, SamplingConfig, TrainingConfig
-from hlr_jax.data.datasets import Dataset
-from hlr_jax.data.interactions import Interactions
-from hlr_jax.placement import Placement
+from hlr_jax import devices, layout, training
 
-BATCH, PER_DEVICE, STEPS, ROUNDS, PARTS = 4096, 1024, 10, 5, 8
-USERS, ITEMS, LARGE = 20_000, 5_000, (200_000, 2_000_000, 20_000_000)
-COUNTS = (1, 2, 8)
-SIZES = {"all-reduce": 2, "all-gather": 1, "reduce-scatter": 1}
-
-
-def made_up(users: int, items: int, per_user: int) -> Dataset:
-    """Users with equally many interactions, spread over all items."""
-    rng = np.random.default_rng(0)
-    first = rng.integers(items, size=(users, 1))
-    own = np.sort((first + np.arange(per_user) * (items // per_user)) % items, axis=1)
-    offsets = np.arange(users + 1, dtype=np.int64) * per_user
-    train = Interactions(offsets, own.astype(np.int32).ravel(), items)
-    nothing = Interactions(np.zeros(users + 1, np.int64), np.zeros(0, np.int32), items)
-    return Dataset("made up", train, nothing, nothing, np.arange(users), np.arange(items))
+STRONG, WEAK = 4096, 1024  # triplets of a step: of all devices, of each device
+COUNTS = (1, 2, 4, 8)
+LARGE = (200_000, 2_000_000, 20_000_000)
+# Model, updated rows, kinds of scaling. CML with all rows tells passes over rows from arithmetic.
+MEASURED = (
+    ("cml", "touched", ("strong", "weak")),
+    ("cml", "all", ("strong",)),
+    ("hlr", "all", ("strong", "weak")),
+)
 
 
-class Contestant:
-    """A model on a placement, ready to step."""
-
-    def __init__(
-        self, name: str, rows: str, batch: int, placement: Placement, dataset: Dataset
-    ) -> None:
-        self.config = Config(
-            model=ModelConfig(name, dim=32, options={} if name == "cml" else {"slots": 20}),
-            sampling=SamplingConfig(history_length=20),
-            optimizer=OptimizerConfig(rows=rows),
-            training=TrainingConfig(batch_size=batch),
-        )
-        self.placement, self.rest = placement, None
-        self.model = models.build(name, 32, self.config.model.options)
-        self.optimizer = optimizers.build(self.config.optimizer, self.config.training, 1)
-        params = placement.new_params(jax.random.key(0), self.model, self.config)
-        self.state = placement.state(params, self.optimizer)
-        self.positives = recommender.training_positives(placement, dataset, self.config)
-        self.order = placement.order(jax.random.key(1), self.positives, batch)
-        self.key = jax.random.key(2)
-
-    def step(self, steps: int = STEPS) -> None:
-        """Take steps, and wait for them."""
-        self.state = self.placement.advance(
-            *(self.state, self.positives.source, self.order, self.key, 0, steps),
-            *(self.model, self.optimizer, self.config),
-        )
-        jax.block_until_ready(self.state)
-
-    def traffic(self) -> dict[str, int]:
-        """Bytes that a device sends in a step, by kind, as rings of devices do it."""
-        arguments = (self.state, self.positives.source, self.order, self.key, 0, 1)
-        static = (self.model, self.optimizer, self.config)
-        if self.placement.layout == layout.REPLICATED:
-            text = training.train_steps.lower(*arguments, *static).compile().as_text()
-        else:
-            more = (self.placement.layout, self.placement.mesh)
-            lowered = training.train_steps_on_mesh.lower(*arguments, *static, *more)
-            text = lowered.compile().as_text()
-        return collectives(text)
-
-    def bytes_per_device(self) -> dict[str, int]:
-        """The most that any device holds, by what it is."""
-        tables = {name: self.state.params[name] for name in ("user", "item")}
-        held = {name: _most_bytes(x) for name, x in tables.items()}
-        held["optimizer"] = sum(map(_most_bytes, jax.tree.leaves(self.state.opt_state)))
-        distinct = {id(x): x for x in jax.tree.leaves(self.positives.source)}
-        held["interactions"] = sum(map(_most_bytes, distinct.values()))
-        return held
+def scaling(rounds: int) -> list[dict[str, Any]]:
+    """Strong (one batch for all) and weak scaling (a batch for each device), all in turns."""
+    dataset = spread.made_up(*spread.DATASET)
+    kinds: dict[tuple[Case, int], list[str]] = {}
+    for model, rows, wanted in MEASURED:
+        for kind in wanted:
+            for count in COUNTS:
+                for mode in spread.MODES[: 3 if count > 1 else 2]:
+                    batch = STRONG if kind == "strong" else WEAK * count
+                    kinds.setdefault((Case(model, rows, mode, batch), count), []).append(kind)
+    runs = {key: Contestant(*key, dataset) for key in kinds}
+    times = timing.alternate({key: run.step for key, run in runs.items()}, rounds)
+    return [
+        {
+            **run.described(),
+            "scaling": kinds[key],
+            "milliseconds": timing.per_step(times[key], run.steps),
+        }
+        for key, run in runs.items()
+    ]
 
 
-def _most_bytes(x: jax.Array) -> int:
-    return max(shard.data.nbytes for shard in x.addressable_shards)
-
-
-def collectives(text: str) -> dict[str, int]:
-    """Bytes that a device sends by each kind of collective of a compiled program."""
-    sent: dict[str, int] = {}
-    pattern = r"= (\(?[^=]*?\)?) (all-reduce|all-gather|reduce-scatter)(?:-start)?\((.*)"
-    for shapes, kind, rest in re.findall(pattern, re.sub(r"/\*.*?\*/", "", text)):
-        size = sum(
-            4 * int(np.prod([int(n) for n in dims.split(",") if n], dtype=np.int64))
-            for dims in re.findall(r"[fsu]32\[([\d,]*)\]", shapes)
-        )
-        group = re.search(r"replica_groups=(?:\{\{([\d,]*)\}|\[\d+,(\d+)\])", rest)
-        count = 8
-        if group:
-            count = int(group[2]) if group[2] else len(group[1].split(","))
-        whole = size * count if kind == "reduce-scatter" else size
-        sent[kind] = sent.get(kind, 0) + SIZES[kind] * (count - 1) * whole // count
-    return sent
-
-
-def placed(mode: str, count: int, dataset: Dataset) -> Placement:
-    """`replicated`, `users cut`, or `both cut` (items in two blocks)."""
-    users, items = dataset.num_users, dataset.num_items
-    if mode == "replicated":
-        return Placement.replicated(count, users, items, PARTS)
-    blocks = 2 if mode == "both cut" else 1
-    mesh = Mesh(np.array(jax.devices()[:count]).reshape(-1, blocks), layout.MESH)
-    kind = layout.BOTH_CUT if blocks > 1 else layout.USERS_CUT
-    return Placement(mesh, kind, users, items, PARTS)
-
-
-def scaling(name: str, rows: str, kinds: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Strong (one batch for all) and weak scaling (a batch for each device)."""
-    dataset, found = made_up(USERS, ITEMS, 20), []
-    for kind in kinds:
-        runs = {}
-        for count in COUNTS:
-            for mode in ("replicated", "users cut", "both cut")[: 3 if count > 1 else 2]:
-                batch = BATCH if kind == "strong" else PER_DEVICE * count
-                runs[mode, count] = Contestant(
-                    name, rows, batch, placed(mode, count, dataset), dataset
-                )
-        times = timing.alternate({f"{m} {c}": runs[m, c].step for m, c in runs}, ROUNDS)
-        for (mode, count), run in runs.items():
-            seconds = times[f"{mode} {count}"]
-            found.append(
-                {
-                    "model": name,
-                    "rows": rows,
-                    "scaling": kind,
-                    "mode": mode,
-                    "devices": count,
-                    "batch": run.config.training.batch_size,
-                    "ms_per_step": 1e3 * statistics.median(seconds) / STEPS,
-                    "sent_bytes": run.traffic(),
-                    "held_bytes": run.bytes_per_device(),
-                }
-            )
-    return found
-
-
-def dispatch(name: str) -> dict[str, Any]:
+def dispatch(name: str, rounds: int) -> dict[str, Any]:
     """`pmap` on one device against plain `jit` of the same loop."""
-    dataset = made_up(USERS, ITEMS, 20)
-    ours = Contestant(name, "all", 1000, placed("replicated", 1, dataset), dataset)
-    plain = Contestant(name, "all", 1000, placed("replicated", 1, dataset), dataset)
+    dataset, case = spread.made_up(*spread.DATASET), Case(name, "all", "replicated", 1000)
+    ours, plain = Contestant(case, 1, dataset), Contestant(case, 1, dataset)
     device = jax.devices()[0]
     static = (ours.model, ours.optimizer, ours.config, layout.ALONE)
     source, order = jax.device_put((plain.positives.source, plain.order[0]), device)
     state = jax.device_put(plain.state, device)
     loop = jax.jit(training._steps, static_argnums=(6, 7, 8, 9), donate_argnums=0)
+    steps = 2 * ours.steps
 
     def by_jit() -> None:
         nonlocal state
-        state = loop(state, source, order, plain.key, 0, 50, *static)
+        state = loop(state, source, order, plain.key, 0, steps, *static)
         jax.block_until_ready(state)
 
-    contestants = {"pmap": functools.partial(ours.step, 50), "jit": by_jit}
-    times = timing.alternate(contestants, 2 * ROUNDS)
-    ms = {kind: 20 * statistics.median(seconds) for kind, seconds in times.items()}
-    return {"model": name, "ms_per_step": ms, "ratio": ms["pmap"] / ms["jit"]}
-
-
-def large(users: int) -> dict[str, Any]:
-    """CML, users cut over 4 devices, updating only the rows of a batch."""
-    dataset = made_up(users, 100_000, 2)
-    run = Contestant("cml", "touched", BATCH, placed("users cut", 4, dataset), dataset)
-    run.step()
-    loss = run.state.mean_loss()
-    seconds = [timing.seconds(run.step) for _ in range(ROUNDS)]
+    contestants = {"pmap": functools.partial(ours.step, steps), "jit": by_jit}
+    times = timing.alternate(contestants, rounds)
+    found = {kind: timing.per_step(seconds, steps) for kind, seconds in times.items()}
     return {
-        "users": users,
-        "ms_per_step": 1e3 * statistics.median(seconds) / STEPS,
-        "loss_at_first": loss,
-        "held_bytes": run.bytes_per_device(),
-        "user_bytes_of_all": 3 * 4 * 32 * users,
+        **ours.described(),
+        "milliseconds": found["pmap"],
+        "milliseconds_of_jit": found["jit"],
+        "ratio": found["pmap"]["min"] / found["jit"]["min"],
     }
 
 
-def main() -> None:
-    """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--large", action="store_true", help="also 2e7 users over 4 devices")
-    parser.add_argument("--output", default=report.results_path("scaling.json"))
-    arguments = parser.parse_args()
-    devices.keep_compiled_programs()
-    results: dict[str, Any] = report.provenance("jax", "jaxlib")
-    if arguments.large:
-        results["large"] = [large(users) for users in LARGE]
-        for row in results["large"]:
-            print(row, flush=True)
-    results["dispatch"] = [dispatch(name) for name in ("cml", "hlr")]
+def large(users: int, rounds: int) -> dict[str, Any]:
+    """CML, users cut over 4 devices, updating touched rows; and how long the host shuffles."""
+    dataset = spread.made_up(users, 100_000, 2)
+    run = Contestant(Case("cml", "touched", "users cut", STRONG), 4, dataset)
+    run.step()
+    loss = run.state.mean_loss()
+    times = [timing.seconds(run.step) for _ in range(rounds)]
+    shuffle = functools.partial(run.placement.order, run.key, run.positives, STRONG)
+    return {
+        **run.described(),
+        "milliseconds": timing.per_step(times, run.steps),
+        "loss_at_first": loss,
+        "shuffle_ns_per_interaction": 1e9 * timing.seconds(shuffle) / len(dataset.train),
+    }
+
+
+def between_processes(rounds: int) -> list[dict[str, Any]]:
+    """Two processes of two devices, and how much longer they take than one of four."""
+    cases = [Case(m, rows, mode, STRONG) for m, rows, _ in MEASURED for mode in spread.MODES]
+    rows = two_processes.measure(cases, rounds)
+    for one, two in zip(rows[::2], rows[1::2], strict=True):
+        times = two["milliseconds"], one["milliseconds"]
+        two["ratio"] = {kind: times[0][kind] / times[1][kind] for kind in ("median", "min")}
+    return rows
+
+
+def as_text(rows: Sequence[dict[str, Any]]) -> str:
+    """A line for each row."""
+
+    def cells(row: dict[str, Any]) -> list[str]:
+        time, ratio = row["milliseconds"], row.get("ratio", {})
+        return [
+            *(row["model"], row["rows"], row["mode"]),
+            *(str(row.get("processes", 1)), str(row["devices"]), str(row["batch"])),
+            *(f"{time[kind]:.2f}" for kind in ("min", "median", "upper_quartile")),
+            *(f"{row['sent_bytes'][kind] / 1e6:.2f}" for kind in row["sent_bytes"]),
+            f"{sum(row['held_bytes'].values()) / 1e6:.2f}",
+            f"{ratio['min']:.2f}" if isinstance(ratio, dict) and ratio else "",
+        ]
+
+    head = ["model", "rows", "mode", "processes", "devices", "batch", "ms/step", "median"]
+    head += ["upper quartile", *rows[0]["sent_bytes"], "MB held", "against 1 process"]
+    return report.table(head, list(map(cells, rows)), names=3)
+
+
+def plot(rows: Sequence[dict[str, Any]], fit: dict[str, Any], path: str) -> None:
+    """Time by devices for strong and weak scaling, and measured against fitted time."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    rates = cost_model.rates_of(fit)
+    lines = list(dict.fromkeys((row["model"], row["rows"], row["mode"]) for row in rows))
+    models = list(dict.fromkeys(line[:2] for line in lines))
+    figure, panels = plt.subplots(1, 3, figsize=(14, 4.5), layout="constrained")
+    for line in lines:
+        own = [row for row in rows if (row["model"], row["rows"], row["mode"]) == line]
+        style = {
+            "color": f"C{models.index(line[:2])}",
+            "marker": "osx"[spread.MODES.index(line[2])],
+        }
+        for kind, panel in zip(("strong", "weak"), panels, strict=False):
+            shown = sorted(
+                (row["devices"], row["milliseconds"]["min"])
+                for row in own
+                if kind in row["scaling"]
+            )
+            if shown:
+                panel.plot(
+                    *zip(*shown, strict=True),
+                    label=f"{line[0]}, {line[1]} rows, {line[2]}",
+                    **style,
+                )
+        found = [1e3 * sum(rates.parts(row).values()) for row in own]
+        panels[2].plot([row["milliseconds"]["min"] for row in own], found, linestyle="", **style)
+    for panel, title in zip(
+        panels, (f"{STRONG} triplets in all", f"{WEAK} triplets for each device"), strict=False
+    ):
+        panel.set(title=title, xlabel="virtual devices", xscale="log", yscale="log")
+        panel.set_xticks(COUNTS, map(str, COUNTS))
+        panel.set_xticks([], minor=True)
+    ends = panels[2].get_xlim()
+    panels[2].plot(ends, ends, color="grey", linewidth=1)
+    panels[2].set(
+        title="the model of time",
+        xlabel="measured ms per step",
+        ylabel="fitted",
+        xscale="log",
+        yscale="log",
+    )
+    panels[0].set_ylabel("ms per step")
+    panels[0].legend(fontsize="x-small")
+    figure.savefig(path, dpi=150)
+
+
+def measure(rounds: int, is_large: bool) -> dict[str, Any]:
+    """All measurements, printed as they come."""
+    results: dict[str, Any] = report.provenance("jax", "jaxlib", "scipy")
+    results["peaks"] = peaks.of_whole_cpu()
+    results["dispatch"] = [dispatch(name, rounds) for name in ("cml", "hlr")]
     for row in results["dispatch"]:
         print(f"{row['model']}: pmap takes {row['ratio']:.3f} times as long as jit", flush=True)
-    results["scaling"] = scaling("cml", "touched", ("strong", "weak"))
+    with timing.Bystanders() as bystanders:
+        results["processes"] = between_processes(rounds)
+        print(as_text(results["processes"]), flush=True)
+        results["scaling"] = scaling(rounds)
+        print(as_text(results["scaling"]), flush=True)
+    results["cores_of_other_programs"] = bystanders.cores
+    print(f"other programs used {bystanders.cores:.2f} cores meanwhile", flush=True)
+    results["large"] = [large(users, rounds) for users in LARGE] if is_large else []
+    if is_large:
+        print(as_text(results["large"]), flush=True)
+    return results
+
+
+def concluded(results: dict[str, Any]) -> dict[str, Any]:
+    """Measurements, with the model that is fitted to them and what follows from it."""
+    others = {
+        "large tables": results["large"],
+        "batches of 1000, one device": results["dispatch"],
+        "one process": [row for row in results["processes"] if row["processes"] == 1],
+        "two processes": [row for row in results["processes"] if row["processes"] == 2],
+    }
+    cores = results["machine"]["cores"]
+    fit = cost_model.fit(results["scaling"], others, cores)
+    shares = carried.shares(fit, results["peaks"], cores)
+    return {**results, "fit": fit, "shares_of_peak": shares, "carried": carried.tables(shares)}
+
+
+def main() -> None:
+    """Measure, fit, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--large", action="store_true", help="also 2e7 users over 4 devices")
+    parser.add_argument("--rounds", type=int, default=30, help="timed calls of everything")
+    parser.add_argument("--measured", help="a JSON of this program: fit anew, measure nothing")
+    parser.add_argument("--output", default=report.results_path("scaling.json"))
+    arguments = parser.parse_args()
+    if arguments.measured:
+        with open(arguments.measured) as file:
+            results = json.load(file)
+    else:
+        devices.keep_compiled_programs()
+        results = measure(arguments.rounds, arguments.large)
+        report.write_results(arguments.output, results)
+    results = concluded(results)
+    print(cost_model.as_text(results["fit"]))
+    print({name: f"{share:.3f} of the peak" for name, share in results["shares_of_peak"].items()})
+    print(carried.as_text(results["carried"]))
     report.write_results(arguments.output, results)
-    results["scaling"] += scaling("hlr", "all", ("strong",))
-    rows = [
-        [
-            *(row["model"], row["scaling"], row["mode"], str(row["devices"])),
-            f"{row['ms_per_step']:.2f}",
-            *(f"{row['sent_bytes'].get(kind, 0) / 1e6:.2f}" for kind in SIZES),
-            f"{sum(row['held_bytes'].values()) / 1e6:.2f}",
-        ]
-        for row in results["scaling"]
-    ]
-    head = ["model", "scaling", "mode", "devices", "ms/step", *SIZES, "MB held"]
-    print(report.table(head, rows, names=3))
-    report.write_results(arguments.output, results)
+    plot(results["scaling"], results["fit"], os.path.splitext(arguments.output)[0] + ".png")
 
 
 if __name__ == "__main__":

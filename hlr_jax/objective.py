@@ -218,7 +218,8 @@ def covariance_gradient(config: LossConfig, params: Params) -> Params:
     """Gradient of the covariance penalty of all rows, for the tables."""
 
     def penalty(user: Array, item: Array) -> Array:
-        rows = jnp.concatenate([user, item])
+        # A user's row may be several vectors.
+        rows = jnp.concatenate([user.reshape(-1, item.shape[1]), item])
         return config.covariance * functional.covariance_penalty(rows)
 
     user, item = jax.grad(penalty, argnums=(0, 1))(params["user"], params["item"])

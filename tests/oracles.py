@@ -9,6 +9,8 @@ the papers, so that it can be read beside them:
   Learning", RecSys 2021.
 - AdaCML: Zhang et al., "Adaptive Collaborative Metric Learning", DASFAA 2019.
 - TransCF: Park et al., "Collaborative Translational Metric Learning", ICDM 2018.
+- DPCML: Bao et al., "The Minority Matters: A Diversity-Promoting Collaborative Metric Learning
+  Algorithm", NeurIPS 2022. A row of its user table is C vectors, one after another.
 
 Letters: ``u`` a user vector, ``i`` a target item vector (positive or negative), ``p_k`` the
 vectors of the history, ``key`` of shape ``[d, M]``, ``memory`` of shape ``[M, d]``. A history given
@@ -29,7 +31,7 @@ Params = dict[str, Array]
 # (user vector, item vector, history vectors) -> relation vector
 RelationFn = Callable[[Array, Array, Sequence[Array]], Array]
 
-MODELS = ("cml", "lrml", "hlr", "hlrpp", "adacml", "transcf")
+MODELS = ("cml", "lrml", "hlr", "hlrpp", "adacml", "transcf", "dpcml")
 
 
 # --- geometry ------------------------------------------------------------------------------------
@@ -189,6 +191,47 @@ def transcf_neighbours(params: Params, pairs: Iterable[tuple[int, int]]) -> tupl
     return user_mean, item_mean
 
 
+def user_vectors(row: Array, dim: int) -> list[Array]:
+    """The vectors that a row of the user table holds: one, or with DPCML several (eq. 1)."""
+    return [row[start : start + dim] for start in range(0, len(row), dim)]
+
+
+def dpcml_relation(u: Array, i: Array, history: Sequence[Array] = ()) -> Array:
+    """From the user's first vector to the one closest to the item (DPCML, eq. 3)."""
+    vectors = user_vectors(u, len(i))
+    closest = vectors[0]
+    for vector in vectors[1:]:
+        if squared_distance(vector, i) < squared_distance(closest, i):
+            closest = vector
+    return closest - vectors[0]
+
+
+def dpcml_diversity(vectors: Sequence[Array]) -> float:
+    """``sum_c sum_c' ||u_c - u_c'||^2 / (2 C (C - 1))`` (DPCML, section 2.4)."""
+    total = sum(squared_distance(x, y) for x in vectors for y in vectors)
+    return total / (2 * len(vectors) * (len(vectors) - 1))
+
+
+def dpcml_penalty(
+    params: Params,
+    batch: Mapping[str, ArrayLike],
+    eta: float,
+    delta_1: float,
+    delta_2: float,
+) -> float:
+    """``eta (max(0, delta_1 - diversity) + max(0, diversity - delta_2))`` of each valid row's user.
+
+    DPCML, eqs. 7 and 8.
+    """
+    dim, total = _array(params["item"]).shape[1], 0.0
+    for b, user in enumerate(np.asarray(batch["users"])):
+        if not _is_valid(batch, b):
+            continue
+        diversity = dpcml_diversity(user_vectors(_array(params["user"])[user], dim))
+        total += eta * (max(0.0, delta_1 - diversity) + max(0.0, diversity - delta_2))
+    return total
+
+
 def relation_function(params: Params, model: str, options: Mapping[str, Any]) -> RelationFn:
     """The relation of a model with its parameters, as a function of ``(u, i, history)``.
 
@@ -219,6 +262,8 @@ def relation_function(params: Params, model: str, options: Mapping[str, Any]) ->
         )
     if model == "adacml":
         return lambda u, i, history: adacml_relation(u, i, history, beta=beta)
+    if model == "dpcml":
+        return dpcml_relation
     raise ValueError(f"no relation of (u, i, history) for the model {model!r}")
 
 
@@ -238,12 +283,13 @@ def triplet_distances(
     The relation of a negative is recomputed with it as the target; with ``copy_relation`` the
     positive's relation is reused (an option of the published HLR code).
     """
+    first = user_vectors(u, len(positive))[0]
     positive_relation = relation_fn(u, positive, history)
-    positive_distance = squared_distance(u + positive_relation, positive)
+    positive_distance = squared_distance(first + positive_relation, positive)
     negative_distances = []
     for negative in _array(negatives):
         relation = positive_relation if copy_relation else relation_fn(u, negative, history)
-        negative_distances.append(squared_distance(u + relation, negative))
+        negative_distances.append(squared_distance(first + relation, negative))
     return positive_distance, _array(negative_distances)
 
 
@@ -501,11 +547,11 @@ def batch_loss(
     covariance_weight: float = 0.0,
     covariance_form: str = "sum",
 ) -> float:
-    """The training loss of a batch: hinge, TransCF's penalties, CML's covariance penalty.
+    """The training loss of a batch: hinge, TransCF's, DPCML's and CML's covariance penalty.
 
-    ``batch["row_mask"] [B]`` (optional) drops padded rows. The mean of TransCF divides its
-    penalties by the same number of hinge terms; the covariance penalty, on the item table
-    followed by the user table, is added after the reduction.
+    ``batch["row_mask"] [B]`` (optional) drops padded rows. The mean divides TransCF's and DPCML's
+    penalties by the same number of hinge terms; the covariance penalty, on the item table followed
+    by the user table (all of its vectors), is added after the reduction.
     """
     d_pos, d_neg = batch_distances(params, batch, model, options)
     loss = hinge_loss(
@@ -518,18 +564,29 @@ def batch_loss(
         num_items=len(params["item"]),
         rank_floor=rank_floor,
     )
-    if model == "transcf":
-        penalty = transcf_penalty(
-            params,
-            batch,
-            d_pos,
-            float(options.get("alpha_nbr", 0.1)),
-            float(options.get("alpha_dist", 0.1)),
-        )
+    if model in ("transcf", "dpcml"):
+        if model == "transcf":
+            penalty = transcf_penalty(
+                params,
+                batch,
+                d_pos,
+                float(options.get("alpha_nbr", 0.1)),
+                float(options.get("alpha_dist", 0.1)),
+            )
+        else:
+            penalty = dpcml_penalty(
+                params,
+                batch,
+                float(options.get("diversity_weight", 10.0)),
+                float(options.get("min_diversity", 0.05)),
+                float(options.get("max_diversity", 0.25)),
+            )
         rows = sum(1 for b in range(len(d_pos)) if _is_valid(batch, b))
         loss += _reduce(penalty, rows if rank_weight else rows * d_neg.shape[1], reduction)
     if covariance_weight != 0.0:
-        rows_of_both = np.concatenate([_array(params["item"]), _array(params["user"])])
+        item = _array(params["item"])
+        vectors = _array(params["user"]).reshape(-1, item.shape[1])
+        rows_of_both = np.concatenate([item, vectors])
         loss += covariance_weight * covariance_penalty(rows_of_both, covariance_form)
     return loss
 
@@ -623,7 +680,7 @@ def rank_scores(
                 relation = transcf_relation(nbr_u, _array(options["item_neighbours"])[n])
             else:
                 relation = relation_function(params, model, options)(u, i, references)
-            scores[row, n] = -squared_distance(u + relation, i)
+            scores[row, n] = -squared_distance(user_vectors(u, len(i))[0] + relation, i)
     return scores
 
 

@@ -118,7 +118,7 @@ def used(state: TrainState, placement: Placement) -> list[np.ndarray]:
     arrays = []
     for x in jax.tree.leaves(state):
         unused = {placement.num_rows[name]: n for name, n in placement.used_rows.items()}
-        rows = unused.get(x.shape[0], x.shape[0]) if x.ndim == 2 and x.shape[1] == 5 else None
+        rows = unused.get(x.shape[0], x.shape[0]) if x.ndim == 2 and x.shape[1] % 5 == 0 else None
         arrays.append(np.asarray(x)[:rows] if rows else np.asarray(x))
     return arrays
 
@@ -165,6 +165,9 @@ def alone(name: str, rows: str) -> tuple[list[np.ndarray], list[float]]:
         ("transcf", "all", "replicated", 8, 1),
         ("transcf", "touched", "replicated", 2, 1),
         ("transcf", "touched", "whole", 4, 1),
+        ("dpcml", "touched", "replicated", 2, 1),
+        ("dpcml", "all", "users", 4, 1),
+        ("dpcml", "touched", "both", 8, 2),
     ],
 )
 def test_100_steps_are_those_of_one_device(name, rows, mode, count, blocks):

@@ -46,7 +46,7 @@ from hlr_jax.objective import Params
 from hlr_jax.placement import Placement
 from hlr_jax.training import Keys, TrainState
 
-MODELS = ["cml", "lrml", "hlr", "hlrpp", "transcf"]
+MODELS = ["cml", "lrml", "hlr", "hlrpp", "transcf", "dpcml"]
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -1,10 +1,14 @@
 """Seconds per call, of several contestants in one run."""
 
 import functools
+import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
+
+_Name = TypeVar("_Name", bound=Hashable)
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -15,19 +19,47 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def alternate(
-    contestants: Mapping[str, Callable[[], object]], rounds: int
-) -> dict[str, list[float]]:
+    contestants: Mapping[_Name, Callable[[], object]], rounds: int
+) -> dict[_Name, list[float]]:
     """Seconds of each call, A B A B ... after a warm-up of each.
 
     Whatever slows the machine down for a while hits all contestants alike.
     """
     for call in contestants.values():
         call()
-    times: dict[str, list[float]] = {name: [] for name in contestants}
+    times: dict[_Name, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, call in contestants.items():
             times[name].append(seconds(call))
     return times
+
+
+class Bystanders:
+    """Cores that other programs use while a block runs, on average; Linux tells.
+
+    Attributes:
+      cores: set at the end; not a number where the system does not tell.
+    """
+
+    cores = float("nan")
+
+    def __enter__(self) -> "Bystanders":
+        self._start = self._spent()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        wall, own, every = (b - a for a, b in zip(self._start, self._spent(), strict=True))
+        self.cores = max(0.0, every - own) / wall
+
+    @staticmethod
+    def _spent() -> tuple[float, float, float]:
+        """Seconds: of wall time, of this process and its ended children, of all programs."""
+        own, every = sum(os.times()[:4]), float("nan")
+        if os.path.exists("/proc/stat"):
+            with open("/proc/stat") as file:
+                # user, nice, system
+                every = sum(map(int, file.readline().split()[1:4])) / os.sysconf("SC_CLK_TCK")
+        return time.perf_counter(), own, every
 
 
 def steps_that_take(wanted: float, run: Callable[[int], object]) -> int:
@@ -49,6 +81,11 @@ def summary(values: Sequence[float]) -> dict[str, float]:
         "min": float(min(values)),
         "max": float(max(values)),
     }
+
+
+def per_step(times: Sequence[float], steps: int) -> dict[str, float]:
+    """Summary of milliseconds per step, of calls of so many steps."""
+    return summary([1e3 * time / steps for time in times])
 
 
 def rates(amount: float, times: Sequence[float]) -> dict[str, float]:

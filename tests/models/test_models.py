@@ -39,6 +39,13 @@ CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
     },
     "hlrpp": {"beta": (1.0, 0.5)},
     "adacml": {"beta": (1.0, 0.5)},
+    # Users' diversity is below, between and above the bounds.
+    "dpcml": {
+        "vectors": (2, 3),
+        "diversity_weight": (10.0,),
+        "min_diversity": (0.05, 0.9),
+        "max_diversity": (1.2,),
+    },
     "transcf": {"alpha_nbr": (0.1, 0.4), "alpha_dist": (0.1, 0.0)},
 }
 # Options that size or bound parameters; they have tests of their own.
@@ -376,7 +383,7 @@ def test_options_decide_which_parameters_there_are() -> None:
         return shapes_of(build(name, DIM, options))
 
     shared = {"key": (DIM, 20), "memory": (20, DIM)}
-    assert shapes("cml") == shapes("adacml") == shapes("transcf") == {}
+    assert shapes("cml") == shapes("adacml") == shapes("transcf") == shapes("dpcml") == {}
     assert shapes("lrml") == shapes("hlr") == shapes("hlrpp") == shared
     own = {"user_key": (DIM, 7), "user_memory": (7, DIM)}
     assert shapes("hlr", slots=7, separate_user_memory=True) == {
