@@ -207,14 +207,8 @@ class Recommender:
         """Rank of each user's one test item among its given negatives."""
         dataset = self.dataset
         check_protocol(self.config, dataset)
-        assert dataset.given_negatives is not None
-        users = np.flatnonzero(
-            (dataset.given_negatives >= 0).all(axis=1) & (dataset.test.counts == 1)
-        )
+        users, candidates = given_candidates(dataset)
         params = ranking.read_params(self.model, self.placement.one_copy(self.params), known)
-        positives = dataset.test.items[dataset.test.offsets[users]]
-        negatives = dataset.given_negatives[users]
-        candidates = np.concatenate([positives[:, None], negatives], axis=1)
         rows, batch = sampling.Rows.of(known), self.config.evaluation.batch_size
         scores = np.empty(candidates.shape, np.float32)
         for start in range(0, len(users), batch):
@@ -229,7 +223,8 @@ class Recommender:
                 model=self.model,
                 length=self._history_length,
             )
-        return metrics.sampled_ranks(scores[:, 0], scores[:, 1:], negatives == positives[:, None])
+        listed = candidates[:, 1:] == candidates[:, :1]
+        return metrics.sampled_ranks(scores[:, 0], scores[:, 1:], listed)
 
     @property
     def _history_length(self) -> int:
@@ -271,6 +266,16 @@ def validation_positives(placement: Placement, dataset: Dataset, config: Config)
         )
 
     return placement.positives(dataset.valid, source_of)
+
+
+def given_candidates(
+    dataset: Dataset,
+) -> tuple[Int[np.ndarray, "u"], Int[np.ndarray, "u n"]]:
+    """Users with one test item and given negatives; that item, then the negatives, of each."""
+    assert dataset.given_negatives is not None
+    users = np.flatnonzero((dataset.given_negatives >= 0).all(axis=1) & (dataset.test.counts == 1))
+    positives = dataset.test.items[dataset.test.offsets[users]]
+    return users, np.concatenate([positives[:, None], dataset.given_negatives[users]], axis=1)
 
 
 def measure(
