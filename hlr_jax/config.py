@@ -112,7 +112,9 @@ class DataConfig(_Section):
         )
         for field in ("core", "item_core"):
             value = getattr(self, field)
-            _require(value is None or value >= 0, f"data.{field}", value, "use 0 (no filter) or more")
+            _require(
+                value is None or value >= 0, f"data.{field}", value, "use 0 (no filter) or more"
+            )
         for field in ("valid_fraction", "test_fraction"):
             value = getattr(self, field)
             _require(0 < value < 1, f"data.{field}", value, "use a fraction between 0 and 1")
