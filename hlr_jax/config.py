@@ -78,6 +78,8 @@ class DataConfig(_Section):
     # Keep users and items with at least this many interactions, repeated until all have;
     # None takes the data set's own rule.
     core: int | None = None
+    # The same for items alone; None takes that of `core`.
+    item_core: int | None = None
     # random, per_user, leave_one_out, global_time, per_user_time; or fixed: the split that the
     # data set itself ships. "" takes fixed where there is one, else random.
     split: str = ""
@@ -108,9 +110,11 @@ class DataConfig(_Section):
             self.path,
             "give the table's path (config.data.name is 'file')",
         )
-        _require(
-            self.core is None or self.core >= 0, "data.core", self.core, "use 0 (no filter) or more"
-        )
+        for field in ("core", "item_core"):
+            value = getattr(self, field)
+            _require(
+                value is None or value >= 0, f"data.{field}", value, "use 0 (no filter) or more"
+            )
         for field in ("valid_fraction", "test_fraction"):
             value = getattr(self, field)
             _require(0 < value < 1, f"data.{field}", value, "use a fraction between 0 and 1")
@@ -303,6 +307,9 @@ class EvaluationConfig(_Section):
     cohort_size: int = 10_000
     # Resamples of the bootstrap 95 % interval; 0 leaves it out.
     bootstrap: int = 1000
+    # Also report every user's own values, in the order of the data set's ids: to compare two
+    # models user by user.
+    per_user: bool = False
     # Users ranked at once.
     batch_size: int = 8192
 

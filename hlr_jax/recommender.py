@@ -166,8 +166,9 @@ class Recommender:
         history; validation does so with training alone.
 
         Returns:
-          `protocol`, `users`, every metric of `hlr_jax.metrics` at every cutoff, and intervals
-          and cohorts as configured.
+          `protocol`, `users`, every metric of `hlr_jax.metrics` at every cutoff, and intervals,
+          cohorts and `per_user` (metric to list of values, None where it leaves a user out) as
+          configured.
 
         Raises:
           InputError: the split is empty, a cutoff passes the catalogue, or the protocol asks
@@ -302,13 +303,19 @@ def measure(
 
 
 def summarize(per_user: dict[str, np.ndarray], evaluation: EvaluationConfig) -> dict[str, Any]:
-    """Means, intervals and cohorts as configured; which users resample or group is fixed."""
-    return {"protocol": evaluation.protocol} | metrics.summarize(
+    """Means, and what else is configured; which users resample or group is fixed."""
+    summary = {"protocol": evaluation.protocol} | metrics.summarize(
         per_user,
         bootstrap=evaluation.bootstrap,
         cohorts=evaluation.cohorts,
         cohort_size=evaluation.cohort_size,
     )
+    if evaluation.per_user:
+        summary["per_user"] = {
+            name: [None if np.isnan(value) else value for value in values.round(6).tolist()]
+            for name, values in per_user.items()
+        }
+    return summary
 
 
 def load_config(workdir: pathlib.Path) -> Config:

@@ -153,7 +153,8 @@ def _recipe(config: DataConfig, origin: Origin) -> dict[str, Any]:
         status = path.stat()
         described.append([os.fspath(path.resolve()), status.st_size, status.st_mtime_ns])
     # A rule is the same whether the configuration gives it or leaves it to the data set.
-    rules = {name: getattr(origin, name) for name in ("kind", "min_rating", "core", "split")}
+    names = ("kind", "min_rating", "core", "item_core", "split")
+    rules = {name: getattr(origin, name) for name in names}
     return {
         "version": VERSION,
         "config": dataclasses.asdict(config) | rules,
@@ -203,7 +204,7 @@ def _filtered(frame: pl.DataFrame, origin: Origin) -> pl.DataFrame:
     if origin.min_rating > 0:
         frame = preprocessing.keep_rated(frame, origin.min_rating)
     frame = preprocessing.merge_duplicates(frame)
-    return preprocessing.k_core(frame, origin.core, origin.core)
+    return preprocessing.k_core(frame, origin.core, origin.item_core)
 
 
 def _split(config: DataConfig, split: str, users: np.ndarray, frame: pl.DataFrame) -> np.ndarray:
