@@ -154,26 +154,17 @@ def run_baseline(
     folder = _folder(protocol, baseline, seed)
     done = list(results["contenders"].get(baseline.key, {"runs": {}})["runs"].values())
     given = done[0]["hyperparameters"] if done else dict(baseline.settings)
-    chosen = tune_and_evaluate(
-        baseline.name, config, folder / "chosen", baseline.trials, protocol.select, given
+    found = tune_and_evaluate(
+        baseline.name, config, folder, baseline.trials, protocol.select, given, refit=True
     )
-    data = dataclasses.replace(config.data, join_valid=True)
-    final = tune_and_evaluate(
-        baseline.name,
-        dataclasses.replace(config, data=data),
-        folder / "final",
-        baseline.trials,
-        protocol.select,
-        chosen["hyperparameters"],
-    )
-    trials = chosen["trials"]
+    trials = found["trials"]
     return {
-        "seconds": final["fit_seconds"],
-        "hyperparameters": chosen["hyperparameters"],
+        "seconds": found["fit_seconds"],
+        "hyperparameters": found["hyperparameters"],
         "trials": done[0]["trials"] if done else len(trials),
         "tuning_seconds": round(sum(trial["seconds"] for trial in trials), 3),
-        "valid": chosen["valid"],
-        "test": final["test"],
+        "valid": found["valid"],
+        "test": found["test"],
     }
 
 

@@ -115,7 +115,8 @@ def tune_and_evaluate(
       config: whose `data`, `evaluation` and `seed` are used.
       workdir: folder that `results.json` is written to.
       fixed: hyperparameters to take instead of tuning; those not named have their defaults.
-      refit: fit on training and validation before the test, which models are not.
+      refit: fit on training and validation before the test, as `config.training.refit` does
+        for models.
 
     Returns:
       What it also writes: baseline, dataset, data, seed, split_sizes, hyperparameters, select,
