@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 
 PIP = $(VENV)/bin/python -m pip --quiet --disable-pip-version-check --no-input
-BENCHMARKS = $(sort $(wildcard benchmarks/*.py))
+# Tables of accuracies take hours, and have a command of their own.
+BENCHMARKS = $(filter-out benchmarks/accuracy.py, $(sort $(wildcard benchmarks/*.py)))
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test lint bench clean
@@ -24,7 +25,7 @@ lint: $(VENV)/.test ## check style, formatting and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy hlr_jax
 
-bench: $(VENV)/.bench ## run every benchmark
+bench: $(VENV)/.bench ## run every benchmark of speed
 	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(VENV)/bin/python $$script; done
 
 clean: ## remove .venv, builds and caches

@@ -123,8 +123,9 @@ def _guarded(main: Callable[[], None]) -> None:
         _fail(str(error))
     except DivergedError as error:
         _fail(str(error), code=1)
-    except KeyboardInterrupt:
-        _fail("interrupted; the same command goes on from the last checkpoint", code=130)
+    except KeyboardInterrupt as error:
+        resumed = str(error) or "the same command goes on from the last checkpoint"
+        _fail(f"interrupted; {resumed}", code=130)
     except Exception as error:
         if not processes.are_joined():
             raise

@@ -78,12 +78,16 @@ class DataConfig(_Section):
     # Keep users and items with at least this many interactions, repeated until all have;
     # None takes the data set's own rule.
     core: int | None = None
+    # The same for items alone; None takes that of `core`.
+    item_core: int | None = None
     # random, per_user, leave_one_out, global_time, per_user_time; or fixed: the split that the
     # data set itself ships. "" takes fixed where there is one, else random.
     split: str = ""
     valid_fraction: float = 0.08
     test_fraction: float = 0.2
     split_seed: int = 2021
+    # Validation interactions are training ones too: for a last run whose length is known.
+    join_valid: bool = False
 
     SPLITS: typing.ClassVar = (
         "",
@@ -106,9 +110,11 @@ class DataConfig(_Section):
             self.path,
             "give the table's path (config.data.name is 'file')",
         )
-        _require(
-            self.core is None or self.core >= 0, "data.core", self.core, "use 0 (no filter) or more"
-        )
+        for field in ("core", "item_core"):
+            value = getattr(self, field)
+            _require(
+                value is None or value >= 0, f"data.{field}", value, "use 0 (no filter) or more"
+            )
         for field in ("valid_fraction", "test_fraction"):
             value = getattr(self, field)
             _require(0 < value < 1, f"data.{field}", value, "use a fraction between 0 and 1")
@@ -260,6 +266,9 @@ class TrainingConfig(_Section):
     patience: int = 10
     # What selects the best epoch: loss (validation, per triplet) or a metric, as in ndcg@10.
     select: str = "loss"
+    # After the best epoch is known, train anew for as many on training and validation together:
+    # that model is measured on test and recommends.
+    refit: bool = False
     # Tables to start from: another run's folder, or an .npz file with arrays "user" [U, d]
     # and/or "item" [I, d].
     pretrained: str = ""
@@ -298,6 +307,9 @@ class EvaluationConfig(_Section):
     cohort_size: int = 10_000
     # Resamples of the bootstrap 95 % interval; 0 leaves it out.
     bootstrap: int = 1000
+    # Also report every user's own values, in the order of the data set's ids: to compare two
+    # models user by user.
+    per_user: bool = False
     # Users ranked at once.
     batch_size: int = 8192
 
@@ -367,6 +379,18 @@ class Config:
             "optimizer.rows",
             self.optimizer.rows,
             "use all, because config.loss.covariance moves every row",
+        )
+        _require(
+            not (self.training.refit and self.optimizer.schedule == "cosine"),
+            "training.refit",
+            self.training.refit,
+            "a cosine schedule ends with the last epoch, not the best; use another schedule",
+        )
+        _require(
+            not (self.training.refit and self.data.join_valid),
+            "training.refit",
+            self.training.refit,
+            "with config.data.join_valid=True there is nothing to add",
         )
         _require(
             not (self.sharding.is_sharded and self.loss.covariance),

@@ -29,6 +29,7 @@ from hlr_jax.recommender import (
     check_protocol,
     check_same_data,
     load_config,
+    refit_folder,
     training_positives,
     validation_positives,
 )
@@ -48,25 +49,36 @@ _CHANGEABLE = (
 )
 
 
+def _ignore(record: Record) -> None:
+    pass
+
+
 def train(
     config: Config,
     workdir: str | pathlib.Path | None = None,
     dataset: Dataset | None = None,
     show_progress: bool = True,
+    on_epoch: OnEpoch = _ignore,
 ) -> Recommender:
     """Train a model, choose its best epoch on validation, and return it.
+
+    With `config.training.refit` it is then trained anew on training and validation together, for
+    as many epochs, and that model is returned.
 
     Args:
       workdir: where checkpoints, `config.json` and `metrics.jsonl` go; None keeps everything in
         memory. A folder with an unfinished run of the same configuration is resumed.
       dataset: data to use instead of what `config.data` says.
+      on_epoch: receives one flat record per epoch, as in `metrics.jsonl`; none of those that
+        train anew. What it raises ends the training.
 
     Raises:
       InputError: configuration, data or working directory cannot be used. Nothing is
         written then.
       DivergedError: the loss is no longer finite.
     """
-    return _train(config, workdir, dataset, show_progress)[0]
+    selected, progress = _train(config, workdir, dataset, show_progress, on_epoch)
+    return _refitted(selected, progress, workdir, show_progress)
 
 
 def train_and_evaluate(
@@ -77,8 +89,9 @@ def train_and_evaluate(
     Returns:
       What it also writes to `results.json`: model, dataset, split_sizes, train, valid, test.
     """
-    recommender, progress = _train(config, workdir, None, show_progress)
-    dataset = recommender.dataset
+    selected, progress = _train(config, workdir, None, show_progress)
+    final = _refitted(selected, progress, workdir, show_progress)
+    dataset = selected.dataset
     drawn = config.sampling
     negatives = dataset.num_items if drawn.pool == "catalogue" else drawn.negatives
     triplets = progress.epochs * len(dataset.train) * negatives
@@ -95,11 +108,11 @@ def train_and_evaluate(
         "valid": {},
     }
     if len(dataset.valid):
-        results["valid"] = {"loss": recommender.validation_loss()}
+        results["valid"] = {"loss": selected.validation_loss()}
         # Negatives are given for the test split alone.
-        on_all_items = recommender.with_evaluation(protocol="full")
+        on_all_items = selected.with_evaluation(protocol="full")
         results["valid"] |= on_all_items.evaluate("valid", show_progress)
-    results["test"] = recommender.evaluate("test", show_progress)
+    results["test"] = final.evaluate("test", show_progress)
     if processes.is_first():
         write_json(pathlib.Path(workdir) / "results.json", results)
     return results
@@ -110,13 +123,14 @@ def _train(
     workdir: str | pathlib.Path | None,
     dataset: Dataset | None,
     show_progress: bool,
+    on_epoch: OnEpoch = _ignore,
 ) -> tuple[Recommender, Progress]:
     if workdir is not None and pathlib.Path(workdir).is_file():
         raise InputError(f"--workdir={workdir}: is a file; name a folder")
     config = with_absolute_paths(config)
     model = models.build(config.model.name, config.model.dim, config.model.options)
     dataset = dataset or _load(config, show_progress)
-    _check(config, model, dataset)
+    check(config, model, dataset)
     placement = Placement.of(config, model, dataset.num_users, dataset.num_items)
     params = placement.new_params(Keys.of(config.seed).init, model, config)
     if config.training.pretrained:
@@ -124,14 +138,40 @@ def _train(
         params = training.constrain(params, model, config)
     validate = _validation(config, model, dataset, placement)
     store: Store = MemoryStore()
-    on_epoch: OnEpoch = _ignore
+    log: OnEpoch = _ignore
     if workdir is not None:
-        store, on_epoch = _open(pathlib.Path(workdir), config, dataset, placement)
+        store, log = _open(pathlib.Path(workdir), config, dataset, placement)
     positives = training_positives(placement, dataset, config)
+
+    def tell(record: Record) -> None:
+        log(record)
+        on_epoch(record)
+
     best, progress = fit(
-        model, placement, params, positives, config, validate, store, on_epoch, show_progress
+        model, placement, params, positives, config, validate, store, tell, show_progress
     )
     return Recommender(config, dataset, model, best, placement), progress
+
+
+def _refitted(
+    selected: Recommender,
+    progress: Progress,
+    workdir: str | pathlib.Path | None,
+    show_progress: bool,
+) -> Recommender:
+    """The model that was selected, trained anew on validation too if that is wanted."""
+    config = selected.config
+    if not config.training.refit:
+        return selected
+    again = dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, join_valid=True),
+        training=dataclasses.replace(
+            config.training, refit=False, epochs=progress.best_epoch, patience=0, select="loss"
+        ),
+    )
+    folder = None if workdir is None else refit_folder(pathlib.Path(workdir))
+    return _train(again, folder, selected.dataset.joined(), show_progress)[0]
 
 
 def _load(config: Config, show_progress: bool) -> Dataset:
@@ -156,7 +196,7 @@ def with_absolute_paths(config: Config) -> Config:
     )
 
 
-def _check(config: Config, model: Relation, dataset: Dataset) -> None:
+def check(config: Config, model: Relation, dataset: Dataset) -> None:
     """Raises InputError for what would fail later, before anything is written."""
     datasets.check(dataset)
     check_cutoffs(config.evaluation.cutoffs, dataset, "config.evaluation.cutoffs")
@@ -170,6 +210,10 @@ def _check(config: Config, model: Relation, dataset: Dataset) -> None:
         raise InputError(
             f"config.sharding.tables='sharded': model {config.model.name!r} averages rows of all "
             "neighbours; use replicated"
+        )
+    if config.training.refit and not len(dataset.valid):
+        raise InputError(
+            f"config.training.refit=True: data set {dataset.name} has no validation split to add"
         )
     if config.training.select != "loss":
         _, cutoff = metrics.parse(config.training.select)
@@ -198,7 +242,8 @@ def pretrained_tables(config: Config, model: Relation, dataset: Dataset) -> dict
     path = pathlib.Path(config.training.pretrained)
     field = f"config.training.pretrained={str(path)!r}"
     if path.is_dir():
-        other = Recommender.load(path)
+        # What is chosen on validation must not have been trained on it.
+        other = Recommender.load(path, refitted=config.data.join_valid)
         for kind in ("user_ids", "item_ids"):
             if not np.array_equal(getattr(other.dataset, kind), getattr(dataset, kind)):
                 raise InputError(f"{field}: that run has other {kind}; use one on the same data")
@@ -275,7 +320,7 @@ def _open(
 
 
 def _check_same_run(config: Config, stored: Config, workdir: pathlib.Path) -> None:
-    new, old = _flat(config), _flat(stored)
+    new, old = flat(config), flat(stored)
     for field in sorted(new.keys() | old.keys(), key=lambda field: (field != "model.name", field)):
         if new.get(field) != old.get(field) and not _may_change(field, config):
             raise InputError(
@@ -293,11 +338,11 @@ def _may_change(field: str, config: Config) -> bool:
     return field.startswith(_CHANGEABLE)
 
 
-def _flat(config: Config) -> dict[str, Any]:
+def flat(config: Config) -> dict[str, Any]:
+    """The values of all fields by name, `section.field`, of the model's own options too."""
     values = dataclasses.asdict(config)
     values["model"] |= values["model"].pop("options")
-    flat = {"seed": values.pop("seed")}
-    return flat | {
+    return {"seed": values.pop("seed")} | {
         f"{section}.{name}": value
         for section, fields in values.items()
         for name, value in fields.items()
@@ -327,7 +372,3 @@ def _epoch_log(workdir: pathlib.Path, tensorboard: bool) -> OnEpoch:
             events.flush()
 
     return log
-
-
-def _ignore(record: Record) -> None:
-    pass

@@ -199,7 +199,7 @@ def loss_gradient(
         tables = add_rows(gradient, places, rows)
         return ({**tables, "relation": relation}, of_pool, values), None
 
-    size = slice_size(batch, params["user"].shape[-1])
+    size = slice_size(batch, params["user"].shape[-1], params["item"].shape[-1])
     slices = jax.tree.map(lambda x: _sliced(x, size), (batch, places))
     nothing = jnp.zeros(())
     of_pool = None if pool_rows is None else jnp.zeros((len(pool_rows), widths[-1]))
@@ -218,20 +218,22 @@ def covariance_gradient(config: LossConfig, params: Params) -> Params:
     """Gradient of the covariance penalty of all rows, for the tables."""
 
     def penalty(user: Array, item: Array) -> Array:
-        rows = jnp.concatenate([user, item])
+        # A user's row may be several vectors.
+        rows = jnp.concatenate([user.reshape(-1, item.shape[1]), item])
         return config.covariance * functional.covariance_penalty(rows)
 
     user, item = jax.grad(penalty, argnums=(0, 1))(params["user"], params["item"])
     return {"user": user, "item": item}
 
 
-def slice_size(batch: Batch, dim: int) -> int:
+def slice_size(batch: Batch, user_width: int, item_width: int) -> int:
     """Rows of a batch to take at once: all, but on a CPU only what its cache holds."""
     size = len(batch.users)
     if jax.default_backend() != "cpu":
         return size
-    places = sum(x[0].size for x in row_ids(batch) if x is not None)
-    most = max(1, CACHE_BYTES // (4 * dim * places))
+    ids = row_ids(batch)
+    items = sum(x[0].size for x in (ids.items, ids.history) if x is not None)
+    most = max(1, CACHE_BYTES // (4 * (user_width + items * item_width)))
     if batch.unseen is not None:
         # Their distances are a matrix product, which wants many rows.
         most = max(most, POOL_SLICE)

@@ -340,7 +340,8 @@ class Placement:
         loss, terms = training.sum_of_loss(
             params, positives.source, order, key, model, config, self.layout, self.mesh
         )
-        return float(loss) / float(terms)
+        # None at all where users have seen the whole of a small pool.
+        return float(loss) / (float(terms) or 1.0)
 
     # -----------------------------------------------------------------------------------------
     # What one process has.

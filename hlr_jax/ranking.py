@@ -10,11 +10,12 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 from tqdm import tqdm
 
-from hlr_jax import devices, neighbours, processes, sampling
+from hlr_jax import devices, processes, sampling
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.layout import Axes, Layout, own_places, own_rows, spec
 from hlr_jax.models import base
 from hlr_jax.models.base import Histories, History, Relation
+from hlr_jax.neighbours import Neighbours
 from hlr_jax.objective import Params
 from hlr_jax.placement import Placement
 from hlr_jax.sampling import Rows
@@ -157,10 +158,10 @@ def _histories(
 
 
 def _top_k_of_block(
-    user_rows: Float[Array, "u d"],
+    user_rows: Float[Array, "u a"],
     hidden: UInt8[Array, "u bytes"],
     params: Params,
-    catalogue: Float[Array, "c d"],
+    catalogue: Float[Array, "c b"],
     histories: Histories | None,
     model: Relation,
     k: int,
@@ -275,8 +276,7 @@ def read_params(model: Relation, params: Params, history: Interactions) -> Param
     """What a model reads of parameters that are whole: neighbours are those in `history`."""
     if not model.uses_neighbours:
         return params
-    rows = Rows.of(history)
-    return neighbours.with_neighbours(params, rows, neighbours.users_of(rows))
+    return Neighbours.of(Rows.of(history), len(params["item"])).widened(params)
 
 
 def _filled(users: Int[np.ndarray, "n"], size: int) -> Int[np.ndarray, "size"]:

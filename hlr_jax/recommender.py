@@ -48,12 +48,15 @@ class Recommender:
         cls,
         workdir: str | pathlib.Path,
         dataset: Dataset | None = None,
+        refitted: bool = True,
     ) -> "Recommender":
         """The best epoch of a run, from its working directory.
 
         Args:
           workdir: what training wrote.
           dataset: the data the run was trained on, if that is not what `config.data` says.
+          refitted: of a run with `config.training.refit`, take the model that was trained on
+            validation too; else the one that was chosen on it.
 
         Raises:
           InputError: there is no trained model, or its data set is not to be had any more or
@@ -62,6 +65,8 @@ class Recommender:
         workdir = pathlib.Path(workdir)
         config = load_config(workdir)
         dataset = dataset or datasets.load(config.data)
+        if config.training.refit and refitted:
+            return cls.load(refit_folder(workdir), dataset.joined())
         check_same_data(workdir, dataset)
         model = models.build(config.model.name, config.model.dim, config.model.options)
         placement = Placement.for_ranking(config, model, dataset.num_users, dataset.num_items)
@@ -161,8 +166,9 @@ class Recommender:
         history; validation does so with training alone.
 
         Returns:
-          `protocol`, `users`, every metric of `hlr_jax.metrics` at every cutoff, and intervals
-          and cohorts as configured.
+          `protocol`, `users`, every metric of `hlr_jax.metrics` at every cutoff, and intervals,
+          cohorts and `per_user` (metric to list of values, None where it leaves a user out) as
+          configured.
 
         Raises:
           InputError: the split is empty, a cutoff passes the catalogue, or the protocol asks
@@ -201,14 +207,8 @@ class Recommender:
         """Rank of each user's one test item among its given negatives."""
         dataset = self.dataset
         check_protocol(self.config, dataset)
-        assert dataset.given_negatives is not None
-        users = np.flatnonzero(
-            (dataset.given_negatives >= 0).all(axis=1) & (dataset.test.counts == 1)
-        )
+        users, candidates = given_candidates(dataset)
         params = ranking.read_params(self.model, self.placement.one_copy(self.params), known)
-        positives = dataset.test.items[dataset.test.offsets[users]]
-        negatives = dataset.given_negatives[users]
-        candidates = np.concatenate([positives[:, None], negatives], axis=1)
         rows, batch = sampling.Rows.of(known), self.config.evaluation.batch_size
         scores = np.empty(candidates.shape, np.float32)
         for start in range(0, len(users), batch):
@@ -223,7 +223,8 @@ class Recommender:
                 model=self.model,
                 length=self._history_length,
             )
-        return metrics.sampled_ranks(scores[:, 0], scores[:, 1:], negatives == positives[:, None])
+        listed = candidates[:, 1:] == candidates[:, :1]
+        return metrics.sampled_ranks(scores[:, 0], scores[:, 1:], listed)
 
     @property
     def _history_length(self) -> int:
@@ -267,6 +268,16 @@ def validation_positives(placement: Placement, dataset: Dataset, config: Config)
     return placement.positives(dataset.valid, source_of)
 
 
+def given_candidates(
+    dataset: Dataset,
+) -> tuple[Int[np.ndarray, "u"], Int[np.ndarray, "u n"]]:
+    """Users with one test item and given negatives; that item, then the negatives, of each."""
+    assert dataset.given_negatives is not None
+    users = np.flatnonzero((dataset.given_negatives >= 0).all(axis=1) & (dataset.test.counts == 1))
+    positives = dataset.test.items[dataset.test.offsets[users]]
+    return users, np.concatenate([positives[:, None], dataset.given_negatives[users]], axis=1)
+
+
 def measure(
     top: Int[np.ndarray, "u k"],
     users: Int[np.ndarray, "u"],
@@ -292,13 +303,19 @@ def measure(
 
 
 def summarize(per_user: dict[str, np.ndarray], evaluation: EvaluationConfig) -> dict[str, Any]:
-    """Means, intervals and cohorts as configured; which users resample or group is fixed."""
-    return {"protocol": evaluation.protocol} | metrics.summarize(
+    """Means, and what else is configured; which users resample or group is fixed."""
+    summary = {"protocol": evaluation.protocol} | metrics.summarize(
         per_user,
         bootstrap=evaluation.bootstrap,
         cohorts=evaluation.cohorts,
         cohort_size=evaluation.cohort_size,
     )
+    if evaluation.per_user:
+        summary["per_user"] = {
+            name: [None if np.isnan(value) else value for value in values.round(6).tolist()]
+            for name, values in per_user.items()
+        }
+    return summary
 
 
 def load_config(workdir: pathlib.Path) -> Config:
@@ -311,6 +328,11 @@ def load_config(workdir: pathlib.Path) -> Config:
     if not path.is_file():
         raise InputError(f"{path}: not found; give the --workdir of a finished training run")
     return configs.from_config_dict(read_json_object(path))
+
+
+def refit_folder(workdir: pathlib.Path) -> pathlib.Path:
+    """Where a run with `config.training.refit` keeps its second half."""
+    return workdir / "refit"
 
 
 def check_protocol(config: Config, dataset: Dataset) -> None:

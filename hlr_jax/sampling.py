@@ -56,7 +56,7 @@ class Weights(struct.PyTreeNode):
 
     @classmethod
     def of(cls, popularity: Int[np.ndarray, "i"], skew: float, seen: Interactions) -> "Weights":
-        """Proportional to `popularity^skew`, to within one part in a thousand or so.
+        """Proportional to `popularity^skew`, rounded down to whole parts of 2^30, but at least one.
 
         Popularity counts training interactions; an item without any counts as 1.
         """

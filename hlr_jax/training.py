@@ -11,10 +11,11 @@ from flax import struct
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
-from hlr_jax import functional, neighbours, objective, optimizers, sampling
+from hlr_jax import functional, objective, optimizers, sampling
 from hlr_jax.config import Config
 from hlr_jax.layout import ALONE, REPLICATED, Axes, ItemRows, Layout, spec
 from hlr_jax.models.base import History, Relation
+from hlr_jax.neighbours import Neighbours
 from hlr_jax.objective import Params
 from hlr_jax.optimizers import LastUse, Touched
 from hlr_jax.sampling import Batch, Source
@@ -220,8 +221,7 @@ def reader(model: Relation, source: Source) -> Callable[[Params], Params | None]
     """What a model reads of parameters; None if that is just these."""
     if not model.uses_neighbours:
         return lambda params: None
-    users = neighbours.users_of(source.history)
-    return lambda params: neighbours.with_neighbours(params, source.history, users)
+    return Neighbours.of(source.history, source.num_items).widened
 
 
 def _steps(

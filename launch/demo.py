@@ -39,7 +39,8 @@ def main() -> None:
             settings = config.from_config_dict(flag.value)
             columns[name] = train_and_evaluate(settings, folder / name)["test"]
         hlr = Recommender.load(folder / "HLR")
-    columns["most popular"] = baselines.evaluate_most_popular(hlr.dataset, hlr.config.evaluation)
+    popular = baselines.MostPopular().fit(hlr.dataset.train)
+    columns["most popular"] = baselines.evaluate(popular, hlr.dataset, hlr.config.evaluation)
 
     print("\nThe data are made up: they show that things work, not which model is better.")
     print(f"Test metrics of {columns['HLR']['users']} users:")

@@ -33,7 +33,9 @@ def main() -> None:
     output = _OUTPUT.value and cli.output_file("output", _OUTPUT.value, [".json"])
     changes = config_flags.get_override_values(flags.FLAGS["config"])
     fields = {name.removeprefix("evaluation."): value for name, value in changes.items()}
-    recommender = Recommender.load(_WORKDIR.value).with_evaluation(**fields)
+    # A model that was refitted on validation is not measured there.
+    loaded = Recommender.load(_WORKDIR.value, refitted=_SPLIT.value == "test")
+    recommender = loaded.with_evaluation(**fields)
     summary = recommender.evaluate(_SPLIT.value, show_progress=True)
     cli.say(cli.metrics_table({_SPLIT.value: summary}))
     if output and processes.is_first():

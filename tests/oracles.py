@@ -9,6 +9,8 @@ the papers, so that it can be read beside them:
   Learning", RecSys 2021.
 - AdaCML: Zhang et al., "Adaptive Collaborative Metric Learning", DASFAA 2019.
 - TransCF: Park et al., "Collaborative Translational Metric Learning", ICDM 2018.
+- DPCML: Bao et al., "The Minority Matters: A Diversity-Promoting Collaborative Metric Learning
+  Algorithm", NeurIPS 2022. A row of its user table is C vectors, one after another.
 
 Letters: ``u`` a user vector, ``i`` a target item vector (positive or negative), ``p_k`` the
 vectors of the history, ``key`` of shape ``[d, M]``, ``memory`` of shape ``[M, d]``. A history given
@@ -29,7 +31,7 @@ Params = dict[str, Array]
 # (user vector, item vector, history vectors) -> relation vector
 RelationFn = Callable[[Array, Array, Sequence[Array]], Array]
 
-MODELS = ("cml", "lrml", "hlr", "hlrpp", "adacml", "transcf")
+MODELS = ("cml", "lrml", "hlr", "hlrpp", "adacml", "transcf", "dpcml")
 
 
 # --- geometry ------------------------------------------------------------------------------------
@@ -189,6 +191,47 @@ def transcf_neighbours(params: Params, pairs: Iterable[tuple[int, int]]) -> tupl
     return user_mean, item_mean
 
 
+def user_vectors(row: Array, dim: int) -> list[Array]:
+    """The vectors that a row of the user table holds: one, or with DPCML several (eq. 1)."""
+    return [row[start : start + dim] for start in range(0, len(row), dim)]
+
+
+def dpcml_relation(u: Array, i: Array, history: Sequence[Array] = ()) -> Array:
+    """From the user's first vector to the one closest to the item (DPCML, eq. 3)."""
+    vectors = user_vectors(u, len(i))
+    closest = vectors[0]
+    for vector in vectors[1:]:
+        if squared_distance(vector, i) < squared_distance(closest, i):
+            closest = vector
+    return closest - vectors[0]
+
+
+def dpcml_diversity(vectors: Sequence[Array]) -> float:
+    """``sum_c sum_c' ||u_c - u_c'||^2 / (2 C (C - 1))`` (DPCML, section 2.4)."""
+    total = sum(squared_distance(x, y) for x in vectors for y in vectors)
+    return total / (2 * len(vectors) * (len(vectors) - 1))
+
+
+def dpcml_penalty(
+    params: Params,
+    batch: Mapping[str, ArrayLike],
+    eta: float,
+    delta_1: float,
+    delta_2: float,
+) -> float:
+    """``eta (max(0, delta_1 - diversity) + max(0, diversity - delta_2))`` of each valid row's user.
+
+    DPCML, eqs. 7 and 8.
+    """
+    dim, total = _array(params["item"]).shape[1], 0.0
+    for b, user in enumerate(np.asarray(batch["users"])):
+        if not _is_valid(batch, b):
+            continue
+        diversity = dpcml_diversity(user_vectors(_array(params["user"])[user], dim))
+        total += eta * (max(0.0, delta_1 - diversity) + max(0.0, diversity - delta_2))
+    return total
+
+
 def relation_function(params: Params, model: str, options: Mapping[str, Any]) -> RelationFn:
     """The relation of a model with its parameters, as a function of ``(u, i, history)``.
 
@@ -219,6 +262,8 @@ def relation_function(params: Params, model: str, options: Mapping[str, Any]) ->
         )
     if model == "adacml":
         return lambda u, i, history: adacml_relation(u, i, history, beta=beta)
+    if model == "dpcml":
+        return dpcml_relation
     raise ValueError(f"no relation of (u, i, history) for the model {model!r}")
 
 
@@ -238,12 +283,13 @@ def triplet_distances(
     The relation of a negative is recomputed with it as the target; with ``copy_relation`` the
     positive's relation is reused (an option of the published HLR code).
     """
+    first = user_vectors(u, len(positive))[0]
     positive_relation = relation_fn(u, positive, history)
-    positive_distance = squared_distance(u + positive_relation, positive)
+    positive_distance = squared_distance(first + positive_relation, positive)
     negative_distances = []
     for negative in _array(negatives):
         relation = positive_relation if copy_relation else relation_fn(u, negative, history)
-        negative_distances.append(squared_distance(u + relation, negative))
+        negative_distances.append(squared_distance(first + relation, negative))
     return positive_distance, _array(negative_distances)
 
 
@@ -295,6 +341,92 @@ def hinge_loss(
             total += sum(hinges)
             terms += num_negatives
     return _reduce(total, terms, reduction)
+
+
+def semi_hard_negative(positive: float, negatives: Sequence[float]) -> float:
+    """Distance of the closest negative that is farther than the positive (FaceNet).
+
+    Where none is farther, that of the closest of all. Schroff et al., "FaceNet", CVPR 2015.
+    """
+    farther = [negative for negative in negatives if negative > positive]
+    return min(farther) if farther else min(negatives)
+
+
+def sampled_softmax(positive: float, negatives: Sequence[float], temperature: float) -> float:
+    """``-log(exp(-D_i / T) / (exp(-D_i / T) + sum_j exp(-D_j / T)))``."""
+    scores = [-distance / temperature for distance in [positive, *negatives]]
+    largest = max(scores)
+    total = sum(math.exp(score - largest) for score in scores)
+    return largest + math.log(total) - scores[0]
+
+
+def loss_of_row(
+    name: str,
+    positive: float,
+    negatives: Sequence[float],
+    margin: float = 0.5,
+    temperature: float = 0.5,
+) -> tuple[float, int]:
+    """Loss of a positive with the negatives that count, and how many terms it is a sum of."""
+    if not negatives:
+        return 0.0, 0 if name == "hinge" else 1
+    if name == "softmax":
+        return sampled_softmax(positive, negatives, temperature), 1
+    if name == "semi_hard":
+        return max(0.0, positive - semi_hard_negative(positive, negatives) + margin), 1
+    if name == "closest":
+        return max(0.0, positive - min(negatives) + margin), 1
+    return sum(max(0.0, positive - negative + margin) for negative in negatives), len(negatives)
+
+
+def places_that_count(pool: Sequence[int], seen: Collection[int]) -> list[int]:
+    """Places of a pool with an item that the user has not seen and that is not further ahead."""
+    places, met = [], set()
+    for place, item in enumerate(pool):
+        if item not in seen and item not in met:
+            places.append(place)
+        met.add(item)
+    return places
+
+
+def balance_weight(interactions: int, balance: float) -> float:
+    """What an interaction counts of a user with so many: ``n^-balance``."""
+    return float(max(interactions, 1)) ** -balance
+
+
+def pool_loss(
+    name: str,
+    positive_distance: ArrayLike,
+    pool_distance: ArrayLike,
+    pool: Sequence[int],
+    seen: Sequence[Collection[int]],
+    weight: ArrayLike,
+    margin: float = 0.5,
+    temperature: float = 0.5,
+    rank_weight: bool = False,
+    num_items: int | None = None,
+) -> tuple[float, float]:
+    """Loss of a batch whose rows share their negatives, and its terms, both weighted.
+
+    Args:
+      positive_distance, pool_distance: ``[B]``, and ``[B, N]`` to each item of the pool.
+      seen: the items of each row's user.
+      weight: ``[B]`` how much each row counts.
+    """
+    d_pos, d_pool, weights = _array(positive_distance), _array(pool_distance), _array(weight)
+    total, terms = 0.0, 0.0
+    for b in range(len(d_pos)):
+        negatives = [float(d_pool[b, n]) for n in places_that_count(pool, seen[b])]
+        if rank_weight:
+            assert num_items is not None
+            impostors = sum(1 for d in negatives if float(d_pos[b]) - d + margin > 0.0)
+            loss, own = loss_of_row("closest", float(d_pos[b]), negatives, margin)
+            loss *= rank_weight_of(impostors, len(pool), num_items)
+        else:
+            loss, own = loss_of_row(name, float(d_pos[b]), negatives, margin, temperature)
+        total += weights[b] * loss
+        terms += weights[b] * own
+    return total, terms
 
 
 def covariance_penalty(rows: ArrayLike, form: str = "sum") -> float:
@@ -359,6 +491,7 @@ def batch_distances(
             d_pos[b] = squared_distance(u + transcf_relation(nbr_u, nbr_i), i)
             for k, j in enumerate(js):
                 nbr_j = _array(batch["negative_neighbours"])[b, k]
+                nbr_j = nbr_i if options.get("copy_relation", False) else nbr_j
                 d_neg[b, k] = squared_distance(u + transcf_relation(nbr_u, nbr_j), j)
             continue
         places = np.asarray(batch["history"])[b] if "history" in batch else []
@@ -384,7 +517,8 @@ def transcf_penalty(
     """The two regularisation terms of TransCF, summed over the valid rows.
 
     ``alpha_nbr (||u - nbr(u)||^2 + ||i - nbr(i)||^2 + sum_j ||j - nbr(j)||^2)`` and
-    ``alpha_dist D(u, i)``, with the neighbour means as constants, as in the published HLR code.
+    ``alpha_dist D(u, i)``, with the neighbour means as constants, as in the published HLR code,
+    which has one negative: with K the user and the positive still count once.
     """
     user_table, item_table = _array(params["user"]), _array(params["item"])
     users, positives = np.asarray(batch["users"]), np.asarray(batch["positives"])
@@ -413,11 +547,11 @@ def batch_loss(
     covariance_weight: float = 0.0,
     covariance_form: str = "sum",
 ) -> float:
-    """The training loss of a batch: hinge, TransCF's penalties, CML's covariance penalty.
+    """The training loss of a batch: hinge, TransCF's, DPCML's and CML's covariance penalty.
 
-    ``batch["row_mask"] [B]`` (optional) drops padded rows. The mean of TransCF divides its
-    penalties by the same number of hinge terms; the covariance penalty, on the item table
-    followed by the user table, is added after the reduction.
+    ``batch["row_mask"] [B]`` (optional) drops padded rows. The mean divides TransCF's and DPCML's
+    penalties by the same number of hinge terms; the covariance penalty, on the item table followed
+    by the user table (all of its vectors), is added after the reduction.
     """
     d_pos, d_neg = batch_distances(params, batch, model, options)
     loss = hinge_loss(
@@ -430,18 +564,29 @@ def batch_loss(
         num_items=len(params["item"]),
         rank_floor=rank_floor,
     )
-    if model == "transcf":
-        penalty = transcf_penalty(
-            params,
-            batch,
-            d_pos,
-            float(options.get("alpha_nbr", 0.1)),
-            float(options.get("alpha_dist", 0.1)),
-        )
+    if model in ("transcf", "dpcml"):
+        if model == "transcf":
+            penalty = transcf_penalty(
+                params,
+                batch,
+                d_pos,
+                float(options.get("alpha_nbr", 0.1)),
+                float(options.get("alpha_dist", 0.1)),
+            )
+        else:
+            penalty = dpcml_penalty(
+                params,
+                batch,
+                float(options.get("diversity_weight", 10.0)),
+                float(options.get("min_diversity", 0.05)),
+                float(options.get("max_diversity", 0.25)),
+            )
         rows = sum(1 for b in range(len(d_pos)) if _is_valid(batch, b))
         loss += _reduce(penalty, rows if rank_weight else rows * d_neg.shape[1], reduction)
     if covariance_weight != 0.0:
-        rows_of_both = np.concatenate([_array(params["item"]), _array(params["user"])])
+        item = _array(params["item"])
+        vectors = _array(params["user"]).reshape(-1, item.shape[1])
+        rows_of_both = np.concatenate([item, vectors])
         loss += covariance_weight * covariance_penalty(rows_of_both, covariance_form)
     return loss
 
@@ -535,7 +680,7 @@ def rank_scores(
                 relation = transcf_relation(nbr_u, _array(options["item_neighbours"])[n])
             else:
                 relation = relation_function(params, model, options)(u, i, references)
-            scores[row, n] = -squared_distance(u + relation, i)
+            scores[row, n] = -squared_distance(user_vectors(u, len(i))[0] + relation, i)
     return scores
 
 

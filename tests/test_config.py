@@ -30,7 +30,8 @@ from hlr_jax.models import base
 CONFIG_FILES = sorted((pathlib.Path(__file__).parent.parent / "configs").glob("*/*.py"))
 SECTIONS = [field.name for field in dataclasses.fields(Config) if field.name != "seed"]
 
-# Nothing at its default, except optimizer.rows and sharding, which go with no covariance.
+# Nothing at its default, except optimizer.rows and sharding, which go with no covariance, and
+# training.refit, which goes with neither a cosine schedule nor data.join_valid.
 CHANGED = Config(
     data=DataConfig(
         name="file",
@@ -47,11 +48,21 @@ CHANGED = Config(
         valid_fraction=0.1,
         test_fraction=0.3,
         split_seed=1,
+        join_valid=True,
     ),
     model=ModelConfig("hlr", dim=8, clip_norm=0.5, options={"slots": 3, "beta": 0.5}),
-    sampling=SamplingConfig(negatives=2, history_length=7, history="unpopular"),
+    sampling=SamplingConfig(
+        negatives=2, pool="batch", skew=0.75, history_length=7, history="unpopular"
+    ),
     loss=LossConfig(
-        margin=0.1, reduction="mean", rank_weight=True, copy_relation=True, covariance=0.2
+        name="closest",
+        margin=0.1,
+        temperature=0.3,
+        reduction="mean",
+        rank_weight=True,
+        balance=0.5,
+        copy_relation=True,
+        covariance=0.2,
     ),
     optimizer=OptimizerConfig(
         name="adamw",
@@ -88,8 +99,10 @@ CHANGED = Config(
 
 CHANGED_ROWS = dataclasses.replace(
     CHANGED,
+    data=dataclasses.replace(CHANGED.data, join_valid=False),
     loss=dataclasses.replace(CHANGED.loss, covariance=0.0),
-    optimizer=dataclasses.replace(CHANGED.optimizer, rows="touched"),
+    optimizer=dataclasses.replace(CHANGED.optimizer, schedule="exponential", rows="touched"),
+    training=dataclasses.replace(CHANGED.training, refit=True),
     sharding=ShardingConfig(tables="sharded", item_blocks=2, user_parts=6),
 )
 
@@ -129,7 +142,8 @@ def test_configurations_are_hashable_and_equal_by_value():
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_every_field_can_be_changed_by_a_flag(section):
-    changed = with_all_options(CHANGED_ROWS if section in ("optimizer", "sharding") else CHANGED)
+    in_rows = section in ("optimizer", "training", "sharding")
+    changed = with_all_options(CHANGED_ROWS if in_rows else CHANGED)
     values = configs.as_config_dict(Config())
     fields = dataclasses.asdict(getattr(changed, section))
     fields |= fields.pop("options", {})
@@ -175,7 +189,9 @@ def test_options_that_a_model_does_not_use_are_told(caplog):
 @pytest.mark.parametrize("name", models.names())
 def test_every_option_of_a_model_can_be_set(name):
     for option, default in base.options(base.get(name)).items():
-        value = not default if isinstance(default, bool) else default + 1
+        # Floats by little, because options may bound one another.
+        more = 0.1 if isinstance(default, float) else 1
+        value = not default if isinstance(default, bool) else default + more
         values = configs.as_config_dict(Config(model=ModelConfig(name)))
         values.model[option] = value
         config = configs.from_config_dict(values)
@@ -229,7 +245,19 @@ def nested(name: str, value: Any) -> dict[str, Any]:
         ("optimizer.rows", "some", "config.optimizer.rows='some'"),
         ("optimizer.warmup_epochs", -1.0, "config.optimizer.warmup_epochs=-1.0"),
         ("sampling.history", "all", "config.sampling.history='all': use one of uniform"),
+        ("sampling.pool", "epoch", "config.sampling.pool='epoch': use one of triplet, batch, cat"),
+        ("sampling.pool", True, "config.sampling.pool=True: expected str"),
+        ("sampling.skew", -0.5, "config.sampling.skew=-0.5: use 0 to 2"),
+        ("sampling.skew", 2.5, "config.sampling.skew=2.5: use 0 to 2"),
+        ("sampling.skew", float("nan"), "config.sampling.skew=nan: expected a finite number"),
         ("loss.covariance", -1.0, "config.loss.covariance=-1.0"),
+        ("loss.name", "bpr", "config.loss.name='bpr': use one of hinge, closest, semi_hard, soft"),
+        ("loss.temperature", 0.0, "config.loss.temperature=0.0: use more than 0"),
+        ("loss.temperature", -1.0, "config.loss.temperature=-1.0: use more than 0"),
+        ("loss.balance", 1.5, "config.loss.balance=1.5: use 0 to 1"),
+        ("loss.balance", -0.1, "config.loss.balance=-0.1: use 0 to 1"),
+        ("training.refit", 1, "config.training.refit=1: expected bool"),
+        ("data.join_valid", "yes", "config.data.join_valid='yes': expected bool"),
         ("sharding.tables", "cut", "config.sharding.tables='cut': use one of replicated, sharded"),
         ("sharding.item_block", 2, "config.sharding.item_block: there is no such field; did you"),
         ("sharding.item_blocks", 0, "config.sharding.item_blocks=0: use 1 or more"),
@@ -276,6 +304,38 @@ def test_a_covariance_needs_whole_tables():
         configs.from_config_dict(values)
 
 
+@pytest.mark.parametrize(
+    ("values", "fault"),
+    [
+        (
+            {"sampling": {"pool": "catalogue", "skew": 0.5}},
+            "config.sampling.skew=0.5: use 0: with config.sampling.pool='catalogue' nothing is",
+        ),
+        (
+            {"loss": {"name": "softmax", "rank_weight": True}},
+            "config.loss.rank_weight=True: it weighs hinges; use False with config.loss.name=",
+        ),
+        ({"loss": {"name": "semi_hard", "rank_weight": True}}, "config.loss.rank_weight=True: it"),
+        (
+            {"training": {"refit": True}, "optimizer": {"schedule": "cosine"}},
+            "config.training.refit=True: a cosine schedule ends with the last epoch, not the best",
+        ),
+        (
+            {"training": {"refit": True}, "data": {"join_valid": True}},
+            "config.training.refit=True: with config.data.join_valid=True there is nothing to add",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_refused(values, fault):
+    with pytest.raises(InputError) as caught:
+        configs.from_config_dict(values)
+    assert str(caught.value).startswith(fault)
+    assert "\n" not in str(caught.value)
+    for section, fields in values.items():  # each alone is fine
+        for name, value in fields.items():
+            configs.from_config_dict({section: {name: value}})
+
+
 @pytest.mark.parametrize("fields", [{}, {"item_blocks": 2}, {"user_parts": 6}, {"item_blocks": 3}])
 def test_tables_can_be_cut_in_any_blocks(fields):
     sharding = configs.from_config_dict({"sharding": {"tables": "sharded", **fields}}).sharding
@@ -290,7 +350,8 @@ def test_parts_of_users_need_no_cut_tables():
 
 def test_an_unknown_model_is_refused_with_those_there_are():
     values = {"model": {"name": "mf"}}
-    with pytest.raises(InputError, match=r"config\.model\.name='mf': use one of cml, hlr"):
+    known = ", ".join(models.names())
+    with pytest.raises(InputError, match=rf"config\.model\.name='mf': use one of {known}"):
         configs.from_config_dict(values)
     with pytest.raises(InputError, match=r"config\.model\.name='mf'"):
         models.build("mf", 3, {})

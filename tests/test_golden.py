@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from numpy.typing import ArrayLike
 
@@ -36,7 +37,7 @@ class Golden:
     config: Config
 
     @classmethod
-    def read(cls, name: str, folder: Path) -> "Golden":
+    def of(cls, name: str, folder: Path) -> "Golden":
         with np.load(folder / f"{name}.npz") as file:
             data = {key: file[key] for key in file.files}
         recorded = json.loads(str(data["config"]))
@@ -45,6 +46,9 @@ class Golden:
             options["slots"] = len(data["param_memory"])
         if base.get(name).uses_history:
             options["beta"] = recorded["beta"]
+        for weight in ("nbr", "dist"):
+            if f"alpha_reg_{weight}" in recorded:
+                options[f"alpha_{weight}"] = recorded[f"alpha_reg_{weight}"]
         dim = data["param_user"].shape[1]
         config = Config(
             model=ModelConfig(name=name, dim=dim, clip_norm=recorded["clip_norm"], options=options),
@@ -81,22 +85,48 @@ class Golden:
             jnp.ones(len(items)),
         )
 
+    def read(self, params: Params) -> tuple[Params, Batch]:
+        """Parameters and batch as the model reads them.
+
+        The means of neighbours were fed in for each use of a row, and differ between two uses of
+        the same: then every use has a row of its own.
+        """
+        if not self.model.uses_neighbours:
+            return params, self.batch
+        user, item, batch = params["user"], params["item"], self.batch
+        uses = {"user": user[batch.users], "item": item[batch.items.T.reshape(-1)]}
+        fed = [self.data[f"{kind}_neighbors"] for kind in ("user", "pos", "neg")]
+        means = {"user": fed[0], "item": np.concatenate(fed[1:])}
+        rows = {name: jnp.concatenate([uses[name], means[name]], axis=1) for name in uses}
+        numbers = jnp.arange(2 * len(batch.users), dtype=jnp.int32).reshape(2, -1)
+        return params | rows, batch._replace(users=numbers[0], items=numbers.T)
+
     def loss(self, params: Params) -> jax.Array:
         num_items = len(params["item"])
-        return objective.loss_of_batch(self.model, self.config.loss, num_items, params, self.batch)[
+        return objective.loss_of_batch(self.model, self.config.loss, num_items, *self.read(params))[
             0
         ]
 
+    def step(self, state: TrainState, optimizer: optax.GradientTransformation) -> TrainState:
+        """Of training; by hand where means are fed in that training would compute itself."""
+        if not self.model.uses_neighbours:
+            return training.train_step(state, self.batch, self.model, optimizer, self.config)[0]
+        loss, gradient = jax.value_and_grad(self.loss)(state.params)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        params = training.constrain(params, self.model, self.config)
+        return state.replace(params=params, opt_state=opt_state, loss_sum=loss)
 
-@pytest.fixture(params=["cml", "lrml", "hlr", "hlrpp"])
+
+@pytest.fixture(params=["cml", "lrml", "hlr", "hlrpp", "adacml", "transcf"])
 def golden(request: pytest.FixtureRequest, golden_folder: Path) -> Golden:
-    return Golden.read(request.param, golden_folder)
+    return Golden.of(request.param, golden_folder)
 
 
 def test_distances(golden: Golden) -> None:
     copied = golden.config.loss.copy_relation
     distances = jax.jit(
-        lambda params: objective.triplet_distances(golden.model, copied, params, golden.batch)
+        lambda params: objective.triplet_distances(golden.model, copied, *golden.read(params))
     )(golden.params("param_"))
     np.testing.assert_allclose(distances[:, 0], golden.data["positive_distance"], rtol=1e-5)
     np.testing.assert_allclose(distances[:, 1], golden.data["negative_distance"], rtol=1e-5)
@@ -115,6 +145,9 @@ def test_loss_and_gradients(golden: Golden) -> None:
 
 
 def test_scores(golden: Golden) -> None:
+    if golden.model.uses_neighbours:
+        assert "scores" not in golden.data
+        return
     params, users = golden.params("param_"), golden.data["eval_users"]
     items, histories = params["item"], golden.histories("eval_history")
     scores = jax.jit(
@@ -128,15 +161,11 @@ def test_scores(golden: Golden) -> None:
 def test_three_training_steps(golden: Golden) -> None:
     """Dense Adam, each step followed by the projection of the tables."""
     optimizer = optimizers.build(golden.config.optimizer, golden.config.training, 1)
-    step = jax.jit(
-        lambda state, batch: training.train_step(
-            state, batch, golden.model, optimizer, golden.config
-        )[0]
-    )
+    step = jax.jit(lambda state: golden.step(state, optimizer))
     state = TrainState.of(golden.params("param_"), optimizer)
     losses = []
     for _ in range(3):
-        state = step(state.with_new_sums(), golden.batch)
+        state = step(state.with_new_sums())
         losses.append(state.loss_sum)
     np.testing.assert_allclose(losses, golden.data["losses_of_3_steps"], rtol=1e-5)
     expected = golden.params("after3_")

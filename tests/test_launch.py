@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from hlr_jax import cli
+from hlr_jax import baselines, cli
 
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIG = """
@@ -123,7 +123,7 @@ def test_another_configuration_is_refused(trained, launch, config_file):
     assert_refused(done, f"--workdir={trained}", "config.loss.margin=0.5, not 0.7")
 
 
-@pytest.mark.parametrize("program", ["train", "evaluate", "recommend"])
+@pytest.mark.parametrize("program", ["train", "evaluate", "recommend", "sweep", "baseline"])
 def test_help(program, launch):
     done = launch(program, "--help")
     assert done.returncode == 0
@@ -228,6 +228,22 @@ def test_evaluate_takes_other_settings(trained, launch, tmp_path):
     assert read(trained / "config.json")["evaluation"]["cutoffs"] == [10]
 
 
+def test_evaluate_takes_the_chosen_model_for_validation_and_the_refitted_one_for_test(
+    launch, config_file, tmp_path
+):
+    flags = [f"--config={config_file}", *SMALL, "--config.training.refit=True"]
+    done = launch("train", f"--workdir={tmp_path / 'run'}", *flags)
+    assert done.returncode == 0, done.stderr
+    results = read(tmp_path / "run" / "results.json")
+    del results["valid"]["loss"]
+    for split in ("valid", "test"):
+        output = tmp_path / f"{split}.json"
+        flags = [f"--workdir={tmp_path / 'run'}", f"--split={split}", f"--output={output}"]
+        done = launch("evaluate", *flags)
+        assert done.returncode == 0, done.stderr
+        assert read(output) == results[split]
+
+
 def test_evaluate_refuses_bad_input(trained, launch, tmp_path):
     assert_refused(launch("evaluate", f"--workdir={tmp_path}"), "config.json: not found")
     flags = [f"--workdir={trained}", "--config.evaluation.cutoffs=(0,)"]
@@ -266,6 +282,101 @@ def test_recommend_refuses_bad_input(trained, launch, tmp_path):
     assert_refused(launch("recommend", workdir, "--users=7,nobody"), "'nobody'", "embedded")
     done = launch("recommend", workdir, "--users=7", f"--output={tmp_path}/top.txt")
     assert_refused(done, "--output=", ".csv, .parquet, .jsonl")
+
+
+# --- baseline ------------------------------------------------------------------------------------
+
+
+def test_a_baseline_is_tuned_and_measured(launch, config_file, tmp_path):
+    workdir = tmp_path / "knn"
+    flags = ["--name=item_knn", f"--config={config_file}", f"--workdir={workdir}", "--trials=2"]
+    done = launch("baseline", *flags)
+    assert done.returncode == 0, done.stderr
+    results = read(workdir / "results.json")
+    assert len(results["trials"]) == 2
+    assert done.stdout.startswith(f"item_knn weighting={results['hyperparameters']['weighting']} ")
+    assert f"{results['test']['ndcg@10']:.4f}" in done.stdout
+    assert results["test"]["intervals"].keys() >= {"ndcg@10"}
+
+
+def test_bad_baselines_are_refused_in_one_line(launch, config_file, trained, tmp_path):
+    flags = [f"--config={config_file}", f"--workdir={tmp_path / 'run'}"]
+    assert_refused(launch("baseline", "--name=svd", *flags), *baselines.METHODS)
+    assert_refused(launch("baseline", "--name=ease", "--set=k=3", *flags), "--set=k=3: ease has")
+    negative = launch("baseline", "--name=ease", "--set=regularization=-1", *flags)
+    assert_refused(negative, "regularization=-1.0: use a number above 0")
+    assert_refused(
+        launch("baseline", "--name=ease", flags[0], f"--workdir={trained}"),
+        f"--workdir={trained}: holds the training run of a model",
+    )
+    assert not (tmp_path / "run").exists()
+
+
+# --- sweep ---------------------------------------------------------------------------------------
+
+
+def test_a_sweep_ends_in_a_command_that_trains_the_best(launch, config_file, tmp_path):
+    workdir = tmp_path / "sweep"
+    flags = [f"--config={config_file}", f"--workdir={workdir}", *SMALL, "--objective=recall@5"]
+    vary = ["--vary=loss.margin=0.2:2.0", "--vary=loss.reduction=choice:sum,mean"]
+    done = launch("sweep", *flags, *vary, "--trials=2")
+    assert done.returncode == 0, done.stderr
+    started = [line for line in done.stdout.splitlines() if line.startswith("trial ")]
+    assert started[0].startswith("trial 0 complete; recall@5 ")
+    assert "loss.margin=" in started[1]
+    assert sorted(path.name for path in workdir.iterdir()) == [
+        "best.json",
+        "best.py",
+        "importance.png",
+        "sweep.db",
+        "sweep.json",
+        "sweep.lock",
+        "trials.csv",
+    ]
+    table = pl.read_csv(workdir / "trials.csv")
+    assert table["trial"].to_list() == [0, 1]
+
+    again = launch("sweep", *flags, *vary, "--trials=2")
+    assert again.returncode == 0, again.stderr
+    assert pl.read_csv(workdir / "trials.csv").equals(table)
+
+    command = done.stdout.splitlines()[-1]
+    assert command == (
+        f"python launch/train.py --config={workdir}/best.py --workdir={workdir}/best"
+    )
+    trained = launch("train", *command.split()[2:])
+    assert trained.returncode == 0, trained.stderr
+    found = read(workdir / "best" / "results.json")["valid"]
+    config = read(workdir / "best" / "config.json")
+    best = table.sort("recall@5", descending=True).row(0, named=True)
+    assert config["loss"]["margin"] == best["loss.margin"]
+    assert config["training"]["select"] == "recall@5"
+    assert found["loss"] > 0
+    (record,) = (workdir / "best" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(record)["valid_recall@5"] == best["recall@5"]
+
+
+def test_sweep_refuses_bad_input(launch, config_file, tmp_path):
+    workdir = tmp_path / "sweep"
+    flags = [f"--config={config_file}", f"--workdir={workdir}"]
+    assert_refused(launch("sweep", *flags, "--trials=1"), "--vary")
+    done = launch("sweep", *flags, "--trials=1", "--vary=loss.margn=0:1")
+    assert_refused(done, "--vary=loss.margn=0:1", "did you mean loss.margin?")
+    assert not workdir.exists()
+
+
+def test_a_sweep_names_the_packages_that_it_needs(environment, config_file, tmp_path):
+    (tmp_path / "optuna.py").write_text("raise ImportError(name='optuna')")
+    command = [sys.executable, "launch/sweep.py", f"--config={config_file}", "--trials=1"]
+    done = subprocess.run(
+        [*command, f"--workdir={tmp_path}", "--vary=loss.margin=0:1"],
+        cwd=ROOT,
+        env=environment | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert_refused(done, "optuna", "pip install 'hlr_jax[sweep]'")
 
 
 # --- what they share -----------------------------------------------------------------------------

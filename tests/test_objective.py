@@ -1,5 +1,7 @@
 """The gradient in slices, against that of the plain definition."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from hlr_jax import models, objective, training
 from hlr_jax.config import LossConfig
+from hlr_jax.models import base
 from hlr_jax.models.base import Histories
 from hlr_jax.objective import Params, TripletRows, row_ids
 from hlr_jax.sampling import Batch
@@ -39,10 +42,20 @@ def params_of(model: models.Relation) -> Params:
     return jax.tree.map(lambda x: jnp.asarray(1.5 * np.asarray(x, np.float64)), params)
 
 
-def cache_for(rows: int, batch: Batch) -> int:
+def read_by(model: models.Relation, params: Params) -> Params:
+    """What the model reads: with means of neighbours, which are constants, if it wants any."""
+    rng = np.random.default_rng(4)
+    tables = {name: params[name] for name in ("user", "item") if model.uses_neighbours}
+    return params | {
+        name: jnp.concatenate([table, rng.normal(0, 0.5, table.shape)], axis=1)
+        for name, table in tables.items()
+    }
+
+
+def cache_for(rows: int, batch: Batch, user_width: int = DIM, item_width: int = DIM) -> int:
     """A cache that holds so many rows of a batch."""
     places = sum(x[0].size for x in row_ids(batch) if x is not None)
-    return 4 * DIM * places * rows
+    return 4 * (user_width + (places - 1) * item_width) * rows
 
 
 # Of 7 rows: one by one, in pairs with one left over, in threes with one left over. All at once
@@ -56,19 +69,21 @@ def test_the_gradient_in_slices_is_the_gradient(
     name, copy_relation, rank_weight, size, monkeypatch
 ):
     loss = LossConfig(margin=0.7, copy_relation=copy_relation, rank_weight=rank_weight)
-    model = models.build(name, DIM, {} if name == "cml" else {"slots": 4})
+    model = models.build(name, DIM, {"slots": 4} if "slots" in base.options(base.get(name)) else {})
 
     def gradients(params: Params, batch: Batch) -> tuple[tuple, tuple]:
         """By definition, and in slices."""
+        read = functools.partial(read_by, model)
 
         def hinge(params: Params) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-            values = objective.loss_of_batch(model, loss, ITEMS, params, batch)
+            values = objective.loss_of_batch(model, loss, ITEMS, read(params), batch)
             return values[0], values
 
-        monkeypatch.setattr(objective, "CACHE_BYTES", cache_for(size, batch))
-        assert objective.slice_size(batch, DIM) == size
+        widths = [read(params)[name].shape[1] for name in ("user", "item")]
+        monkeypatch.setattr(objective, "CACHE_BYTES", cache_for(size, batch, *widths))
+        assert objective.slice_size(batch, *widths) == size
         zeros = jax.tree.map(jnp.zeros_like, params)
-        found = objective.loss_gradient(model, loss, params, batch, row_ids(batch), zeros)
+        found = objective.loss_gradient(model, loss, read(params), batch, row_ids(batch), zeros)
         return jax.grad(hinge, has_aux=True)(params), found
 
     with jax.enable_x64(True):
@@ -103,11 +118,65 @@ def test_slices_are_equal_and_fit_in_the_cache(fits, size, monkeypatch):
     for uses_history in (False, True):
         batch = batch_of(uses_history)
         monkeypatch.setattr(objective, "CACHE_BYTES", int(cache_for(1, batch) * fits))
-        assert objective.slice_size(batch, DIM) == size
+        assert objective.slice_size(batch, DIM, DIM) == size
 
 
 def test_only_a_cpu_needs_slices(monkeypatch):
     monkeypatch.setattr(objective, "CACHE_BYTES", 1)
-    assert objective.slice_size(batch_of(True), DIM) == 1
+    assert objective.slice_size(batch_of(True), DIM, DIM) == 1
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert objective.slice_size(batch_of(True), DIM) == ROWS
+    assert objective.slice_size(batch_of(True), DIM, DIM) == ROWS
+
+
+# --- with a pool ----------------------------------------------------------------------------------
+
+
+def pool_batch_of(uses_history: bool) -> Batch:
+    """Of `batch_of`, whose rows share a pool with repetitions, and hide different parts of it."""
+    batch, rng = batch_of(uses_history), np.random.default_rng(5)
+    pool = rng.integers(ITEMS, size=6).astype(np.int32)
+    pool[4] = pool[1]
+    unseen = rng.random((ROWS, 6)) < 0.7
+    unseen[5] = False
+    weight = batch.weight * jnp.asarray(rng.uniform(0.2, 1, ROWS))
+    return batch._replace(
+        items=batch.items[:, :1], weight=weight, pool=jnp.asarray(pool), unseen=jnp.asarray(unseen)
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "size"),
+    [
+        ({"name": "softmax"}, 3),
+        ({"copy_relation": True, "rank_weight": True}, 2),
+    ],
+)
+@pytest.mark.parametrize("name", models.names())
+def test_the_gradient_in_slices_that_share_a_pool_is_the_gradient(name, changes, size, monkeypatch):
+    """Also of the negatives that all slices share, and none of it is NaN."""
+    loss = LossConfig(margin=0.7, **changes)
+    model = models.build(name, DIM, {"slots": 4} if "slots" in base.options(base.get(name)) else {})
+    monkeypatch.setattr(objective, "CACHE_BYTES", 1)
+    monkeypatch.setattr(objective, "POOL_SLICE", size)
+
+    def gradients(params: Params, batch: Batch) -> tuple[tuple, tuple]:
+        """By definition, and in slices."""
+        read = functools.partial(read_by, model)
+
+        def total(params: Params) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            values = objective.loss_of_batch(model, loss, ITEMS, read(params), batch)
+            return values[0], values
+
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        found = objective.loss_gradient(model, loss, read(params), batch, row_ids(batch), zeros)
+        return jax.grad(total, has_aux=True)(params), found
+
+    with jax.enable_x64(True):
+        batch = pool_batch_of(model.uses_history)
+        expected, found = jax.jit(gradients)(params_of(model), batch)
+        expected, found = jax.tree.map(np.asarray, (expected, found))
+    assert expected[1][0] > 0
+    np.testing.assert_allclose(expected[1][1], np.asarray(batch.weight).sum(), rtol=1e-6)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-10, atol=1e-11), found, expected
+    )

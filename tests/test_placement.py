@@ -26,6 +26,7 @@ from hlr_jax.data.datasets import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 from hlr_jax.fitting import Progress
+from hlr_jax.models import base
 from hlr_jax.placement import Placement
 from hlr_jax.recommender import Recommender
 from hlr_jax.training import TrainState
@@ -48,9 +49,13 @@ def data(users: int = 53, items: int = 41) -> Dataset:
     return Dataset("made up", *parts, np.arange(users), np.arange(items))
 
 
+def has_slots(name: str) -> bool:
+    return "slots" in base.options(base.get(name))
+
+
 def config_of(name: str = "cml", rows: str = "all", **changes: Any) -> Config:
     config = Config(
-        model=ModelConfig(name=name, dim=5, options={} if name == "cml" else {"slots": 3}),
+        model=ModelConfig(name=name, dim=5, options={"slots": 3} if has_slots(name) else {}),
         sampling=SamplingConfig(negatives=2, history_length=3),
         loss=LossConfig(rank_weight=name == "cml"),
         optimizer=OptimizerConfig(learning_rate=0.01, rows=rows),
@@ -113,7 +118,7 @@ def used(state: TrainState, placement: Placement) -> list[np.ndarray]:
     arrays = []
     for x in jax.tree.leaves(state):
         unused = {placement.num_rows[name]: n for name, n in placement.used_rows.items()}
-        rows = unused.get(x.shape[0], x.shape[0]) if x.ndim == 2 and x.shape[1] == 5 else None
+        rows = unused.get(x.shape[0], x.shape[0]) if x.ndim == 2 and x.shape[1] % 5 == 0 else None
         arrays.append(np.asarray(x)[:rows] if rows else np.asarray(x))
     return arrays
 
@@ -157,6 +162,12 @@ def alone(name: str, rows: str) -> tuple[list[np.ndarray], list[float]]:
         ("hlrpp", "touched", "replicated", 2, 1),
         ("hlrpp", "touched", "users", 2, 1),
         ("hlrpp", "touched", "both", 4, 4),
+        ("transcf", "all", "replicated", 8, 1),
+        ("transcf", "touched", "replicated", 2, 1),
+        ("transcf", "touched", "whole", 4, 1),
+        ("dpcml", "touched", "replicated", 2, 1),
+        ("dpcml", "all", "users", 4, 1),
+        ("dpcml", "touched", "both", 8, 2),
     ],
 )
 def test_100_steps_are_those_of_one_device(name, rows, mode, count, blocks):
@@ -165,6 +176,52 @@ def test_100_steps_are_those_of_one_device(name, rows, mode, count, blocks):
     expected, expected_losses = alone(name, rows)
     np.testing.assert_allclose(losses, expected_losses, rtol=1e-5)
     assert_close(used(state, placement), expected)
+
+
+POOLS = {
+    "cml": (SamplingConfig(pool="catalogue"), LossConfig(name="softmax")),
+    "lrml": (
+        SamplingConfig(negatives=9, pool="batch", skew=0.75),
+        LossConfig(name="softmax", balance=0.5, reduction="mean"),
+    ),
+    "hlr": (SamplingConfig(negatives=9, pool="batch", history_length=3), LossConfig("softmax")),
+}
+
+
+def trained_with_pool(
+    name: str, rows: str, placement: Placement
+) -> tuple[list[np.ndarray], list[float]]:
+    """All arrays after 100 steps, the loss of each epoch, and that of validation."""
+    sampling, loss = POOLS[name]
+    config = config_of(name, rows, sampling=sampling, loss=loss)
+    state, losses = trained(config, placement, 100)
+    measured = Recommender(config, data(), model_of(config.model), state.params, placement)
+    return used(state, placement), [*losses, measured.validation_loss()]
+
+
+alone_with_pool = functools.cache(
+    lambda name, rows: trained_with_pool(name, rows, placed("replicated", 1))
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "mode", "count", "blocks"),
+    [
+        ("cml", "all", "users", 4, 1),
+        ("cml", "all", "both", 4, 2),
+        ("lrml", "touched", "replicated", 4, 1),
+        ("lrml", "touched", "both", 8, 4),
+        ("hlr", "touched", "users", 4, 1),
+        ("hlr", "touched", "both", 2, 2),
+    ],
+)
+def test_100_steps_with_pools_are_those_of_one_device(name, rows, mode, count, blocks):
+    """Catalogue and batch, by popularity and not, with balanced users; so is the mean loss."""
+    found, losses = trained_with_pool(name, rows, placed(mode, count, blocks))
+    expected, expected_losses = alone_with_pool(name, rows)
+    assert expected_losses[-2] < 0.95 * expected_losses[0]
+    np.testing.assert_allclose(losses, expected_losses, rtol=1e-5)
+    assert_close(found, expected)
 
 
 def test_a_step_of_cut_tables_is_that_of_the_equations():

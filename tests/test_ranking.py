@@ -22,6 +22,7 @@ KEY = jax.random.key(0)
 
 CASES = [
     pytest.param("cml", {}, id="cml"),
+    pytest.param("dpcml", {"vectors": 3}, id="dpcml"),
     pytest.param("lrml", {"slots": 4}, id="lrml"),
     pytest.param("hlr", {"slots": 4, "beta": 0.7}, id="hlr"),
     pytest.param("hlr", {"slots": 3, "include_user": False}, id="hlr-without-user"),
@@ -234,5 +235,5 @@ def test_scores_of_given_pairs_leave_the_target_out_of_its_history(name, options
         others = [other for other in known().of(int(user)).tolist() if other != item]
         u, i = flat["user"][user], flat["item"][item]
         r = relation(u, i, oracles.history_vectors(flat["item"], others))
-        wanted[row, place] = -oracles.squared_distance(u + r, i)
+        wanted[row, place] = -oracles.squared_distance(oracles.user_vectors(u, DIM)[0] + r, i)
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)

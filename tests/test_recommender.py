@@ -238,6 +238,15 @@ def test_the_sampled_protocol_by_hand():
     assert recommender.with_evaluation(protocol="full").evaluate("valid")["users"] == 2
 
 
+def test_values_of_each_user_by_hand():
+    recommender = hand_made().with_evaluation(per_user=True)
+    per_user = recommender.evaluate("test")["per_user"]
+    # As above, user by user; who has no hit has no local NDCG.
+    assert per_user["recall@1"] == [1, 0.5, 1, 0]
+    assert per_user["ndcg_local@1"] == [1, 1, 1, None]
+    assert "per_user" not in hand_made().evaluate("test")
+
+
 def test_a_loaded_run_takes_other_evaluation_settings(runs):
     loaded = Recommender.load(runs("cml")[0])
     other = loaded.with_evaluation(cutoffs=[2], bootstrap=0, cohorts=3, cohort_size=4)
@@ -329,7 +338,7 @@ SMALL = {
     [
         ({"model.dims": 3}, "config.model.dims: there is no such field; did you mean dim?"),
         ({"training.epoch": 3}, "config.training.epoch: there is no such field"),
-        ({"model.name": "mf"}, "config.model.name='mf': use one of cml, hlr, hlrpp, lrml"),
+        ({"model.name": "mf"}, f"config.model.name='mf': use one of {', '.join(models.names())}"),
         ({"model.dim": 0}, "config.model.dim=0: the embedding size must be at least 1"),
         ({"model.slots": 0}, "config.model.slots=0: use at least 1"),
         ({"model.clip_norm": 0.0}, "config.model.clip_norm=0.0"),

@@ -41,11 +41,12 @@ from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import DivergedError, InputError
 from hlr_jax.fitting import MemoryStore, Progress
 from hlr_jax.layout import REPLICATED
+from hlr_jax.models import base
 from hlr_jax.objective import Params
 from hlr_jax.placement import Placement
 from hlr_jax.training import Keys, TrainState
 
-MODELS = ["cml", "lrml", "hlr", "hlrpp"]
+MODELS = ["cml", "lrml", "hlr", "hlrpp", "transcf", "dpcml"]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -89,7 +90,7 @@ def config_of(
 ) -> Config:
     """A small model; `fields` are those of `training`."""
     fields = {"epochs": 3, "batch_size": BATCH, "patience": 0} | fields
-    own = {"slots": 4} if model != "cml" else {}
+    own = {"slots": 4} if "slots" in base.options(base.get(model)) else {}
     return Config(
         model=ModelConfig(name=model, dim=6, options=own | (options or {})),
         sampling=SamplingConfig(negatives=negatives, history_length=4),
@@ -266,12 +267,14 @@ def test_steps_in_pieces_are_steps_at_once(model):
 def test_the_compiled_loop_is_single_steps(model):
     run = Run.of(config_of(model))
     length = training.history_length(run.model, run.config)
-    order = jnp.asarray(run.order())
+    order, read = jnp.asarray(run.order()), training.reader(run.model, run.source)
 
     @jax.jit
     def one(state: TrainState, step: jax.Array) -> TrainState:
         batch = sampling.draw_batch(jax.random.key(8), run.source, order[step], 2, length)
-        return training.train_step(state, batch, run.model, run.optimizer, run.config)[0]
+        return training.train_step(
+            *(state, batch, run.model, run.optimizer, run.config), read=read(state.params)
+        )[0]
 
     state = run.state()
     for step in range(STEPS):
@@ -428,6 +431,34 @@ def test_without_validation_the_last_epoch_is_kept(tmp_path):
     assert differ(kept, shorter)
 
 
+# --- what callers are told -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keeps_files", [False, True])
+def test_a_caller_is_told_of_every_epoch_and_may_end_the_training(keeps_files, tmp_path):
+    workdir = tmp_path / "run" if keeps_files else None
+    config, told = config_of(epochs=3), []
+
+    def stop(record: fitting.Record) -> None:
+        told.append(record)
+        if record["epoch"] == 2:
+            raise LookupError("enough")
+
+    with pytest.raises(LookupError, match="enough"):
+        experiment.train(config, workdir, planted(), show_progress=False, on_epoch=stop)
+    assert [record["epoch"] for record in told] == [1, 2]
+    if workdir:
+        assert files.read_json_lines(workdir / "metrics.jsonl") == told
+    # Signals mean again what they meant before.
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    whole: list[fitting.Record] = []
+    experiment.train(config, None, planted(), show_progress=False, on_epoch=whole.append)
+    losses = [record["valid_loss"] for record in whole]
+    assert len(losses) == 3
+    assert losses[:2] == [record["valid_loss"] for record in told]
+
+
 # --- divergence ----------------------------------------------------------------------------------
 
 
@@ -575,7 +606,7 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     monkeypatch.setattr(fitting, "StopRequest", Impatient)
 
 
-@pytest.mark.parametrize("model", ["cml", "hlr"])
+@pytest.mark.parametrize("model", ["cml", "hlr", "transcf"])
 @pytest.mark.parametrize(
     "steps",
     [

@@ -68,6 +68,14 @@ class Dataset:
     def num_items(self) -> int:
         return self.train.num_items
 
+    def joined(self) -> "Dataset":
+        """The same with validation interactions in training."""
+        nothing = Interactions.from_pairs(
+            np.zeros(0, int), np.zeros(0, int), self.num_users, self.num_items
+        )
+        train = self.train.union(self.valid)
+        return dataclasses.replace(self, train=train, valid=nothing, _prepared=None)
+
     @property
     def split_sizes(self) -> dict[str, int]:
         """Interactions by split."""
@@ -123,6 +131,8 @@ def load(config: DataConfig, progress: bool = True) -> Dataset:
     Raises:
       InputError: a field, a file or what comes of them cannot be used.
     """
+    if config.join_valid:
+        return load(dataclasses.replace(config, join_valid=False), progress).joined()
     origin = origins.find(config, progress)
     if not origin.files:
         return _prepare(config, origin)
@@ -143,7 +153,8 @@ def _recipe(config: DataConfig, origin: Origin) -> dict[str, Any]:
         status = path.stat()
         described.append([os.fspath(path.resolve()), status.st_size, status.st_mtime_ns])
     # A rule is the same whether the configuration gives it or leaves it to the data set.
-    rules = {name: getattr(origin, name) for name in ("kind", "min_rating", "core", "split")}
+    names = ("kind", "min_rating", "core", "item_core", "split")
+    rules = {name: getattr(origin, name) for name in names}
     return {
         "version": VERSION,
         "config": dataclasses.asdict(config) | rules,
@@ -193,7 +204,7 @@ def _filtered(frame: pl.DataFrame, origin: Origin) -> pl.DataFrame:
     if origin.min_rating > 0:
         frame = preprocessing.keep_rated(frame, origin.min_rating)
     frame = preprocessing.merge_duplicates(frame)
-    return preprocessing.k_core(frame, origin.core, origin.core)
+    return preprocessing.k_core(frame, origin.core, origin.item_core)
 
 
 def _split(config: DataConfig, split: str, users: np.ndarray, frame: pl.DataFrame) -> np.ndarray:

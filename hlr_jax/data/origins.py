@@ -21,7 +21,7 @@ class Origin:
       name: of the data set.
       kind: `embedded`, `own`, `predefined`, or the `kind` of a `Source`.
       files: what is read; for `predefined` all the files of the split.
-      min_rating, core, split: the configuration's rules, or the data set's own.
+      min_rating, core, item_core, split: the configuration's rules, or the data set's own.
       source: of a public data set.
       unrated: the first file is an adjacency list instead of the source's rated table.
       titles: a table of item names.
@@ -32,6 +32,7 @@ class Origin:
     files: tuple[pathlib.Path, ...] = ()
     min_rating: float = 0.0
     core: int = 0
+    item_core: int = 0
     split: str = "random"
     source: Source | None = None
     unrated: bool = False
@@ -78,6 +79,7 @@ def find(config: DataConfig, progress: bool) -> Origin:
         kind="embedded",
         min_rating=float(config.min_rating or 0),
         core=config.core or 0,
+        item_core=_item_core(config, config.core or 0),
         split=config.split or "random",
     )
     if config.name == registry.EMBEDDED:
@@ -92,13 +94,18 @@ def _find_source_files(config: DataConfig, source: Source, progress: bool) -> Or
     split = config.split or ("fixed" if source.ships_split else "random")
     min_rating = source.min_rating if config.min_rating is None else config.min_rating
     core = source.core if config.core is None else config.core
+    item_core = _item_core(config, core)
     if split == "fixed":
         if not source.ships_split:
             raise InputError(
                 f"config.data.split='fixed': data set {source.name!r} ships no split; use "
                 f"{', '.join(name for name in config.SPLITS if name not in ('', 'fixed'))}"
             )
-        for field, value in (("min_rating", min_rating), ("core", core)):
+        for field, value in (
+            ("min_rating", min_rating),
+            ("core", core),
+            ("item_core", item_core),
+        ):
             if value:
                 raise InputError(
                     f"config.data.{field}={value}: the split that {source.name!r} ships cannot be "
@@ -114,11 +121,16 @@ def _find_source_files(config: DataConfig, source: Source, progress: bool) -> Or
         files=files,
         min_rating=float(min_rating),
         core=core,
+        item_core=item_core,
         split=split,
         source=source,
         unrated=found.unrated,
         titles=locate.find_titles(source),
     )
+
+
+def _item_core(config: DataConfig, core: int) -> int:
+    return core if config.item_core is None else config.item_core
 
 
 def _all_split_files(folder: pathlib.Path) -> tuple[pathlib.Path, ...]:

@@ -16,5 +16,8 @@ def sampled_softmax(
     of Sampled Softmax Loss for Item Recommendation"). A negative that is infinitely far away
     does not count.
     """
-    logits = -jnp.concatenate([positive[..., None], negatives], axis=-1) / temperature
-    return jax.nn.logsumexp(logits, axis=-1) - logits[..., 0]
+    # Not put side by side, which would copy what may be a whole catalogue for each row.
+    nearest = jax.lax.stop_gradient(jnp.minimum(positive, jnp.min(negatives, axis=-1)))
+    others = jnp.sum(jnp.exp((nearest[..., None] - negatives) / temperature), axis=-1)
+    own = (nearest - positive) / temperature
+    return jnp.log(jnp.exp(own) + others) - own

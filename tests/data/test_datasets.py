@@ -187,6 +187,17 @@ def test_a_shipped_split_is_not_filtered(folders):
     assert load(DataConfig(name="gowalla", core=0)).split_sizes["valid"] == 3
 
 
+def test_items_can_have_a_core_of_their_own(table):
+    rows = [f"{user}\t{item}\t5\t0\n" for user in range(3) for item in range(user + 1)]
+    write(table, "".join(rows))  # users of 1, 2 and 3 items; items of 3, 2 and 1 users
+    dataset = load(DataConfig(name="ml_100k", core=2, item_core=0, split="per_user"))
+    assert dataset.user_ids.tolist() == [1, 2]
+    assert dataset.item_ids.tolist() == [0, 1, 2]
+    write_split(table.parents[1] / "gowalla", "txt")
+    with pytest.raises(InputError, match=r"config\.data\.item_core=2"):
+        load(DataConfig(name="gowalla", item_core=2))
+
+
 # Predefined splits.
 
 
@@ -448,6 +459,7 @@ def test_every_field_changes_the_key(folders, table):
     other = {
         "min_rating": 2.0,
         "core": 3,
+        "item_core": 1,
         "split": "per_user",
         "valid_fraction": 0.1,
         "test_fraction": 0.3,
@@ -466,7 +478,8 @@ def test_every_field_changes_the_key(folders, table):
     }
     keys |= {_key(own)} | {_key(dataclasses.replace(own, **{f: v})) for f, v in changed.items()}
     assert len(keys) == len(other) + len(changed) + 2
-    tried = set(other) | set(changed) | {"name", "path"}
+    # What `join_valid` joins is prepared as two.
+    tried = set(other) | set(changed) | {"name", "path", "join_valid"}
     assert tried == {field.name for field in dataclasses.fields(DataConfig)}
 
 

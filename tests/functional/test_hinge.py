@@ -11,7 +11,13 @@ from hypothesis.extra import numpy as hnp
 from jax.test_util import check_grads
 from numpy.typing import ArrayLike
 
-from hlr_jax.functional import covariance_penalty, rank_weight, triplet_hinge
+from hlr_jax.functional import (
+    closest_hinge,
+    covariance_penalty,
+    rank_weight,
+    semi_hard_hinge,
+    triplet_hinge,
+)
 
 
 def f32(x: ArrayLike) -> jax.Array:
@@ -67,6 +73,82 @@ def test_hinge_gradients() -> None:
         assert distance_to_kink > 1e-3
         hinge = jax.jit(lambda p, n: triplet_hinge(p, n, 0.5))
         check_grads(hinge, (positive, negatives), 1, ("fwd", "rev"))
+
+
+# --- the closest and a semi-hard negative ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_negatives", [1, 3, 10])
+@pytest.mark.parametrize("margin", [0.0, 0.5, 2.0])
+def test_closest_and_semi_hard_hinges_match_the_oracle(margin: float, num_negatives: int) -> None:
+    """Some negatives are infinitely far away: as if they were not there."""
+    positive, negatives = uniform(0, 40), uniform(1, 40, num_negatives)
+    counts = np.random.default_rng(2).random(negatives.shape) < 0.7
+    hidden = np.where(counts, negatives, np.inf)
+    found = {
+        "closest": closest_hinge(triplet_hinge(f32(positive), f32(hidden), margin)),
+        "semi_hard": semi_hard_hinge(f32(positive), f32(hidden), margin),
+    }
+    for name, losses in found.items():
+        assert losses.shape == (40,)
+        expected = [
+            oracles.loss_of_row(name, positive[b], negatives[b, counts[b]].tolist(), margin)[0]
+            for b in range(40)
+        ]
+        assert max(expected) > 0
+        np.testing.assert_allclose(losses, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_semi_hard_negative_is_farther_than_the_positive_if_one_is() -> None:
+    """By hand: the next after the positive, strictly; without any, the closest of all."""
+    inf = np.inf
+    negatives = f32([[0.5, 1.25, 1.5], [1, 1, 2], [0.75, 0.25, 0.5], [0.5, inf, inf], [inf] * 3])
+    hinges = semi_hard_hinge(f32([1, 1, 1, 1, 1]), negatives, 0.5)
+    np.testing.assert_array_equal(hinges, [0.25, 0, 1.25, 1, 0])
+
+
+def test_the_closest_hinge_is_of_one_negative_alone() -> None:
+    def closest(positive: jax.Array, negatives: jax.Array) -> jax.Array:
+        return closest_hinge(triplet_hinge(positive, negatives, 0.5)).sum()
+
+    negatives = f32([[0.75, 0.25, 1.0], [2, 3, 4], [np.inf, 1, np.inf]])
+    found = jax.value_and_grad(closest, (0, 1))(f32([1, 1, 1]), negatives)
+    np.testing.assert_array_equal(found[0], 1.25 + 0 + 0.5)
+    np.testing.assert_array_equal(found[1][0], [1, 0, 1])
+    np.testing.assert_array_equal(found[1][1], [[0, -1, 0], [0, 0, 0], [0, -1, 0]])
+
+
+@pytest.mark.parametrize("name", ["hinge", "closest", "semi_hard"])
+def test_gradients_of_hinges_are_those_of_the_oracle_and_finite(name: str) -> None:
+    """The last row has no negative that counts, the one before it none that is farther."""
+    positive, negatives = uniform(3, 7), uniform(4, 7, 5)
+    negatives[5] = positive[5] - uniform(5, 5) / 8
+    counts = np.random.default_rng(6).random(negatives.shape) < 0.7
+    counts[6] = False
+    assert counts[5].any()
+
+    def expected(point: dict[str, np.ndarray]) -> float:
+        return sum(
+            oracles.loss_of_row(name, p, n[c].tolist())[0]
+            for p, n, c in zip(point["positive"], point["negatives"], counts, strict=True)
+        )
+
+    def total(positive: jax.Array, negatives: jax.Array) -> jax.Array:
+        hidden = jnp.where(counts, negatives, jnp.inf)
+        if name == "semi_hard":
+            return semi_hard_hinge(positive, hidden, 0.5).sum()
+        hinge = triplet_hinge(positive, hidden, 0.5)
+        return closest_hinge(hinge).sum() if name == "closest" else hinge.sum()
+
+    by_differences = oracles.numerical_gradient(
+        expected, {"positive": positive, "negatives": negatives}
+    )
+    with jax.enable_x64(True):
+        found = jax.grad(total, (0, 1))(jnp.asarray(positive), jnp.asarray(negatives))
+    for x, y in zip(found, by_differences.values(), strict=True):
+        assert np.abs(y).max() > 0.9
+        np.testing.assert_allclose(x, y, atol=1e-8)
+        assert (np.asarray(x)[6] == 0).all()
 
 
 # --- rank weight ---------------------------------------------------------------------------------

@@ -18,7 +18,6 @@ from hlr_jax import objective, optimizers, ranking, training
 from hlr_jax.config import Config, LossConfig, ModelConfig, OptimizerConfig, SamplingConfig
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
-from hlr_jax.functional import translated_distance
 from hlr_jax.models import History, Relation, base, build, names, register
 from hlr_jax.models.base import Histories
 from hlr_jax.objective import Params
@@ -39,6 +38,15 @@ CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
         "beta": (1.0, 0.5),
     },
     "hlrpp": {"beta": (1.0, 0.5)},
+    "adacml": {"beta": (1.0, 0.5)},
+    # Users' diversity is below, between and above the bounds.
+    "dpcml": {
+        "vectors": (2, 3),
+        "diversity_weight": (10.0,),
+        "min_diversity": (0.05, 0.9),
+        "max_diversity": (1.2,),
+    },
+    "transcf": {"alpha_nbr": (0.1, 0.4), "alpha_dist": (0.1, 0.0)},
 }
 # Options that size or bound parameters; they have tests of their own.
 NOT_IN_RELATION = {"slots", "clip_memory", "clip_key"}
@@ -89,6 +97,8 @@ class Case:
     )
     row_mask = np.array([1.0, 1.0, 1.0, 1.0, 0.0])
     items = np.array([[5, 7, 3, 1], [2, 0, 9, 6], [4, 8, 1, 2], [9, 3, 2, 7], [6, 1, 4, 0]])
+    # Who is whose neighbour; the last user and some items have none.
+    pairs = ((0, 1), (0, 2), (0, 5), (0, 9), (1, 5), (1, 2), (1, 7), (2, 4), (2, 2))
 
     def __init__(self, name: str, options: Mapping[str, Any], num_negatives: int = 3) -> None:
         rng = np.random.default_rng(5)
@@ -97,7 +107,7 @@ class Case:
         self.model = build(name, DIM, {**sizes, **options})
         shapes = shapes_of(self.model)
         self.params = {
-            "user": rng.normal(0, 0.45, (USERS, DIM)),
+            "user": rng.normal(0, 0.45, (USERS, self.model.user_width)),
             "item": rng.normal(0, 0.45, (ITEMS, DIM)),
         }
         for key in sorted(shapes):
@@ -110,6 +120,32 @@ class Case:
             "history": self.history,
             "row_mask": self.row_mask,
         }
+        self.neighbours: dict[str, np.ndarray] = {}
+        if self.model.uses_neighbours:
+            self.neighbours = dict(zip(("user", "item"), self.means_of_neighbours(), strict=True))
+            self.batch |= self.neighbours_of(self.batch)
+
+    def means_of_neighbours(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of the parameters as they are now; in a gradient they stay what they are."""
+        return oracles.transcf_neighbours(self.params, self.pairs)
+
+    def neighbours_of(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {
+            "user_neighbours": self.neighbours["user"][batch["users"]],
+            "positive_neighbours": self.neighbours["item"][batch["positives"]],
+            "negative_neighbours": self.neighbours["item"][batch["negatives"]],
+        }
+
+    def read(self, params: Params) -> Params:
+        """What the model reads of parameters: rows followed by the means of their neighbours."""
+        wider = {
+            name: jnp.concatenate([params[name], jnp.asarray(means, params[name].dtype)], axis=1)
+            for name, means in self.neighbours.items()
+        }
+        return params | wider
+
+    def read_params(self) -> Params:
+        return self.read(self.jax_params())
 
     def jax_params(self, dtype: Any = jnp.float32) -> Params:
         return as_jax_params(self.params, dtype)
@@ -184,7 +220,8 @@ def gradient_of_step(case: Case, loss: LossConfig) -> dict[str, np.ndarray]:
     optimizer = optimizers.build(config.optimizer, config.training, 1)
     state = TrainState.of(case.jax_params(jnp.float64), optimizer)
     batch = case.jax_batch(jnp.float64)
-    after, _ = training.train_step(state, batch, case.model, optimizer, config)
+    read = case.read(state.params) if case.model.uses_neighbours else None
+    after, _ = training.train_step(state, batch, case.model, optimizer, config, read=read)
     before, after = as_oracle_params(state.params), as_oracle_params(after.params)
     return {name: before[name] - after[name] for name in before}
 
@@ -204,7 +241,7 @@ def test_distances_and_loss_match_the_oracle(
     name: str, options: dict[str, Any], num_negatives: int, copy_relation: bool
 ) -> None:
     case = Case(name, options, num_negatives)
-    params, batch = case.jax_params(), case.jax_batch()
+    params, batch = case.read_params(), case.jax_batch()
     distances = objective.triplet_distances(case.model, copy_relation, params, batch)
     np.testing.assert_allclose(distances, case.distances(copy_relation), rtol=1e-5)
     for rank_weight in (False, True):
@@ -271,9 +308,10 @@ def test_gradient_matches_the_oracle_in_every_entry(name: str, options: dict[str
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
 def test_scores_match_the_oracle(name: str, options: dict[str, Any]) -> None:
     case = Case(name, options)
-    params, histories = case.jax_params(), case.jax_histories()
+    params, histories = case.read_params(), case.jax_histories()
+    neighbours = {f"{kind}_neighbours": means for kind, means in case.neighbours.items()}
     expected = oracles.rank_scores(
-        case.params, case.users.tolist(), case.history.tolist(), name, options
+        case.params, case.users.tolist(), case.history.tolist(), name, options | neighbours
     )
     users, items = params["user"][case.users], params["item"]
     scores = compiled_scores(case.model, params["relation"], users, items, items, histories)
@@ -330,7 +368,7 @@ def test_everything_starts_from_a_normal_of_one_over_the_root_of_d(name: str) ->
     model = build(name, dim, slots)
     params = jax.jit(lambda key: training.init_params(key, model, 200, 300))(jax.random.key(1))
     tables = as_oracle_params(params)
-    assert (tables["user"].shape, tables["item"].shape) == ((200, dim), (300, dim))
+    assert (tables["user"].shape, tables["item"].shape) == ((200, model.user_width), (300, dim))
     for key, x in tables.items():
         deviation = dim**-0.5
         assert abs(x.mean()) < 5 * deviation / np.sqrt(x.size), key
@@ -345,7 +383,7 @@ def test_options_decide_which_parameters_there_are() -> None:
         return shapes_of(build(name, DIM, options))
 
     shared = {"key": (DIM, 20), "memory": (20, DIM)}
-    assert shapes("cml") == {}
+    assert shapes("cml") == shapes("adacml") == shapes("transcf") == shapes("dpcml") == {}
     assert shapes("lrml") == shapes("hlr") == shapes("hlrpp") == shared
     own = {"user_key": (DIM, 7), "user_memory": (7, DIM)}
     assert shapes("hlr", slots=7, separate_user_memory=True) == {
@@ -380,6 +418,18 @@ def test_values_out_of_range_are_refused(name: str, options: dict[str, Any]) -> 
     (option,) = options
     with pytest.raises(InputError, match=rf"config\.model\.{option}"):
         build(name, DIM, options)
+
+
+@pytest.mark.parametrize("name", ["hlr", "hlrpp", "adacml"])
+def test_a_negative_smoothing_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=r"config\.model\.beta=-0\.5: use 0 or more"):
+        build(name, DIM, {"beta": -0.5})
+
+
+@pytest.mark.parametrize("option", ["alpha_nbr", "alpha_dist"])
+def test_a_negative_weight_of_a_penalty_is_refused(option: str) -> None:
+    with pytest.raises(InputError, match=rf"config\.model\.{option}=-0\.1: use a weight, or 0"):
+        build("transcf", DIM, {option: -0.1})
 
 
 @pytest.fixture
@@ -426,8 +476,17 @@ def random_history(case: Case, *batch: int) -> History | None:
     return History(rows, jnp.asarray(rng.random((*batch, PLACES)) < 0.6))
 
 
-def random_rows(seed: int, *batch: int) -> Array:
-    return jnp.asarray(np.random.default_rng(seed).normal(0, 0.4, (*batch, DIM)), jnp.float32)
+def random_rows(seed: int, *batch: int, width: int = DIM) -> Array:
+    return jnp.asarray(np.random.default_rng(seed).normal(0, 0.4, (*batch, width)), jnp.float32)
+
+
+def users_and_items(case: Case, users: tuple[int, ...], items: tuple[int, ...]) -> Any:
+    """Rows as wide as the model reads them."""
+    extra = DIM if case.model.uses_neighbours else 0
+    return (
+        random_rows(0, *users, width=case.model.user_width + extra),
+        random_rows(1, *items, width=DIM + extra),
+    )
 
 
 def relation_of(case: Case, user: Array, item: Array, history: History | None) -> Array:
@@ -436,7 +495,8 @@ def relation_of(case: Case, user: Array, item: Array, history: History | None) -
 
 def test_contract_relation_broadcasts_its_batch_axes(case: Case) -> None:
     """`[B, 1]` users and histories with `[B, K]` items give the relation of each pair."""
-    user, item, history = random_rows(0, 2, 1), random_rows(1, 2, 3), random_history(case, 2, 1)
+    user, item = users_and_items(case, (2, 1), (2, 3))
+    history = random_history(case, 2, 1)
     relation = relation_of(case, user, item, history)
     assert relation.shape == (2, 3, DIM)
     assert relation.dtype == jnp.float32
@@ -449,10 +509,11 @@ def test_contract_relation_broadcasts_its_batch_axes(case: Case) -> None:
 
 def test_contract_jit_and_vmap_change_nothing(case: Case) -> None:
     params = case.jax_params()["relation"]
-    user, item, history = random_rows(0, 3), random_rows(1, 3), random_history(case, 3)
+    user, item = users_and_items(case, (3,), (3,))
+    history = random_history(case, 3)
 
     def relation(user: Array, item: Array, history: History | None) -> Array:
-        return relation_of(case.model, params, user, item, history)
+        return compiled_relation(case.model, params, user, item, history)
 
     expected = relation(user, item, history)
     for actual in (
@@ -471,14 +532,14 @@ def test_contract_gradients_are_finite(case: Case) -> None:
 
     value_and_grad = jax.jit(jax.value_and_grad(loss))
     for scale in (0.0, 1.0, 100.0):
-        params = jax.tree.map(lambda x, scale=scale: scale * x, case.jax_params())
+        params = jax.tree.map(lambda x, scale=scale: scale * x, case.read_params())
         for x in jax.tree.leaves(value_and_grad(params)):
             assert np.isfinite(x).all()
 
 
 def test_contract_padding_changes_nothing(case: Case) -> None:
     """The content of padded places of a history, and of padded rows of a batch."""
-    params, batch, config = case.jax_params(), case.jax_batch(), LossConfig()
+    params, batch, config = case.read_params(), case.jax_batch(), LossConfig()
     other = batch._replace(
         users=batch.users.at[4].set(3), items=batch.items.at[4].set(jnp.arange(4))
     )
@@ -499,7 +560,7 @@ def test_contract_scores_are_those_of_the_definition(case: Case) -> None:
     The histories of all users are larger than the catalogue, those of two users are smaller.
     """
     assert 2 * PLACES < ITEMS < USERS * PLACES
-    params, histories = case.jax_params(), case.jax_histories(slice(USERS))
+    params, histories = case.read_params(), case.jax_histories(slice(USERS))
     users, items = params["user"], params["item"]
 
     def scores(users: Array, tile: Array, histories: Histories | None) -> Array:
@@ -509,7 +570,7 @@ def test_contract_scores_are_those_of_the_definition(case: Case) -> None:
     if histories is not None:
         history = History(items[histories.items][:, None], histories.mask[:, None])
     relation = relation_of(case, users[:, None], items[None], history)
-    expected = -translated_distance(users[:, None], relation, items[None])
+    expected = -case.model.translated(users[:, None], relation, items[None])
     assert expected.shape == (USERS, ITEMS)
 
     general = jax.jit(functools.partial(case.model.apply, method=Relation.scores))
@@ -522,10 +583,34 @@ def test_contract_scores_are_those_of_the_definition(case: Case) -> None:
     np.testing.assert_allclose(scores(users[:2], items[3:7], two), expected[:2, 3:7], rtol=1e-5)
 
 
+def test_contract_distances_to_all_are_those_of_the_definition(case: Case) -> None:
+    """And so are their gradients."""
+    params, history = case.read_params(), None
+    users, items = params["user"][:3], params["item"][jnp.array([4, 8, 6, 0])]
+    if case.model.uses_history:
+        history = random_history(case, 3)
+    weights = random_rows(7, 3, width=4)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def of_rows(of_all: Any, params: Params, users: Array, items: Array) -> tuple[Array, Array]:
+        distances = case.model.apply({"params": params}, users, items, history, method=of_all)
+        return (distances * weights).sum(), distances
+
+    value_and_grad = jax.value_and_grad(of_rows, (1, 2, 3), has_aux=True)
+    arguments = params["relation"], users, items
+    (_, expected), gradient = value_and_grad(Relation.distances_to_all, *arguments)
+    (_, found), own_gradient = value_and_grad(type(case.model).distances_to_all, *arguments)
+    assert found.shape == (3, 4)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    for x, y in zip(*map(jax.tree.leaves, (own_gradient, gradient)), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
+
+
 def test_contract_rows_at_padded_places_change_neither_relation_nor_gradient(
     case: Case,
 ) -> None:
-    user, item, history = random_rows(0, 4), random_rows(1, 4), random_history(case, 4)
+    user, item = users_and_items(case, (4,), (4,))
+    history = random_history(case, 4)
     if history is None:
         return
     mask = history.mask.at[0].set(False).at[1].set(True)
@@ -534,7 +619,7 @@ def test_contract_rows_at_padded_places_change_neither_relation_nor_gradient(
     coefficients = random_rows(3, 4)
 
     def pooled(params: Params, user: Array, item: Array, rows: Array) -> Array:
-        relation = relation_of(case.model, params, user, item, History(rows, mask))
+        relation = compiled_relation(case.model, params, user, item, History(rows, mask))
         return (relation * coefficients).sum()
 
     value_and_grad = jax.jit(jax.value_and_grad(pooled, (0, 1, 2, 3)))

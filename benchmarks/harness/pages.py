@@ -1,0 +1,200 @@
+"""Tables of accuracies in Markdown, written between marks into a page that people write."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.contenders import Protocol
+
+NAMES = {
+    "cml": "CML",
+    "lrml": "LRML",
+    "hlr": "HLR",
+    "hlrpp": "HLR++",
+    "adacml": "AdaCML",
+    "transcf": "TransCF",
+    "dpcml": "DPCML",
+    "most_popular": "most popular",
+    "ease": "EASE",
+    "ials": "iALS",
+    "bpr": "BPR",
+    "item_knn": "item kNN",
+}
+_METRICS = {"ndcg": "NDCG", "hit_rate": "HR"}
+# Of a user with n relevant items and a list of k.
+_MEANINGS = {
+    "ndcg": "NDCG: binary gains, 1 / log2(rank + 1) each, over those of the best list of k",
+    "recall": "recall: hits / relevant items",
+    "precision": "precision: hits / k",
+    "hit_rate": "HR: 1 with a hit, else 0",
+}
+_NEW_PAGE = """# Results
+
+All figures are measured on test; what has to be chosen is chosen on validation. Tables and plots
+are made by `benchmarks/accuracy.py` from the files in `benchmarks/results/accuracy/`.
+"""
+
+
+def metric_name(metric: str) -> str:
+    """As people write it: `NDCG@10`."""
+    name, _, cutoff = metric.partition("@")
+    return f"{_METRICS.get(name, name)}@{cutoff}"
+
+
+def name_of(entry: Mapping[str, Any]) -> str:
+    """The name of a contender as people write it."""
+    return NAMES.get(entry["name"], entry["name"])
+
+
+def decimal(value: float, digits: int = 4) -> str:
+    """A number without the zero before its point."""
+    return re.sub(r"\b0\.", ".", f"{value:.{digits}f}")
+
+
+def as_markdown(protocol: Protocol, results: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    """Caption, table, plot, and the table of what relations add to CML."""
+    parts = [
+        _caption(protocol, results, summary),
+        _table(*_main_table(protocol, results, summary)),
+        f"![{metric_name(protocol.metrics[0])} of all contenders]"
+        f"(../benchmarks/results/accuracy/{protocol.name}.png)",
+    ]
+    against = [key for key, row in summary["rows"].items() if "against_cml" in row]
+    if against:
+        head = ["", "settings", f"{metric_name(protocol.metrics[0])} less CML's (95 %)", "p"]
+        entries = results["contenders"]
+        rows = [
+            [name_of(entries[key]), entries[key]["label"], *_test(row["against_cml"])]
+            for key, row in ((key, summary["rows"][key]) for key in against)
+        ]
+        parts += ["Against CML with settings of the same origin:", _table(head, rows)]
+    return "\n\n".join(parts)
+
+
+def _caption(protocol: Protocol, results: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    data, entries = results["data"], results["contenders"]
+    runs = [run for entry in entries.values() for run in entry["runs"].values()]
+    users = sorted({run["test"]["users"] for run in runs})
+    seeds = sorted({int(seed) for entry in entries.values() for seed in entry["runs"]})
+    counted = " or ".join(f"{number:,}" for number in users)
+    if protocol.settings.get("evaluation.protocol") == "sampled":
+        ranked = (
+            "The test item is ranked among the negatives given with the data; "
+            f"{counted} users are counted, all with one test item and negatives."
+        )
+    else:
+        ranked = (
+            f"The whole catalogue of {data['items']:,} items is ranked without the user's items of "
+            f"training and validation; {counted} users are counted, all with a test interaction."
+        )
+    names = dict.fromkeys(metric.partition("@")[0] for metric in protocol.metrics)
+    sizes = " / ".join(f"{data['split_sizes'][part]:,}" for part in ("train", "valid", "test"))
+    lines = [
+        f"{protocol.about} Interactions of training / validation / test: {sizes}. {ranked}",
+        f"{'; '.join(_MEANINGS[name] for name in names)}; means over users. Seeds "
+        f"{', '.join(map(str, seeds))}: mean ± sample standard deviation over them, and how many "
+        "in the column of seeds. What chooses an epoch, or the trial of a baseline, is measured on "
+        "validation; where it says `+ valid`, the chosen one is then trained anew on training and "
+        "validation together.",
+    ]
+    if summary["best_peer"]:
+        lines.append(
+            "Differences, their 95 % intervals and p-values are those of two-sided paired t-tests "
+            "over users, each with the mean of its seeds, and not corrected for their number. The "
+            "best peer is the baseline that is best on test."
+        )
+    if protocol.references:
+        lines.append("Rows in italics are others' figures:")
+        sources: dict[str, list[str]] = {}
+        for reference in protocol.references:
+            sources.setdefault(reference.source, []).append(reference.name)
+        lines[-1] += " " + "; ".join(f"{', '.join(of)}: {by}" for by, of in sources.items()) + "."
+    lines.append(f"`python benchmarks/accuracy.py --protocol={protocol.name} --render`")
+    return "\n\n".join(lines)
+
+
+def _main_table(
+    protocol: Protocol, results: Mapping[str, Any], summary: Mapping[str, Any]
+) -> tuple[list[str], list[list[str]]]:
+    entries, best = results["contenders"], summary["best_peer"]
+    head = ["", "settings", "chosen by", "trained on", "seeds", *map(metric_name, protocol.metrics)]
+    if best:
+        head += [f"{metric_name(protocol.metrics[0])} less {name_of(entries[best])}'s (95 %)", "p"]
+    rows = []
+    for key, row in summary["rows"].items():
+        entry = entries[key]
+        test = _test(row["against_best_peer"]) if "against_best_peer" in row else ["best peer", ""]
+        rows.append(
+            [
+                name_of(entry),
+                entry["label"],
+                *_origin(entry),
+                str(len(row["seeds"])),
+                *(over_seeds(row[metric]) for metric in protocol.metrics),
+                *(test if best else []),
+            ]
+        )
+    for reference in protocol.references:
+        values = [reference.values.get(metric) for metric in protocol.metrics]
+        cells = ["" if value is None else f"{value:g}".lstrip("0") for value in values]
+        row = [f"*{reference.name}*", "*reference*", "", "", "", *cells]
+        rows.append(row + [""] * (len(head) - len(row)))
+    return head, rows
+
+
+def _origin(entry: Mapping[str, Any]) -> list[str]:
+    """What chose, and what the measured model was trained on."""
+    settings = entry["settings"]
+    if "baseline" in entry:
+        trials = next(iter(entry["runs"].values()))["trials"]
+        return [f"{entry['select']}, {trials} trials" if trials else "given", "train + valid"]
+    chosen = settings.get("training.select", "loss")
+    return [chosen, "train + valid" if settings.get("training.refit") else "train"]
+
+
+def over_seeds(value: Mapping[str, float | None]) -> str:
+    """A mean with its deviation, if there is one."""
+    mean, deviation = value["mean"], value["deviation"]
+    assert mean is not None
+    return decimal(mean) + (f" ± {decimal(deviation)}" if deviation is not None else "")
+
+
+def _test(test: Mapping[str, Any]) -> list[str]:
+    low, high = test["interval"]
+    p = test["p_value"]
+    shown = "< .001" if p < 0.001 else decimal(p, 3)
+    return [
+        f"{signed(test['difference'])} [{signed(low)}, {signed(high)}]",
+        shown,
+    ]
+
+
+def signed(value: float) -> str:
+    """With its sign, as differences are written."""
+    return ("-" if value < 0 else "+") + decimal(abs(value))
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def render(page: str, tables: Mapping[str, str]) -> str:
+    """The page with these tables between their marks, and everything else as it was.
+
+    A table that has no marks yet gets a section at the end.
+
+    Args:
+      page: Markdown; "" makes a new page.
+      tables: Markdown by the name of a protocol.
+    """
+    page = page or _NEW_PAGE
+    for name, table in tables.items():
+        begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+        block = f"{begin}\n\n{table}\n\n{end}"
+        before, found, rest = page.partition(begin)
+        _, closed, after = rest.partition(end)
+        if found and not closed:
+            raise ValueError(f"the page has {begin!r} without {end!r}")
+        page = f"{before}{block}{after}" if found else f"{page}\n## {name}\n\n{block}\n"
+    return page

@@ -1,0 +1,30 @@
+"""TransCF on MovieLens 1M (ratings >= 4, 10-core, random 72/8/20).
+
+Hyperparameters of TransCF on MovieLens 100k: both alphas, margin and learning rate.
+
+    python launch/train.py --config=configs/ml_1m/transcf.py --workdir=runs/ml_1m/transcf
+
+Cost and score: not yet run.
+"""
+
+from ml_collections import ConfigDict
+
+from hlr_jax.config import (
+    Config,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    as_config_dict,
+)
+
+
+def get_config() -> ConfigDict:
+    return as_config_dict(
+        Config(
+            data=DataConfig(name="ml_1m"),
+            model=ModelConfig(name="transcf", options={"alpha_nbr": 0.1, "alpha_dist": 0.1}),
+            loss=LossConfig(margin=0.5),
+            optimizer=OptimizerConfig(learning_rate=0.001),
+        )
+    )

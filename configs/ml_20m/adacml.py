@@ -1,0 +1,30 @@
+"""AdaCML on MovieLens 20M (ratings >= 4, 10-core, random 72/8/20).
+
+Hyperparameters of the HLR authors' configuration (Tran et al., RecSys 2021).
+
+    python launch/train.py --config=configs/ml_20m/adacml.py --workdir=runs/ml_20m/adacml
+
+Cost and score: not yet run.
+"""
+
+from ml_collections import ConfigDict
+
+from hlr_jax.config import (
+    Config,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    as_config_dict,
+)
+
+
+def get_config() -> ConfigDict:
+    return as_config_dict(
+        Config(
+            data=DataConfig(name="ml_20m"),
+            model=ModelConfig(name="adacml"),
+            loss=LossConfig(margin=0.2),
+            optimizer=OptimizerConfig(learning_rate=0.0002),
+        )
+    )

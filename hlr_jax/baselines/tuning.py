@@ -1,0 +1,168 @@
+"""Baselines tuned on validation, with a number of trials that models can be given as well."""
+
+import dataclasses
+import pathlib
+import time
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from hlr_jax import metrics, processes
+from hlr_jax.baselines.methods import METHODS, Choice, Method, Range
+from hlr_jax.baselines.scoring import evaluate
+from hlr_jax.config import Config, EvaluationConfig
+from hlr_jax.data import datasets
+from hlr_jax.data.datasets import Dataset
+from hlr_jax.errors import DivergedError, InputError
+from hlr_jax.files import write_json
+from hlr_jax.recommender import check_cutoffs, check_protocol
+
+if TYPE_CHECKING:
+    import optuna
+
+
+def tune(
+    method: type[Method],
+    dataset: Dataset,
+    trials: int,
+    select: str = "ndcg@10",
+    seed: int = 0,
+    show_progress: bool = False,
+) -> tuple[Method, list[dict[str, Any]]]:
+    """The hyperparameters that are best on validation, chosen by Optuna's TPE sampler.
+
+    Args:
+      trials: settings to try; a method without hyperparameters takes none.
+      select: metric on validation, with the whole catalogue ranked.
+      seed: of the sampler and of every fit.
+
+    Returns:
+      The best, and of every trial `hyperparameters`, the metric (None where it diverged) and
+      `seconds`.
+
+    Raises:
+      InputError: there is no validation split or no such metric, or packages are not installed.
+      DivergedError: no trial had a finite outcome.
+    """
+    if not method.space:
+        return method(), []
+    _, cutoff = metrics.parse(select, "--select")
+    check_cutoffs((cutoff,), dataset, f"--select={select}")
+    if trials < 1:
+        raise InputError(f"--trials={trials}: use 1 or more")
+    if not len(dataset.valid):
+        raise InputError(
+            f"data set {dataset.name} has no validation split to tune on; give --set=NAME=VALUE"
+        )
+    try:
+        import optuna
+    except ImportError:
+        raise InputError(
+            "the package optuna is not installed; pip install 'hlr_jax[sweep]', "
+            "or give --set=NAME=VALUE"
+        ) from None
+    evaluation = EvaluationConfig(cutoffs=(cutoff,), bootstrap=0)
+    tried: list[dict[str, Any]] = []
+
+    def value_of(trial: "optuna.Trial") -> float:
+        start = time.perf_counter()
+        values = {name: suggest(trial, name, where) for name, where in method.space.items()}
+        tried.append({"hyperparameters": values, select: None})
+        try:
+            scorer = method(**values).fit(dataset.train, seed)
+            tried[-1][select] = evaluate(scorer, dataset, evaluation, "valid")[select]
+        finally:
+            tried[-1]["seconds"] = round(time.perf_counter() - start, 3)
+        return tried[-1][select]
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    sampler = optuna.samplers.TPESampler(seed=seed)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    with tqdm(total=trials, desc="tuning", unit="trial", disable=not show_progress) as bar:
+        study.optimize(
+            value_of, trials, catch=(DivergedError,), callbacks=[lambda *_: bar.update()]
+        )
+    finite = [trial for trial in tried if trial[select] is not None]
+    if not finite:
+        raise DivergedError(f"none of {trials} trials had a finite outcome")
+    best = max(finite, key=lambda trial: trial[select])
+    return method(**best["hyperparameters"]), tried
+
+
+def suggest(trial: "optuna.Trial", name: str, where: Range | Choice) -> float | int | str:
+    """A value for one hyperparameter."""
+    if isinstance(where, Choice):
+        return trial.suggest_categorical(name, where.values)
+    if isinstance(where.low, int) and isinstance(where.high, int):
+        return trial.suggest_int(name, where.low, where.high, log=where.log)
+    return trial.suggest_float(name, where.low, where.high, log=where.log)
+
+
+def tune_and_evaluate(
+    name: str,
+    config: Config,
+    workdir: str | pathlib.Path,
+    trials: int = 20,
+    select: str = "ndcg@10",
+    fixed: dict[str, Any] | None = None,
+    refit: bool = False,
+    show_progress: bool = True,
+) -> dict[str, Any]:
+    """Tune a baseline, fit it, and measure it on validation and test.
+
+    Args:
+      name: of `METHODS`.
+      config: whose `data`, `evaluation` and `seed` are used.
+      workdir: folder that `results.json` is written to.
+      fixed: hyperparameters to take instead of tuning; those not named have their defaults.
+      refit: fit on training and validation before the test, as `config.training.refit` does
+        for models.
+
+    Returns:
+      What it also writes: baseline, dataset, data, seed, split_sizes, hyperparameters, select,
+      trials, refit, fit_seconds, valid and test.
+
+    Raises:
+      InputError: configuration, hyperparameters, data or working directory cannot be used.
+      DivergedError: what was learnt is not finite.
+    """
+    workdir = pathlib.Path(workdir)
+    if workdir.is_file():
+        raise InputError(f"--workdir={workdir}: is a file; name a folder")
+    if (workdir / "checkpoints").exists():
+        raise InputError(f"--workdir={workdir}: holds the training run of a model; name another")
+    if processes.count() > 1:
+        raise InputError("baselines are fitted by one process; start it alone")
+    method = METHODS[name](**fixed) if fixed else None
+    dataset = datasets.load(config.data, show_progress)
+    check_cutoffs(config.evaluation.cutoffs, dataset, "config.evaluation.cutoffs")
+    check_protocol(config, dataset)
+    tried: list[dict[str, Any]] = []
+    if method is None:
+        method, tried = tune(METHODS[name], dataset, trials, select, config.seed, show_progress)
+    start = time.perf_counter()
+    scorer = method.fit(dataset.train, config.seed)
+    seconds = time.perf_counter() - start
+    results: dict[str, Any] = {
+        "baseline": name,
+        "dataset": dataset.name,
+        "data": dataclasses.asdict(config.data),
+        "seed": config.seed,
+        "split_sizes": dataset.split_sizes,
+        "hyperparameters": dataclasses.asdict(method),
+        "select": select if tried else None,
+        "trials": tried,
+        "refit": refit,
+        "fit_seconds": round(seconds, 3),
+        "valid": {},
+    }
+    if len(dataset.valid):
+        # Negatives are given for the test split alone.
+        on_all_items = dataclasses.replace(config.evaluation, protocol="full")
+        results["valid"] = evaluate(scorer, dataset, on_all_items, "valid")
+    if refit:
+        scorer = method.fit(dataset.train.union(dataset.valid), config.seed)
+    results["test"] = evaluate(scorer, dataset, config.evaluation, "test")
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_json(workdir / "results.json", results)
+    return results

@@ -1,0 +1,96 @@
+"""AdaCML: the user adapts to the item (Zhang et al., DASFAA 2019)."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from hlr_jax.errors import InputError
+from hlr_jax.functional import attention_weights, tiles
+from hlr_jax.models.base import Histories, History, Relation, register
+
+
+def adacml_relation(
+    item: Float[Array, "*#b d"], history: History, beta: float = 1.0
+) -> Float[Array, "*b d"]:
+    """`r = sum_k a_k p_k`: the history's rows, weighed by `w_k = item . p_k`.
+
+    `a` is from `attention_weights` (Zhang et al., DASFAA 2019). An empty history gives a zero
+    relation.
+    """
+    logits = jnp.einsum("...d,...pd->...p", item, history.rows)
+    weights = attention_weights(logits, history.mask, beta)
+    return jnp.einsum("...p,...pd->...d", weights, history.rows)
+
+
+@register("adacml")
+class AdaCML(Relation):
+    """The user moves towards those of its items that are like the target.
+
+    Attributes:
+      beta: smoothing of the attention over the history; 1 is a softmax.
+    """
+
+    beta: float = 1.0
+
+    uses_history = True
+
+    def __post_init__(self) -> None:
+        if self.beta < 0:
+            raise InputError(f"config.model.beta={self.beta}: use 0 or more; 1 is a softmax")
+        super().__post_init__()
+
+    def __call__(
+        self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History | None
+    ) -> Float[Array, "*b d"]:
+        assert history is not None
+        relation = adacml_relation(item, history, self.beta)
+        return jnp.broadcast_to(relation, jnp.broadcast_shapes(user.shape, relation.shape))
+
+    def distances_to_all(
+        self, users: Float[Array, "u d"], items: Float[Array, "k d"], history: History | None
+    ) -> Float[Array, "u k"]:
+        """As `scores`, without relations."""
+        assert history is not None
+        change = functools.partial(change_by_history, items, self.beta)
+        return jax.vmap(change)(users, *history) - tiles.product_scores(users, items)
+
+    def scores(
+        self,
+        users: Float[Array, "u d"],
+        tile: Float[Array, "t d"],
+        catalogue: Float[Array, "i d"],
+        histories: Histories | None,
+    ) -> Float[Array, "u t"]:
+        """By the attention weights, which are the relation's coordinates in the history."""
+        assert histories is not None
+
+        def change(user: Array, ids: Array, mask: Array) -> Array:
+            return change_by_history(tile, self.beta, user, catalogue[ids], mask)
+
+        floats = len(tile) * histories.items.shape[1]
+        args = (users, histories.items, histories.mask)
+        return tiles.product_scores(users, tile) - tiles.blockwise(change, args, floats)
+
+
+def change_by_history(
+    items: Float[Array, "t d"],
+    beta: float,
+    user: Float[Array, " d"],
+    rows: Float[Array, "p d"],
+    mask: Bool[Array, " p"],
+) -> Float[Array, " t"]:
+    """By how much the relation changes a user's squared distance to each item.
+
+    With `r = a @ rows`, `||u + r - i||^2` is `||u - i||^2 + a . (2 rows @ (u - i) + G @ a)`,
+    where `G = rows @ rows.T`.
+
+    Args:
+      rows, mask: the user's history.
+    """
+    # References are the last axis: the sums over them are then fastest on a CPU.
+    logits = items @ rows.T
+    weights = attention_weights(logits, mask[None], beta)
+    of_user, gram = rows @ user, rows @ rows.T
+    return jnp.sum(weights * (2 * (of_user[None] - logits) + weights @ gram), axis=-1)

@@ -1,0 +1,57 @@
+r"""Tune a baseline on validation and measure it, on a model's data and by the same metrics.
+
+  python launch/baseline.py --name=ease --config=configs/ml_1m/hlr.py --workdir=runs/ease
+  python launch/baseline.py --name=ials --config=configs/ml_1m/hlr.py --workdir=runs/ials \
+    --trials=20 --config.data.predefined=ml-1m-hlr
+  python launch/baseline.py --name=item_knn --config=configs/ml_1m/hlr.py --workdir=runs/knn \
+    --set=weighting=cosine --set=neighbours=50   (this one setting, nothing tuned)
+
+Of the configuration only the sections data and evaluation and the seed count. What each baseline
+can be set to stands in hlr_jax/baselines/methods.py. results.json in the working directory holds
+the hyperparameters, all trials and the metrics.
+"""
+
+from absl import flags
+from ml_collections import config_flags
+
+from hlr_jax import cli, config
+
+_NAMES = ["most_popular", "ease", "ials", "bpr", "item_knn"]
+
+_NAME = flags.DEFINE_enum("name", None, _NAMES, "The baseline.", required=True)
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Configuration file, configs/<data set>/<model>.py."
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder for results.json.")
+_TRIALS = flags.DEFINE_integer("trials", 20, "Settings to try on validation.", lower_bound=1)
+_SELECT = flags.DEFINE_string("select", "ndcg@10", "Metric on validation that chooses.")
+_SET = flags.DEFINE_multi_string(
+    "set", [], "A hyperparameter, name=value; then nothing is tuned, and others have defaults."
+)
+_REFIT = flags.DEFINE_bool(
+    "refit", False, "Fit on training and validation before the test, which models are not."
+)
+flags.mark_flags_as_required(["config", "workdir"])
+
+
+def main() -> None:
+    """Tune, evaluate, print the metrics."""
+    from hlr_jax.baselines import methods, tuning
+
+    results = tuning.tune_and_evaluate(
+        _NAME.value,
+        config.from_config_dict(_CONFIG.value),
+        _WORKDIR.value,
+        _TRIALS.value,
+        _SELECT.value,
+        methods.parse(_NAME.value, _SET.value),
+        _REFIT.value,
+    )
+    chosen = [f"{name}={value}" for name, value in results["hyperparameters"].items()]
+    cli.say(" ".join([_NAME.value, *chosen]))
+    cli.say(cli.metrics_table({name: results[name] for name in ("test", "valid") if results[name]}))
+    cli.say(f"written to {_WORKDIR.value}/results.json")
+
+
+if __name__ == "__main__":
+    cli.run(main)
