@@ -136,7 +136,7 @@ def _main_table(
         )
     for reference in protocol.references:
         values = [reference.values.get(metric) for metric in protocol.metrics]
-        cells = ["" if value is None else f"{value:g}".lstrip("0") for value in values]
+        cells = ["" if value is None else _as_published(value) for value in values]
         row = [f"*{reference.name}*", "*reference*", "", "", "", *cells]
         rows.append(row + [""] * (len(head) - len(row)))
     return head, rows
@@ -157,6 +157,11 @@ def over_seeds(value: Mapping[str, float | None]) -> str:
     mean, deviation = value["mean"], value["deviation"]
     assert mean is not None
     return decimal(mean) + (f" ± {decimal(deviation)}" if deviation is not None else "")
+
+
+def _as_published(value: float) -> str:
+    """With three digits, or four where it was given with four."""
+    return decimal(value, 3 if round(value, 3) == value else 4)
 
 
 def _test(test: Mapping[str, Any]) -> list[str]:

@@ -268,6 +268,10 @@ CITEULIKE_T = Protocol(
                 "sampling.negatives": 20,
                 "optimizer.name": "adagrad",
                 "optimizer.learning_rate": 0.1,
+                # Two steps an epoch; its code trains on until somebody stops it.
+                "training.batch_size": 50_000,
+                "training.epochs": 1000,
+                "training.patience": 100,
                 "training.select": "recall@50",
             },
         ),
