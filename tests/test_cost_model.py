@@ -1,18 +1,12 @@
 """What `benchmarks/scaling.py` counts and fits, on programs and rows whose numbers are known."""
 
-import sys
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import Mesh, PartitionSpec
-
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-
 from harness import cost_model, traffic
 from harness.cost_model import Rates, Step
+from jax.sharding import Mesh, PartitionSpec
 
 
 def test_traffic_is_counted_in_the_compiled_program():
