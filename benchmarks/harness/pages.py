@@ -135,8 +135,10 @@ def _main_table(
             ]
         )
     for reference in protocol.references:
+        # As many digits as others gave.
+        digits = 3 if all(round(v, 3) == v for v in reference.values.values()) else 4
         values = [reference.values.get(metric) for metric in protocol.metrics]
-        cells = ["" if value is None else _as_published(value) for value in values]
+        cells = ["" if value is None else decimal(value, digits) for value in values]
         row = [f"*{reference.name}*", "*reference*", "", "", "", *cells]
         rows.append(row + [""] * (len(head) - len(row)))
     return head, rows
@@ -157,11 +159,6 @@ def over_seeds(value: Mapping[str, float | None]) -> str:
     mean, deviation = value["mean"], value["deviation"]
     assert mean is not None
     return decimal(mean) + (f" ± {decimal(deviation)}" if deviation is not None else "")
-
-
-def _as_published(value: float) -> str:
-    """With three digits, or four where it was given with four."""
-    return decimal(value, 3 if round(value, 3) == value else 4)
 
 
 def _test(test: Mapping[str, Any]) -> list[str]:

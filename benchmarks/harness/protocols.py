@@ -162,8 +162,7 @@ CITEULIKE_T_HLR = Protocol(
 _NCF_METRICS = ("hit_rate@10", "ndcg@10")
 _NCF_SPLIT = (
     "Leave-one-out split and negatives (99 for each user) of Neural Collaborative Filtering (He et "
-    "al. 2017); 8 % of its training interactions, drawn at random, validate, with the whole "
-    "catalogue ranked."
+    "al. 2017); each user's last training interaction validates, with the whole catalogue ranked."
 )
 
 NCF_ML_1M = Protocol(
