@@ -112,7 +112,9 @@ def fill(protocol: Protocol, seeds: list[int]) -> None:
             values = np.array(run["test"].pop("per_user")[protocol.metrics[0]])
             run["valid"].pop("per_user", None)
             run |= report.provenance("jax", "jaxlib", "flax", "optax", "numpy", "scipy")
-            results = records.load(path, protocol, data)  # Others may have filled in more.
+            results = records.load(path, protocol, data)  # Others may have filled in more,
+            if records.has(results, contender.key, seed):  # or the same.
+                continue
             records.add(results, protocol, contender.key, seed, run, values)
             records.save(path, results | {"summary": summary(protocol, results)})
 

@@ -1,16 +1,10 @@
 """What `benchmarks/accuracy.py` keeps of runs, and what it says of them."""
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from scipy import stats
-
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-
-from harness import pages, records, summaries
+from harness import dot_plot, pages, records, summaries
 from harness.contenders import (
     Baseline,
     Model,
@@ -22,6 +16,7 @@ from harness.contenders import (
     seeds_of,
 )
 from harness.protocols import PROTOCOLS
+from scipy import stats
 
 from hlr_jax import models
 from hlr_jax.errors import InputError
@@ -176,7 +171,7 @@ def test_a_page_keeps_what_people_wrote():
     table = pages.as_markdown(PROTOCOL, results, summaries.summary(PROTOCOL, results))
     assert "| CML | tuned | loss | train | 2 | .5250 ± .0354 |" in table
     assert "| EASE | baseline | ndcg@10, 3 trials | train + valid | 1 | .4000 |" in table
-    assert "| *Others* | *reference* |  |  |  | .25 |" in table
+    assert "| *Others* | *reference* |  |  |  | .250 |" in table
     page = pages.render("", {"made-up": table})
     page = page.replace("<!-- end made-up -->", "<!-- end made-up -->\n\nHLR does not win here.")
     again = pages.render(page, {"made-up": table.replace(".5250", ".6000")})
@@ -184,3 +179,15 @@ def test_a_page_keeps_what_people_wrote():
     assert ".6000" in again
     assert ".5250" not in again
     assert again.count("<!-- begin made-up -->") == 1
+
+
+def test_a_plot_shows_what_the_table_does(tmp_path):
+    pytest.importorskip("matplotlib", reason="needs pip install 'hlr_jax[bench]'")
+    results = filled(RESULTS)
+    drawn = []
+    for name, change in (("a.png", 0.0), ("b.png", 0.0), ("c.png", 0.2)):
+        found = summaries.summary(PROTOCOL, results)
+        found["rows"]["cml-tuned"]["ndcg@10"]["mean"] += change
+        dot_plot.draw(tmp_path / name, PROTOCOL, results, found)
+        drawn.append((tmp_path / name).read_bytes())
+    assert drawn[0] == drawn[1] != drawn[2]

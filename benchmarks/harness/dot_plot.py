@@ -31,7 +31,7 @@ def draw(
     for place, (key, row) in enumerate(summary["rows"].items()):
         entry, value = entries[key], row[main]
         label = entry["label"]
-        labels.append(name_of(entry))
+        labels.append(name_of(entry) if label == "baseline" else f"{name_of(entry)}, {label}")
         panel.errorbar(
             value["mean"],
             place,

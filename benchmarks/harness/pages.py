@@ -135,8 +135,10 @@ def _main_table(
             ]
         )
     for reference in protocol.references:
+        # As many digits as others gave.
+        digits = 3 if all(round(v, 3) == v for v in reference.values.values()) else 4
         values = [reference.values.get(metric) for metric in protocol.metrics]
-        cells = ["" if value is None else f"{value:g}".lstrip("0") for value in values]
+        cells = ["" if value is None else decimal(value, digits) for value in values]
         row = [f"*{reference.name}*", "*reference*", "", "", "", *cells]
         rows.append(row + [""] * (len(head) - len(row)))
     return head, rows
