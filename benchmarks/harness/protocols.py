@@ -48,6 +48,12 @@ ML_100K_SOFTMAX = {
     "training.select": "ndcg@10",
     "training.refit": True,
 }
+ML_1M_SOFTMAX = ML_100K_SOFTMAX | {
+    "loss.temperature": 0.25,
+    "sampling.pool": "catalogue",
+    "optimizer.learning_rate": 2e-3,
+    "training.batch_size": 2000,
+}
 # From the tables of tuned CML, with a relation that is kept short.
 ML_100K_FROM_CML = ML_100K_SOFTMAX | {
     "model.clip_memory": 0.1,
@@ -117,17 +123,7 @@ ML_1M_HLR = Protocol(
         _published("hlrpp", 1e-3, 0.2),
         _published("adacml", 1e-3, 0.5),
         _published("transcf", 1e-3, 0.5),
-        _tuned(
-            "cml",
-            ML_100K_SOFTMAX,
-            **{
-                "loss.temperature": 0.25,
-                "sampling.pool": "catalogue",
-                "optimizer.learning_rate": 2e-3,
-                "training.batch_size": 2000,
-                "training.epochs": 12,
-            },
-        ),
+        _tuned("cml", ML_1M_SOFTMAX, **{"training.epochs": 12}),
     ),
     references=(
         Reference("EASE", dict(zip(TOP_10, (0.437, 0.386, 0.180), strict=True)), _OPTIMISTIC),
@@ -170,7 +166,11 @@ NCF_ML_1M = Protocol(
     about="MovieLens 1M. " + _NCF_SPLIT,
     settings={"data.name": "ncf_ml_1m", "evaluation.protocol": "sampled"},
     metrics=_NCF_METRICS,
-    contenders=(*PEERS, _published("cml", 7.5e-4, 0.5)),
+    contenders=(
+        *PEERS,
+        _published("cml", 7.5e-4, 0.5),
+        _tuned("cml", ML_1M_SOFTMAX, **{"training.epochs": 8}),
+    ),
     references=(
         Reference(
             "iALS, d = 192",
@@ -218,6 +218,22 @@ GOWALLA = Protocol(
                 "loss.rank_weight": True,
                 "training.batch_size": 50_000,
                 "training.select": "ndcg@20",
+            },
+        ),
+        _tuned(
+            "cml",
+            ML_100K_SOFTMAX,
+            **{
+                "model.dim": 64,
+                "loss.temperature": 0.25,
+                "loss.balance": 0.0,
+                "sampling.pool": "batch",
+                "sampling.negatives": 1024,
+                "optimizer.learning_rate": 3e-3,
+                "training.batch_size": 4096,
+                "training.select": "ndcg@20",
+                "training.epochs": 25,
+                "training.patience": 3,
             },
         ),
     ),
