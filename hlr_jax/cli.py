@@ -124,8 +124,7 @@ def _guarded(main: Callable[[], None]) -> None:
     except DivergedError as error:
         _fail(str(error), code=1)
     except KeyboardInterrupt as error:
-        resumed = str(error) or "the same command goes on from the last checkpoint"
-        _fail(f"interrupted; {resumed}", code=130)
+        _fail("; ".join(["interrupted", *map(str, error.args)]), code=130)
     except Exception as error:
         if not processes.are_joined():
             raise

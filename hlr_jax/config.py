@@ -152,7 +152,8 @@ class SamplingConfig(_Section):
     # K, negatives per positive.
     negatives: int = 1
     # Whose they are. triplet: every positive draws its own. batch: K are drawn for the positives
-    # of a step together, less those that a user has seen. catalogue: all items are, whatever K.
+    # of a step together; repeats count once, and what a user has seen not at all. catalogue: all
+    # items are, whatever K.
     pool: str = "triplet"
     # Negatives are drawn with a probability ~ (training popularity)^skew; 0 draws uniformly.
     skew: float = 0.0
@@ -264,7 +265,7 @@ class TrainingConfig(_Section):
     batch_size: int = 1000
     # Stop after this many epochs without a better selection value; 0 never stops early.
     patience: int = 10
-    # What selects the best epoch: loss (validation, per triplet) or a metric, as in ndcg@10.
+    # What selects the best epoch: loss (validation, per term) or a metric, as in ndcg@10.
     select: str = "loss"
     # After the best epoch is known, train anew for as many on training and validation together:
     # that model is measured on test and recommends.

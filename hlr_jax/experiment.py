@@ -17,6 +17,7 @@ from hlr_jax.checkpoints import Checkpoints
 from hlr_jax.config import Config
 from hlr_jax.data import datasets
 from hlr_jax.data.datasets import Dataset
+from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 from hlr_jax.files import read_json_lines, write_json, write_json_lines
 from hlr_jax.fitting import MemoryStore, Progress, Record, Store, fit
@@ -247,6 +248,13 @@ def pretrained_tables(config: Config, model: Relation, dataset: Dataset) -> dict
         for kind in ("user_ids", "item_ids"):
             if not np.array_equal(getattr(other.dataset, kind), getattr(dataset, kind)):
                 raise InputError(f"{field}: that run has other {kind}; use one on the same data")
+        for part, held_out in (("validation", dataset.valid), ("test", dataset.test)):
+            # A split that a data set ships may overlap with itself.
+            if _common(other.dataset.train, held_out) > _common(dataset.train, held_out):
+                raise InputError(
+                    f"{field}: that run was trained on {part} interactions of this one; use one on "
+                    "the same split, without config.data.join_valid"
+                )
         found = {name: np.asarray(other.params[name]) for name in ("user", "item")}
     else:
         try:
@@ -263,6 +271,11 @@ def pretrained_tables(config: Config, model: Relation, dataset: Dataset) -> dict
         if name in found and found[name].shape != wanted:
             raise InputError(f"{field}: {name} has shape {found[name].shape}, expected {wanted}")
     return {name: jnp.asarray(table, jnp.float32) for name, table in found.items()}
+
+
+def _common(one: Interactions, two: Interactions) -> int:
+    """How many pairs are in both."""
+    return len(one) + len(two) - len(one.union(two))
 
 
 def _validation(
@@ -282,7 +295,7 @@ def _validation(
         if select != "loss":
             _, cutoff = metrics.parse(select)
             measured = Recommender(config, dataset, model, params, placement).with_evaluation(
-                cutoffs=(cutoff,), protocol="full", bootstrap=0, cohorts=0
+                cutoffs=(cutoff,), protocol="full", bootstrap=0, cohorts=0, per_user=False
             )
             values[select] = measured.evaluate("valid")[select]
         return values

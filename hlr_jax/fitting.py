@@ -26,6 +26,8 @@ Record = dict[str, int | float]
 
 # Progress is shown, and an interrupt noticed, about this often.
 CHUNK_SECONDS = 1.0
+# What an interrupted run says.
+RESUMED = "the same command goes on from the last checkpoint"
 
 
 class Progress(NamedTuple):
@@ -141,7 +143,7 @@ def fit(
         tqdm(
             total=training.epochs * num_rows,
             initial=min(int(state.step) * training.batch_size, training.epochs * num_rows),
-            unit=" triplets",
+            unit=" positives",
             unit_scale=True,
             disable=not (show_progress and processes.is_first()),
             dynamic_ncols=True,
@@ -181,7 +183,7 @@ def fit(
                 done = stop
                 if is_stopped:
                     store.save(state, progress)
-                    raise KeyboardInterrupt
+                    raise KeyboardInterrupt(RESUMED)
                 if save_age > 60 * training.checkpoint_minutes:
                     store.save(state, progress)
                     last_save = time.perf_counter()
@@ -203,7 +205,7 @@ def fit(
             state = state.with_new_sums()
             store.save(state, progress)
             if any(processes.largest(stop_request.received)):
-                raise KeyboardInterrupt
+                raise KeyboardInterrupt(RESUMED)
             last_save = time.perf_counter()
     return store.restore_best(like.params), progress
 

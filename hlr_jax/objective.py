@@ -1,4 +1,4 @@
-"""From a batch of triplets to its loss, and to the gradient of it."""
+"""From a batch of positives and negatives to its loss, and to the gradient of it."""
 
 from typing import Any, NamedTuple
 
@@ -100,7 +100,8 @@ def loss_of_distances(
         return functional.semi_hard_hinge(positive, negatives, config.margin), once
     hinge = functional.triplet_hinge(positive, negatives, config.margin)
     if config.rank_weight:
-        weight = functional.rank_weight(hinge, num_items)
+        counted = jnp.sum(jnp.isfinite(negatives), axis=1, dtype=jnp.int32)
+        weight = functional.rank_weight(hinge, num_items, counted)
         return weight * functional.closest_hinge(hinge), once
     if config.name == "closest":
         return functional.closest_hinge(hinge), once

@@ -19,7 +19,7 @@ from hlr_jax.data import datasets
 from hlr_jax.data.datasets import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
-from hlr_jax.files import read_json_object
+from hlr_jax.files import read_json_lines, read_json_object
 from hlr_jax.models.base import Relation
 from hlr_jax.objective import Params
 from hlr_jax.placement import Placement, Positives
@@ -66,7 +66,7 @@ class Recommender:
         config = load_config(workdir)
         dataset = dataset or datasets.load(config.data)
         if config.training.refit and refitted:
-            return cls.load(refit_folder(workdir), dataset.joined())
+            return cls.load(_finished_refit(workdir), dataset.joined())
         check_same_data(workdir, dataset)
         model = models.build(config.model.name, config.model.dim, config.model.options)
         placement = Placement.for_ranking(config, model, dataset.num_users, dataset.num_items)
@@ -198,7 +198,7 @@ class Recommender:
         return measure(top, users, relevant, dataset.popularity, evaluation)
 
     def validation_loss(self) -> float:
-        """Mean hinge per triplet of the validation interactions, always on the same negatives."""
+        """Mean loss per term of the validation interactions, always on the same negatives."""
         positives = validation_positives(self.placement, self.dataset, self.config)
         key = Keys.of(self.config.seed).valid
         return self.placement.mean_loss(self.params, positives, key, self.model, self.config)
@@ -333,6 +333,19 @@ def load_config(workdir: pathlib.Path) -> Config:
 def refit_folder(workdir: pathlib.Path) -> pathlib.Path:
     """Where a run with `config.training.refit` keeps its second half."""
     return workdir / "refit"
+
+
+def _finished_refit(workdir: pathlib.Path) -> pathlib.Path:
+    folder = refit_folder(workdir)
+    epochs = load_config(folder).training.epochs
+    # Without validation every epoch is the best so far: that there is a model says nothing.
+    done = max((record["epoch"] for record in read_json_lines(folder / "metrics.jsonl")), default=0)
+    if done < epochs:
+        raise InputError(
+            f"{folder}: was trained for {done} of {epochs} epochs; the same training command "
+            "finishes it"
+        )
+    return folder
 
 
 def check_protocol(config: Config, dataset: Dataset) -> None:

@@ -100,7 +100,7 @@ class Source(struct.PyTreeNode):
 
 
 class Batch(NamedTuple):
-    """Triplets of one step.
+    """Positives of one step with their negatives.
 
     Attributes:
       users: `[B]`.
@@ -397,7 +397,7 @@ def draw_batch(
     pool: Int[Array, "n"] | None = None,
     balance: float = 0.0,
 ) -> Batch:
-    """Complete positives to triplets with histories.
+    """Complete positives with negatives and histories.
 
     Args:
       key: of the epoch.

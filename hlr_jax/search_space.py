@@ -86,6 +86,11 @@ def parse(specs: Sequence[str]) -> Space:
             raise InputError(f"--vary={spec}: there is no field {field!r}; {hint}")
         if field == "training.select":
             raise InputError(f"--vary={spec}: what selects is --objective, the same for all trials")
+        if field == "training.refit":
+            raise InputError(
+                f"--vary={spec}: no trial is trained anew; give --config.training.refit=True for "
+                "the best one"
+            )
         if not kinds[field]:
             raise InputError(f"--vary={spec}: {field} is a list; vary a field of single values")
         if field in space:

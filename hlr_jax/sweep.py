@@ -44,6 +44,20 @@ STARTUP_TRIALS = 5
 STARTUP_EPOCHS = 5
 
 
+# Fields with another value of which a loss is another loss.
+_DECIDES_LOSS = (
+    "loss.",
+    "sampling.pool",
+    "sampling.skew",
+    "sampling.negatives",
+    "model.name",
+    "model.alpha_",
+    "model.diversity_weight",
+    "model.min_diversity",
+    "model.max_diversity",
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Search:
     """What is searched; the same whenever a sweep is resumed."""
@@ -146,7 +160,7 @@ def _checked(
     space = search_space.parse(vary)
     if objective != "loss":
         metrics.parse(objective, "--objective")
-    elif incomparable := [field for field in space if field.startswith("loss.")]:
+    elif incomparable := [field for field in space if field.startswith(_DECIDES_LOSS)]:
         raise InputError(
             f"--objective=loss: losses with another {incomparable[0]} do not compare; "
             "use a metric like ndcg@10"

@@ -29,7 +29,9 @@ _SET = flags.DEFINE_multi_string(
     "set", [], "A hyperparameter, name=value; then nothing is tuned, and others have defaults."
 )
 _REFIT = flags.DEFINE_bool(
-    "refit", False, "Fit on training and validation before the test, which models are not."
+    "refit",
+    False,
+    "Fit on training and validation before the test, as config.training.refit does for models.",
 )
 flags.mark_flags_as_required(["config", "workdir"])
 

@@ -230,13 +230,18 @@ def test_another_folder_s_run_is_not_refitted_in_place(run, tmp_path):
 # --- tables of such a run ------------------------------------------------------------------------
 
 
-def test_pretrained_tables_have_not_seen_what_selects(run, monkeypatch):
-    """The first half starts from the chosen tables, the second from the refitted ones."""
+def load_planted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Instead of what a run's configuration says."""
     monkeypatch.setattr(
         datasets,
         "load",
         lambda config, progress=True: planted().joined() if config.join_valid else planted(),
     )
+
+
+def test_pretrained_tables_have_not_seen_what_selects(run, monkeypatch):
+    """The first half starts from the chosen tables, the second from the refitted ones."""
+    load_planted(monkeypatch)
     chosen, refitted = (
         Recommender.load(run, planted(), refitted=refitted).params for refitted in (False, True)
     )
@@ -250,3 +255,22 @@ def test_pretrained_tables_have_not_seen_what_selects(run, monkeypatch):
     joined = dataclasses.replace(alone, data=dataclasses.replace(alone.data, join_valid=True))
     found = experiment.train(joined, None, planted().joined(), show_progress=False)
     assert_same(found.params, refitted)
+
+
+def test_tables_that_saw_what_is_held_out_are_refused(run, monkeypatch):
+    """The refitted half itself, or a run on joined data: what selects would be known already."""
+    load_planted(monkeypatch)
+    pretrained = config_of(pretrained=str(run / "refit"))
+    with pytest.raises(InputError, match=r"was trained on validation interactions of this one"):
+        train(pretrained)
+
+
+def test_an_unfinished_refit_is_not_taken_for_a_model(tmp_path):
+    train(refit_config(), tmp_path / "run")
+    log = tmp_path / "run" / "refit" / "metrics.jsonl"
+    lines = log.read_text().splitlines()
+    assert len(lines) == BEST
+    log.write_text(lines[0] + "\n")
+    with pytest.raises(InputError, match=r"refit: was trained for 1 of 2 epochs; the same"):
+        Recommender.load(tmp_path / "run", planted())
+    assert Recommender.load(tmp_path / "run", planted(), refitted=False).dataset.valid

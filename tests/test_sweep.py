@@ -199,6 +199,10 @@ def test_both_ends_are_checked_before_anything_runs(vary, said, scripted, tmp_pa
         ({"trials": 1, "objective": "ncdg@10"}, "--objective='ncdg@10'"),
         ({"trials": 1, "objective": "ndcg@500"}, "a cutoff of 500"),
         ({"trials": 1, "objective": "loss"}, "losses with another loss.margin do not compare"),
+        (
+            {"trials": 1, "vary": ["training.refit=choice:true,false"]},
+            "no trial is trained anew; give --config.training.refit=True",
+        ),
     ],
 )
 def test_bad_arguments_are_refused(arguments, said, scripted, tmp_path):

@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 
 def triplet_hinge(
@@ -35,18 +35,28 @@ def semi_hard_hinge(
     return jax.nn.relu(positive - chosen + margin)
 
 
-def rank_weight(hinge: Float[Array, "*b k"], num_items: int) -> Float[Array, "*b"]:
+def rank_weight(
+    hinge: Float[Array, "*b k"], num_items: int, counted: Int[Array, "*b"] | None = None
+) -> Float[Array, "*b"]:
     """WARP weight `log(1 + rank)` with `rank = floor(I * impostors / K)`.
 
     An impostor is a negative inside the margin, that is with a hinge above 0. The
     weight goes with the hinge of the *closest* negative, the largest one, and is a
     constant in the gradient. CML (Hsieh et al. 2017, section 3.1).
+
+    Args:
+      counted: how many of the K negatives count, below 2^20; None takes all.
     """
-    num_negatives = hinge.shape[-1]
-    impostors = jnp.sum(hinge > 0, axis=-1)
-    # floor(I * n / K) in integers that stay below I.
-    whole, rest = divmod(num_items, num_negatives)
-    rank = whole * impostors + rest * impostors // num_negatives
+    if counted is None:
+        counted = jnp.full(hinge.shape[:-1], hinge.shape[-1], jnp.int32)
+    counted = jnp.maximum(counted, 1)
+    impostors = jnp.sum(hinge > 0, axis=-1, dtype=jnp.int32)
+    # floor(I * n / K), with n in two digits to the base 1024, so that nothing passes 2^31.
+    whole, rest = jnp.divmod(num_items, counted)
+    high, low = jnp.divmod(impostors, 1024)
+    upper = rest * high
+    lower = (upper % counted * 1024 + rest * low) // counted
+    rank = whole * impostors + upper // counted * 1024 + lower
     return jnp.log1p(rank.astype(hinge.dtype))
 
 

@@ -154,6 +154,15 @@ def test_gradients_of_hinges_are_those_of_the_oracle_and_finite(name: str) -> No
 # --- rank weight ---------------------------------------------------------------------------------
 
 
+def test_rank_weight_is_exact_for_many_negatives_of_which_some_count() -> None:
+    """Products of the numbers involved pass 2^31."""
+    negatives, num_items = 70_000, 131_000
+    for impostors, counted in ((1, 70_000), (65_536, 66_000), (70_000, 70_000), (999, 1000)):
+        hinge = jnp.where(jnp.arange(negatives) < impostors, 1.0, 0.0)[None]
+        weight = rank_weight(hinge, num_items, jnp.asarray([counted], jnp.int32))
+        np.testing.assert_allclose(weight, [np.log1p(num_items * impostors // counted)], rtol=1e-6)
+
+
 @pytest.mark.parametrize("num_negatives", [1, 3, 7, 20])
 @pytest.mark.parametrize("num_items", [5, 20, 1682, 9999])
 def test_rank_weight_is_of_the_exact_integer_rank(num_items: int, num_negatives: int) -> None:
