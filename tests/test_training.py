@@ -438,6 +438,7 @@ def test_without_validation_the_last_epoch_is_kept(tmp_path):
 def test_a_caller_is_told_of_every_epoch_and_may_end_the_training(keeps_files, tmp_path):
     workdir = tmp_path / "run" if keeps_files else None
     config, told = config_of(epochs=3), []
+    before = signal.getsignal(signal.SIGINT)
 
     def stop(record: fitting.Record) -> None:
         told.append(record)
@@ -450,7 +451,7 @@ def test_a_caller_is_told_of_every_epoch_and_may_end_the_training(keeps_files, t
     if workdir:
         assert files.read_json_lines(workdir / "metrics.jsonl") == told
     # Signals mean again what they meant before.
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
     whole: list[fitting.Record] = []
     experiment.train(config, None, planted(), show_progress=False, on_epoch=whole.append)
