@@ -12,7 +12,7 @@ import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hlr_jax import config as configs
 from hlr_jax import experiment, models
@@ -20,6 +20,9 @@ from hlr_jax.config import Config
 from hlr_jax.data.datasets import Dataset
 from hlr_jax.errors import InputError
 from hlr_jax.models import base
+
+if TYPE_CHECKING:
+    import optuna
 
 Value = bool | int | float | str | None
 
@@ -59,6 +62,15 @@ class Choice:
 
     def __str__(self) -> str:
         return "choice:" + ",".join(map(_text, self.values))
+
+
+def suggest(trial: "optuna.Trial", name: str, where: Range | Choice) -> Any:
+    """A value that Optuna chooses for a trial."""
+    if isinstance(where, Choice):
+        return trial.suggest_categorical(name, where.values)
+    if isinstance(where.low, int) and isinstance(where.high, int):
+        return trial.suggest_int(name, where.low, where.high, log=where.log)
+    return trial.suggest_float(name, where.low, where.high, log=where.log)
 
 
 # What is varied, by field (`section.field`).

@@ -28,7 +28,7 @@ from hlr_jax.data.datasets import Dataset
 from hlr_jax.errors import DivergedError, InputError
 from hlr_jax.files import read_json_object, write_json
 from hlr_jax.fitting import Record
-from hlr_jax.search_space import Choice, Space, Value
+from hlr_jax.search_space import Space, Value
 from hlr_jax.sweep_report import Outcome, Trial
 
 try:
@@ -341,12 +341,7 @@ def _suggest(trial: optuna.Trial, chosen: _Search) -> dict[str, Value]:
     for field, values in chosen.space.items():  # model.name is the first, if varied
         if not search_space.is_used(field, str(found.get("model.name", chosen.config.model.name))):
             continue
-        if isinstance(values, Choice):
-            found[field] = trial.suggest_categorical(field, values.values)
-        elif isinstance(values.low, int) and isinstance(values.high, int):
-            found[field] = trial.suggest_int(field, values.low, values.high, log=values.log)
-        else:
-            found[field] = trial.suggest_float(field, values.low, values.high, log=values.log)
+        found[field] = search_space.suggest(trial, field, values)
     return found
 
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from hlr_jax import baselines
-from hlr_jax.baselines import BPR, IALS, Choice, Ease, ItemKNN, MostPopular, methods, scoring
+from hlr_jax.baselines import BPR, IALS, Ease, ItemKNN, MostPopular, methods, scoring
 from hlr_jax.config import Config, DataConfig, EvaluationConfig
 from hlr_jax.data.datasets import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import DivergedError, InputError
+from hlr_jax.search_space import Choice, Range
 
 USERS, ITEMS = 30, 14
 SMALL = {
@@ -327,7 +328,7 @@ def test_trials_that_diverge_are_passed_over(dataset, monkeypatch):
     values = [trial["recall@3"] for trial in tried]
     assert None in values
     assert best.regularization <= 100
-    monkeypatch.setattr(Ease, "space", {"regularization": baselines.Range(200.0, 300.0)})
+    monkeypatch.setattr(Ease, "space", {"regularization": Range(200.0, 300.0)})
     with pytest.raises(DivergedError, match="none of 2 trials"):
         baselines.tune(Ease, dataset, 2, "recall@3")
 

@@ -4,12 +4,10 @@ from hlr_jax.baselines.methods import (
     BPR,
     IALS,
     METHODS,
-    Choice,
     Ease,
     ItemKNN,
     Method,
     MostPopular,
-    Range,
 )
 from hlr_jax.baselines.scoring import Scorer, evaluate, top_k
 from hlr_jax.baselines.tuning import tune, tune_and_evaluate
@@ -18,12 +16,10 @@ __all__ = [
     "BPR",
     "IALS",
     "METHODS",
-    "Choice",
     "Ease",
     "ItemKNN",
     "Method",
     "MostPopular",
-    "Range",
     "Scorer",
     "evaluate",
     "top_k",

@@ -14,22 +14,7 @@ from jaxtyping import Float
 from hlr_jax.baselines.scoring import Factors, ItemScores, ItemWeights, Scorer, as_matrix
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import DivergedError, InputError
-
-
-@dataclasses.dataclass(frozen=True)
-class Range:
-    """Numbers from `low` to `high`, both included; whole ones if these are."""
-
-    low: int | float
-    high: int | float
-    log: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Choice:
-    """One of some values."""
-
-    values: tuple[str, ...]
+from hlr_jax.search_space import Choice, Range
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +33,7 @@ class Method:
             where = self.space[name]
             if isinstance(where, Choice):
                 if value not in where.values:
-                    choices = ", ".join(where.values)
+                    choices = ", ".join(map(str, where.values))
                     raise InputError(f"{name}={value!r}: use one of {choices}")
             elif not (math.isfinite(value) and value > 0):
                 raise InputError(f"{name}={value!r}: use a number above 0")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from hlr_jax import metrics, processes
-from hlr_jax.baselines.methods import METHODS, Choice, Method, Range
+from hlr_jax.baselines.methods import METHODS, Method
 from hlr_jax.baselines.scoring import evaluate
 from hlr_jax.config import Config, EvaluationConfig
 from hlr_jax.data import datasets
@@ -16,6 +16,7 @@ from hlr_jax.data.datasets import Dataset
 from hlr_jax.errors import DivergedError, InputError
 from hlr_jax.files import write_json
 from hlr_jax.recommender import check_cutoffs, check_protocol
+from hlr_jax.search_space import suggest
 
 if TYPE_CHECKING:
     import optuna
@@ -87,15 +88,6 @@ def tune(
         raise DivergedError(f"none of {trials} trials had a finite outcome")
     best = max(finite, key=lambda trial: trial[select])
     return method(**best["hyperparameters"]), tried
-
-
-def suggest(trial: "optuna.Trial", name: str, where: Range | Choice) -> float | int | str:
-    """A value for one hyperparameter."""
-    if isinstance(where, Choice):
-        return trial.suggest_categorical(name, where.values)
-    if isinstance(where.low, int) and isinstance(where.high, int):
-        return trial.suggest_int(name, where.low, where.high, log=where.log)
-    return trial.suggest_float(name, where.low, where.high, log=where.log)
 
 
 def tune_and_evaluate(
