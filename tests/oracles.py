@@ -421,7 +421,7 @@ def pool_loss(
             assert num_items is not None
             impostors = sum(1 for d in negatives if float(d_pos[b]) - d + margin > 0.0)
             loss, own = loss_of_row("closest", float(d_pos[b]), negatives, margin)
-            loss *= rank_weight_of(impostors, len(pool), num_items)
+            loss *= rank_weight_of(impostors, max(1, len(negatives)), num_items)
         else:
             loss, own = loss_of_row(name, float(d_pos[b]), negatives, margin, temperature)
         total += weights[b] * loss
