@@ -136,13 +136,16 @@ class ModelConfig(_Section):
 
     name: str = "hlr"
     dim: int = 100
-    # Radius of the ball that user and item rows are projected on after each step.
+    # Radius of the ball or sphere that user and item rows are projected on after each step.
     clip_norm: float = 1.0
+    # ball (CML), or sphere: every row's length is clip_norm (SFCML).
+    surface: str = "ball"
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
 
     def check(self) -> None:
         _require(self.dim >= 1, "model.dim", self.dim, "the embedding size must be at least 1")
         _require(self.clip_norm > 0, "model.clip_norm", self.clip_norm, "use a radius above 0")
+        _require_one_of(self.surface, ("ball", "sphere"), "model.surface")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,9 +189,11 @@ class LossConfig(_Section):
     """The loss of a positive and its negatives, and what may be added to it."""
 
     # hinge: of every negative (the papers). closest: of the closest negative alone. semi_hard: of
-    # the closest that is farther than the positive. softmax: -log p of the positive among all.
+    # the closest that is farther than the positive. two_sided: |gap - margin| of the closest (CPE).
+    # squared: (margin - gap)^2, mean over the negatives (SFCML). softmax: -log p of the positive
+    # among all.
     name: str = "hinge"
-    # Of the hinges.
+    # Of all but the softmax: by how much farther a negative should be than the positive.
     margin: float = 0.5
     # Of the softmax: p ~ exp(-squared distance / temperature).
     temperature: float = 0.5
@@ -205,8 +210,10 @@ class LossConfig(_Section):
     # Weight of CML's covariance penalty, eq. 7; 0 leaves it out.
     covariance: float = 0.0
 
+    NAMES: typing.ClassVar = ("hinge", "closest", "semi_hard", "two_sided", "squared", "softmax")
+
     def check(self) -> None:
-        _require_one_of(self.name, ("hinge", "closest", "semi_hard", "softmax"), "loss.name")
+        _require_one_of(self.name, self.NAMES, "loss.name")
         _require(self.margin >= 0, "loss.margin", self.margin, "the margin must not be negative")
         _require(self.temperature > 0, "loss.temperature", self.temperature, "use more than 0")
         _require(0 <= self.balance <= 1, "loss.balance", self.balance, "use 0 to 1")

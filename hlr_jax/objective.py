@@ -98,6 +98,10 @@ def loss_of_distances(
         return functional.sampled_softmax(positive, negatives, config.temperature), once
     if config.name == "semi_hard":
         return functional.semi_hard_hinge(positive, negatives, config.margin), once
+    if config.name == "two_sided":
+        return functional.two_sided_hinge(positive, negatives, config.margin), once
+    if config.name == "squared":
+        return functional.squared_margin(positive, negatives, config.margin), once
     hinge = functional.triplet_hinge(positive, negatives, config.margin)
     if config.rank_weight:
         counted = jnp.sum(jnp.isfinite(negatives), axis=1, dtype=jnp.int32)

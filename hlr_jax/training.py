@@ -178,12 +178,14 @@ def _psum(tree: Any, axes: Axes) -> Any:
 
 
 def constrain(params: Params, model: Relation, config: Config) -> Params:
-    """Tables projected on their ball (unless frozen), relation parameters on theirs."""
+    """Tables projected on their ball or sphere (unless frozen), relation parameters on theirs."""
+    is_ball = config.model.surface == "ball"
+    project_on_surface = functional.project_on_ball if is_ball else functional.project_on_sphere
     frozen = {"user": config.training.freeze_user, "item": config.training.freeze_item}
 
     def project(table: Array) -> Array:
         vectors = table.reshape(-1, model.dim)  # a user's row may be several
-        return functional.project_on_ball(vectors, config.model.clip_norm).reshape(table.shape)
+        return project_on_surface(vectors, config.model.clip_norm).reshape(table.shape)
 
     tables = {
         name: params[name] if is_frozen else project(params[name])

@@ -9,6 +9,7 @@ the papers, so that it can be read beside them:
   Learning", RecSys 2021.
 - AdaCML: Zhang et al., "Adaptive Collaborative Metric Learning", DASFAA 2019.
 - TransCF: Park et al., "Collaborative Translational Metric Learning", ICDM 2018.
+- CPE: Bao et al., "Collaborative Preference Embedding against Sparse Labels", ACM MM 2019.
 - DPCML: Bao et al., "The Minority Matters: A Diversity-Promoting Collaborative Metric Learning
   Algorithm", NeurIPS 2022. A row of its user table is C vectors, one after another.
 
@@ -59,6 +60,32 @@ def project(row_or_table: ArrayLike, radius: float) -> Array:
     for n in range(values.shape[0]):
         projected[n] = project(values[n], radius)
     return projected
+
+
+def project_on_sphere(row_or_table: ArrayLike, radius: float) -> Array:
+    """Rows moved onto the sphere of a radius: ``x <- x * radius / ||x||`` (SFCML)."""
+    values = _array(row_or_table)
+    if values.ndim == 1:
+        norm = math.sqrt(sum(float(x) ** 2 for x in values))
+        return values * (radius / norm) if norm > 0.0 else values.copy()
+    return np.stack([project_on_sphere(row, radius) for row in values])
+
+
+def sampling_free_loss(
+    users: ArrayLike, items: ArrayLike, liked: Sequence[Collection[int]], margin: float
+) -> float:
+    """Sum over users of the mean over all (liked, other) pairs of ``(margin - (D_j - D_i))^2``.
+
+    SFCML: Bao et al., "Rethinking Collaborative Metric Learning: Toward an Efficient Alternative
+    without Negative Sampling", TPAMI 2022.
+    """
+    total = 0.0
+    for user, of_user in zip(_array(users), liked, strict=True):
+        distances = [squared_distance(user, item) for item in _array(items)]
+        others = [j for j in range(len(distances)) if j not in of_user]
+        pairs = [(margin - (distances[j] - distances[i])) ** 2 for i in of_user for j in others]
+        total += sum(pairs) / len(pairs)
+    return total
 
 
 # --- attention -----------------------------------------------------------------------------------
@@ -374,6 +401,12 @@ def loss_of_row(
         return sampled_softmax(positive, negatives, temperature), 1
     if name == "semi_hard":
         return max(0.0, positive - semi_hard_negative(positive, negatives) + margin), 1
+    if name == "two_sided":
+        gap = min(negatives) - positive
+        return max(0.0, gap - margin) + max(0.0, margin - gap), 1
+    if name == "squared":
+        squares = [(margin + positive - negative) ** 2 for negative in negatives]
+        return sum(squares) / len(squares), 1
     if name == "closest":
         return max(0.0, positive - min(negatives) + margin), 1
     return sum(max(0.0, positive - negative + margin) for negative in negatives), len(negatives)

@@ -51,7 +51,9 @@ CHANGED = Config(
         split_seed=1,
         join_valid=True,
     ),
-    model=ModelConfig("hlr", dim=8, clip_norm=0.5, options={"slots": 3, "beta": 0.5}),
+    model=ModelConfig(
+        "hlr", dim=8, clip_norm=0.5, surface="sphere", options={"slots": 3, "beta": 0.5}
+    ),
     sampling=SamplingConfig(
         negatives=2, pool="batch", skew=0.75, history_length=7, history="unpopular"
     ),
@@ -252,8 +254,9 @@ def nested(name: str, value: Any) -> dict[str, Any]:
         ("sampling.skew", -0.5, "config.sampling.skew=-0.5: use 0 to 2"),
         ("sampling.skew", 2.5, "config.sampling.skew=2.5: use 0 to 2"),
         ("sampling.skew", float("nan"), "config.sampling.skew=nan: expected a finite number"),
+        ("model.surface", "cube", "config.model.surface='cube': use one of ball, sphere"),
         ("loss.covariance", -1.0, "config.loss.covariance=-1.0"),
-        ("loss.name", "bpr", "config.loss.name='bpr': use one of hinge, closest, semi_hard, soft"),
+        ("loss.name", "bpr", "config.loss.name='bpr': use one of hinge, closest, semi_hard, two"),
         ("loss.temperature", 0.0, "config.loss.temperature=0.0: use more than 0"),
         ("loss.temperature", -1.0, "config.loss.temperature=-1.0: use more than 0"),
         ("loss.balance", 1.5, "config.loss.balance=1.5: use 0 to 1"),

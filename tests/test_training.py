@@ -23,6 +23,7 @@ from hlr_jax import (
     files,
     fitting,
     models,
+    objective,
     optimizers,
     sampling,
     training,
@@ -229,6 +230,40 @@ def test_rows_start_and_stay_in_the_ball():
             norms = np.linalg.norm(rows, axis=1)
             assert norms.max() <= bound * (1 + 1e-6), name
             assert norms.max() > 0.9 * bound, name
+
+
+def test_rows_start_and_stay_on_the_sphere():
+    config = config_of("cml")
+    on_sphere = dataclasses.replace(config.model, clip_norm=0.7, surface="sphere")
+    run = Run.of(dataclasses.replace(config, model=on_sphere))
+    started = training.constrain(run.params(), run.model, run.config)
+    moved = run.steps(run.state(), 0, 3).params
+    assert differ(started, moved)
+    for params in (started, moved):
+        for name in ("user", "item"):
+            norms = np.linalg.norm(params[name], axis=1)
+            np.testing.assert_allclose(norms, 0.7, rtol=1e-6)
+
+
+def test_without_sampling_the_squared_margin_is_sfcml_s_loss():
+    """Users alike and all their pairs: one batch of everything, against the oracle's loops."""
+    config = dataclasses.replace(
+        config_of("cml"),
+        sampling=SamplingConfig(pool="catalogue"),
+        loss=LossConfig(name="squared", margin=0.4, balance=1.0),
+    )
+    run = Run.of(config)
+    rows = jnp.arange(len(run.source.users), dtype=jnp.int32)
+    params = run.params()
+
+    @jax.jit
+    def total(params: Params) -> jax.Array:
+        batch = training.draw_batch(jax.random.key(0), run.source, rows, 0, run.model, config)
+        return objective.loss_of_batch(run.model, config.loss, ITEMS, params, batch)[0]
+
+    liked = [set(planted().train.of(user).tolist()) for user in range(USERS)]
+    expected = oracles.sampling_free_loss(params["user"], params["item"], liked, 0.4)
+    np.testing.assert_allclose(total(params), expected, rtol=1e-5)
 
 
 # --- steps ---------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Distances between embeddings, and the ball they are kept in."""
+"""Distances between embeddings, and the ball or sphere they are kept in."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -18,3 +18,13 @@ def project_on_ball(x: Float[Array, "... d"], radius: float) -> Float[Array, "..
     # The root's gradient at 0 is infinite.
     norm = jnp.sqrt(jnp.where(square > 0, square, 1))
     return x * (radius / jnp.maximum(norm, radius))
+
+
+def project_on_sphere(x: Float[Array, "... d"], radius: float) -> Float[Array, "... d"]:
+    """Nearest point of the sphere of this radius: `x * radius / ||x||`, row by row.
+
+    SFCML's constraint (Bao et al., TPAMI 2022). A zero row, which has no nearest point, stays.
+    """
+    square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
+    # The root's gradient at 0 is infinite.
+    return x * (radius / jnp.sqrt(jnp.where(square > 0, square, radius**2)))

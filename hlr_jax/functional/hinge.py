@@ -1,4 +1,4 @@
-"""The hinge on triplets, CML's rank weight, and its covariance penalty."""
+"""Losses of margins between a positive and its negatives, CML's rank weight and covariance."""
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,36 @@ def semi_hard_hinge(
     chosen = jnp.min(farther, axis=-1)
     chosen = jnp.where(jnp.isfinite(chosen), chosen, jnp.min(negatives, axis=-1))
     return jax.nn.relu(positive - chosen + margin)
+
+
+def two_sided_hinge(
+    positive: Float[Array, "*b"], negatives: Float[Array, "*b k"], margin: float
+) -> Float[Array, "*b"]:
+    """`|D(u, j) - D(u, i) - margin|` for the closest negative `j`; 0 where there is none.
+
+    Draws the gap to the margin from either side, so that gaps vary little: the margin
+    distribution of CPE (Bao et al., "Collaborative Preference Embedding against Sparse Labels",
+    ACM MM 2019), in the form of the authors' code, which adds the hinges of both sides.
+    """
+    closest = jnp.min(negatives, axis=-1)
+    counts = jnp.isfinite(closest)
+    gap = jnp.where(counts, closest, positive) - positive
+    return jnp.where(counts, jnp.abs(gap - margin), 0)
+
+
+def squared_margin(
+    positive: Float[Array, "*b"], negatives: Float[Array, "*b k"], margin: float
+) -> Float[Array, "*b"]:
+    """Mean of `(margin + D(u, i) - D(u, j))^2` over the negatives that are not infinitely far.
+
+    0 where there is none. With all unseen items as negatives, every user weighed alike and rows on
+    a sphere this is SFCML (Bao et al., "Rethinking Collaborative Metric Learning: Toward an
+    Efficient Alternative without Negative Sampling", TPAMI 2022).
+    """
+    counts = jnp.isfinite(negatives)
+    gap = jnp.where(counts, negatives, 0) - positive[..., None]
+    total = jnp.sum(jnp.where(counts, jnp.square(margin - gap), 0), axis=-1)
+    return total / jnp.maximum(jnp.sum(counts, axis=-1), 1).astype(total.dtype)
 
 
 def rank_weight(

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from jax.test_util import check_grads
 from numpy.typing import ArrayLike
 
-from hlr_jax.functional import project_on_ball, squared_distance
+from hlr_jax.functional import project_on_ball, project_on_sphere, squared_distance
 
 
 def normal(seed: int, *shape: int) -> np.ndarray:
@@ -106,3 +106,27 @@ def test_projection_gradients() -> None:
 def test_projection_gradient_at_a_zero_row_is_the_identity() -> None:
     jacobian = jax.jit(jax.jacobian(lambda row: project_on_ball(row, 1.0)))(jnp.zeros(3))
     np.testing.assert_array_equal(jacobian, np.eye(3))
+
+
+# --- the sphere ----------------------------------------------------------------------------------
+
+
+@given(
+    table=hnp.arrays(np.float32, (7, 5), elements=FLOATS), radius=st.sampled_from([0.3, 1.0, 2.5])
+)
+def test_projection_on_the_sphere_matches_the_oracle(table: np.ndarray, radius: float) -> None:
+    projected = np.asarray(project_on_sphere(f32(table), radius))
+    np.testing.assert_allclose(projected, oracles.project_on_sphere(table, radius), rtol=1e-5)
+    norms = np.linalg.norm(projected.astype(np.float64), axis=1)
+    np.testing.assert_allclose(norms[(table != 0).any(axis=1)], radius, rtol=1e-6)
+
+
+def test_projection_on_the_sphere_works_along_the_last_axis_and_leaves_zero() -> None:
+    x = f32(normal(0, 2, 3, 4)).at[0, 1].set(0)
+    projected = np.asarray(project_on_sphere(x, 2.0))
+    np.testing.assert_array_equal(projected.reshape(6, 4), project_on_sphere(x.reshape(6, 4), 2.0))
+    np.testing.assert_array_equal(projected[0, 1], 0)
+    with jax.enable_x64(True):
+        x = jnp.asarray(normal(0, 4, 5))
+        check_grads(jax.jit(lambda x: project_on_sphere(x, 2.0)), (x,), 1, ("fwd", "rev"))
+        assert np.isfinite(jax.jit(jax.jacobian(lambda x: project_on_sphere(x, 2.0)))(0 * x)).all()

@@ -1,4 +1,4 @@
-"""The hinge, the rank weight and the covariance penalty, against loops."""
+"""Losses of margins, the rank weight and the covariance penalty, against loops."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,9 @@ from hlr_jax.functional import (
     covariance_penalty,
     rank_weight,
     semi_hard_hinge,
+    squared_margin,
     triplet_hinge,
+    two_sided_hinge,
 )
 
 
@@ -75,28 +77,32 @@ def test_hinge_gradients() -> None:
         check_grads(hinge, (positive, negatives), 1, ("fwd", "rev"))
 
 
-# --- the closest and a semi-hard negative ---------------------------------------------------------
+# --- losses of a row: the closest, a semi-hard one, both sides, squares ---------------------------
+
+ROW_LOSSES = {
+    "closest": lambda p, n, margin: closest_hinge(triplet_hinge(p, n, margin)),
+    "semi_hard": semi_hard_hinge,
+    "two_sided": two_sided_hinge,
+    "squared": squared_margin,
+}
 
 
+@pytest.mark.parametrize("name", ROW_LOSSES)
 @pytest.mark.parametrize("num_negatives", [1, 3, 10])
 @pytest.mark.parametrize("margin", [0.0, 0.5, 2.0])
-def test_closest_and_semi_hard_hinges_match_the_oracle(margin: float, num_negatives: int) -> None:
+def test_losses_of_rows_match_the_oracle(margin: float, num_negatives: int, name: str) -> None:
     """Some negatives are infinitely far away: as if they were not there."""
     positive, negatives = uniform(0, 40), uniform(1, 40, num_negatives)
     counts = np.random.default_rng(2).random(negatives.shape) < 0.7
     hidden = np.where(counts, negatives, np.inf)
-    found = {
-        "closest": closest_hinge(triplet_hinge(f32(positive), f32(hidden), margin)),
-        "semi_hard": semi_hard_hinge(f32(positive), f32(hidden), margin),
-    }
-    for name, losses in found.items():
-        assert losses.shape == (40,)
-        expected = [
-            oracles.loss_of_row(name, positive[b], negatives[b, counts[b]].tolist(), margin)[0]
-            for b in range(40)
-        ]
-        assert max(expected) > 0
-        np.testing.assert_allclose(losses, expected, rtol=1e-5, atol=1e-6)
+    losses = ROW_LOSSES[name](f32(positive), f32(hidden), margin)
+    assert losses.shape == (40,)
+    expected = [
+        oracles.loss_of_row(name, positive[b], negatives[b, counts[b]].tolist(), margin)[0]
+        for b in range(40)
+    ]
+    assert max(expected) > 0
+    np.testing.assert_allclose(losses, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_semi_hard_negative_is_farther_than_the_positive_if_one_is() -> None:
@@ -118,7 +124,16 @@ def test_the_closest_hinge_is_of_one_negative_alone() -> None:
     np.testing.assert_array_equal(found[1][1], [[0, -1, 0], [0, 0, 0], [0, -1, 0]])
 
 
-@pytest.mark.parametrize("name", ["hinge", "closest", "semi_hard"])
+def test_a_gap_counts_on_both_sides_of_the_margin() -> None:
+    """By hand: a gap of the margin is best; more is as bad as less."""
+    positive, negatives = f32([1, 1, 1, 1]), f32([[1.5, 9], [2, 9], [1.25, 1.5], [np.inf] * 2])
+    found = two_sided_hinge(positive, negatives, 0.5)
+    np.testing.assert_array_equal(found, [0, 0.5, 0.25, 0])
+    found = squared_margin(positive, negatives, 0.5)
+    np.testing.assert_array_equal(found, [7.5**2 / 2, (0.25 + 7.5**2) / 2, 0.0625 / 2, 0])
+
+
+@pytest.mark.parametrize("name", ["hinge", *ROW_LOSSES])
 def test_gradients_of_hinges_are_those_of_the_oracle_and_finite(name: str) -> None:
     """The last row has no negative that counts, the one before it none that is farther."""
     positive, negatives = uniform(3, 7), uniform(4, 7, 5)
@@ -135,10 +150,8 @@ def test_gradients_of_hinges_are_those_of_the_oracle_and_finite(name: str) -> No
 
     def total(positive: jax.Array, negatives: jax.Array) -> jax.Array:
         hidden = jnp.where(counts, negatives, jnp.inf)
-        if name == "semi_hard":
-            return semi_hard_hinge(positive, hidden, 0.5).sum()
-        hinge = triplet_hinge(positive, hidden, 0.5)
-        return closest_hinge(hinge).sum() if name == "closest" else hinge.sum()
+        loss = ROW_LOSSES.get(name, triplet_hinge)
+        return loss(positive, hidden, 0.5).sum()
 
     by_differences = oracles.numerical_gradient(
         expected, {"positive": positive, "negatives": negatives}

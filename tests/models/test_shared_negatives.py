@@ -26,6 +26,8 @@ LOSSES = [
     LossConfig(name="closest", margin=1.5),
     LossConfig(name="closest", margin=1.5, rank_weight=True),
     LossConfig(name="semi_hard", margin=1.5),
+    LossConfig(name="two_sided", margin=1.5),
+    LossConfig(name="squared", margin=1.5),
     LossConfig(name="softmax", temperature=0.5),
 ]
 
