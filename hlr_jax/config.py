@@ -190,11 +190,14 @@ class LossConfig(_Section):
 
     # hinge: of every negative (the papers). closest: of the closest negative alone. semi_hard: of
     # the closest that is farther than the positive. two_sided: |gap - margin| of the closest (CPE).
-    # squared: (margin - gap)^2, mean over the negatives (SFCML). softmax: -log p of the positive
-    # among all.
+    # squared: (margin - gap)^2, mean over the negatives (SFCML). contrastive: distance of the
+    # positive, and the mean of what negatives lack to the margin (SimpleX). softmax: -log p of the
+    # positive among all.
     name: str = "hinge"
-    # Of all but the softmax: by how much farther a negative should be than the positive.
+    # By how much farther a negative should be than the positive; contrastive: than the user.
     margin: float = 0.5
+    # Of the contrastive: what all negatives of a positive count together, where that counts 1.
+    negative_weight: float = 100.0
     # Of the softmax: p ~ exp(-squared distance / temperature).
     temperature: float = 0.5
     # sum over the batch (the published HLR code) or mean.
@@ -210,11 +213,22 @@ class LossConfig(_Section):
     # Weight of CML's covariance penalty, eq. 7; 0 leaves it out.
     covariance: float = 0.0
 
-    NAMES: typing.ClassVar = ("hinge", "closest", "semi_hard", "two_sided", "squared", "softmax")
+    NAMES: typing.ClassVar = (
+        "hinge",
+        "closest",
+        "semi_hard",
+        "two_sided",
+        "squared",
+        "contrastive",
+        "softmax",
+    )
 
     def check(self) -> None:
         _require_one_of(self.name, self.NAMES, "loss.name")
         _require(self.margin >= 0, "loss.margin", self.margin, "the margin must not be negative")
+        _require(
+            self.negative_weight >= 0, "loss.negative_weight", self.negative_weight, "use 0 or more"
+        )
         _require(self.temperature > 0, "loss.temperature", self.temperature, "use more than 0")
         _require(0 <= self.balance <= 1, "loss.balance", self.balance, "use 0 to 1")
         _require(

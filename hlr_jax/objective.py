@@ -100,6 +100,9 @@ def loss_of_distances(
         return functional.semi_hard_hinge(positive, negatives, config.margin), once
     if config.name == "two_sided":
         return functional.two_sided_hinge(positive, negatives, config.margin), once
+    if config.name == "contrastive":
+        weight = config.negative_weight
+        return functional.contrastive(positive, negatives, config.margin, weight), once
     if config.name == "squared":
         return functional.squared_margin(positive, negatives, config.margin), once
     hinge = functional.triplet_hinge(positive, negatives, config.margin)

@@ -393,10 +393,11 @@ def loss_of_row(
     negatives: Sequence[float],
     margin: float = 0.5,
     temperature: float = 0.5,
+    negative_weight: float = 100.0,
 ) -> tuple[float, int]:
     """Loss of a positive with the negatives that count, and how many terms it is a sum of."""
     if not negatives:
-        return 0.0, 0 if name == "hinge" else 1
+        return positive if name == "contrastive" else 0.0, 0 if name == "hinge" else 1
     if name == "softmax":
         return sampled_softmax(positive, negatives, temperature), 1
     if name == "semi_hard":
@@ -404,6 +405,9 @@ def loss_of_row(
     if name == "two_sided":
         gap = min(negatives) - positive
         return max(0.0, gap - margin) + max(0.0, margin - gap), 1
+    if name == "contrastive":
+        lacking = [max(0.0, margin - negative) for negative in negatives]
+        return positive + negative_weight * sum(lacking) / len(lacking), 1
     if name == "squared":
         squares = [(margin + positive - negative) ** 2 for negative in negatives]
         return sum(squares) / len(squares), 1

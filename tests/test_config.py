@@ -60,6 +60,7 @@ CHANGED = Config(
     loss=LossConfig(
         name="closest",
         margin=0.1,
+        negative_weight=20.0,
         temperature=0.3,
         reduction="mean",
         rank_weight=True,
@@ -255,6 +256,7 @@ def nested(name: str, value: Any) -> dict[str, Any]:
         ("sampling.skew", 2.5, "config.sampling.skew=2.5: use 0 to 2"),
         ("sampling.skew", float("nan"), "config.sampling.skew=nan: expected a finite number"),
         ("model.surface", "cube", "config.model.surface='cube': use one of ball, sphere"),
+        ("loss.negative_weight", -1.0, "config.loss.negative_weight=-1.0: use 0 or more"),
         ("loss.covariance", -1.0, "config.loss.covariance=-1.0"),
         ("loss.name", "bpr", "config.loss.name='bpr': use one of hinge, closest, semi_hard, two"),
         ("loss.temperature", 0.0, "config.loss.temperature=0.0: use more than 0"),

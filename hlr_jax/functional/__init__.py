@@ -10,6 +10,7 @@ from hlr_jax.functional.attention import (
 from hlr_jax.functional.distance import project_on_ball, project_on_sphere, squared_distance
 from hlr_jax.functional.hinge import (
     closest_hinge,
+    contrastive,
     covariance_penalty,
     rank_weight,
     semi_hard_hinge,
@@ -25,6 +26,7 @@ __all__ = [
     "attend",
     "attention_weights",
     "closest_hinge",
+    "contrastive",
     "covariance_penalty",
     "history_attention",
     "memory_attention",

@@ -65,6 +65,21 @@ def squared_margin(
     return total / jnp.maximum(jnp.sum(counts, axis=-1), 1).astype(total.dtype)
 
 
+def contrastive(
+    positive: Float[Array, "*b"], negatives: Float[Array, "*b k"], margin: float, weight: float
+) -> Float[Array, "*b"]:
+    """`D(u, i) + weight mean_j max(0, margin - D(u, j))`: the positive is pulled without end.
+
+    The mean is over the negatives that are not infinitely far; those beyond the margin are not
+    pushed. SimpleX's cosine contrastive loss (Mao et al., CIKM 2021, eq. 1), doubled and for any
+    rows: where these lie on the unit sphere, `D = 2 - 2 cos`, and a margin of `2 - 2 m` here is
+    its `m`.
+    """
+    counted = jnp.maximum(jnp.sum(jnp.isfinite(negatives), axis=-1), 1)
+    push = jnp.sum(jax.nn.relu(margin - negatives), axis=-1)
+    return positive + weight * push / counted.astype(push.dtype)
+
+
 def rank_weight(
     hinge: Float[Array, "*b k"], num_items: int, counted: Int[Array, "*b"] | None = None
 ) -> Float[Array, "*b"]:

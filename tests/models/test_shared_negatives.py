@@ -28,6 +28,7 @@ LOSSES = [
     LossConfig(name="semi_hard", margin=1.5),
     LossConfig(name="two_sided", margin=1.5),
     LossConfig(name="squared", margin=1.5),
+    LossConfig(name="contrastive", margin=1.5),
     LossConfig(name="softmax", temperature=0.5),
 ]
 
