@@ -247,8 +247,10 @@ class OptimizerConfig(_Section):
 
     name: str = "adam"
     learning_rate: float = 1e-3
-    # constant; exponential (times decay_rate per epoch); cosine (to 0 at the last epoch).
+    # constant; exponential (times decay_rate per epoch); cosine (to 0 after schedule_epochs).
     schedule: str = "constant"
+    # 0 takes config.training.epochs.
+    schedule_epochs: int = 0
     decay_rate: float = 0.98
     # Epochs of linear warm-up from 0 before the schedule begins.
     warmup_epochs: float = 0.0
@@ -273,7 +275,7 @@ class OptimizerConfig(_Section):
             "use a rate above 0",
         )
         _require(0 < self.decay_rate <= 1, "optimizer.decay_rate", self.decay_rate, "use (0, 1]")
-        for field in ("warmup_epochs", "gradient_clip", "weight_decay"):
+        for field in ("schedule_epochs", "warmup_epochs", "gradient_clip", "weight_decay"):
             value = getattr(self, field)
             _require(value >= 0, f"optimizer.{field}", value, "use 0 or more")
 
@@ -401,12 +403,6 @@ class Config:
             "optimizer.rows",
             self.optimizer.rows,
             "use all, because config.loss.covariance moves every row",
-        )
-        _require(
-            not (self.training.refit and self.optimizer.schedule == "cosine"),
-            "training.refit",
-            self.training.refit,
-            "a cosine schedule ends with the last epoch, not the best; use another schedule",
         )
         _require(
             not (self.training.refit and self.data.join_valid),

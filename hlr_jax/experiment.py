@@ -164,9 +164,12 @@ def _refitted(
     config = selected.config
     if not config.training.refit:
         return selected
+    # The learning rate falls as it did towards the best epoch, which may not be the last.
+    epochs = config.optimizer.schedule_epochs or config.training.epochs
     again = dataclasses.replace(
         config,
         data=dataclasses.replace(config.data, join_valid=True),
+        optimizer=dataclasses.replace(config.optimizer, schedule_epochs=epochs),
         training=dataclasses.replace(
             config.training, refit=False, epochs=progress.best_epoch, patience=0, select="loss"
         ),
@@ -344,8 +347,8 @@ def _check_same_run(config: Config, stored: Config, workdir: pathlib.Path) -> No
 
 def _may_change(field: str, config: Config) -> bool:
     if field == "training.epochs":
-        # A cosine schedule is stretched over all epochs.
-        return config.optimizer.schedule != "cosine"
+        # A cosine schedule may be stretched over all epochs.
+        return config.optimizer.schedule != "cosine" or config.optimizer.schedule_epochs > 0
     if field == "evaluation.history_length":
         return config.training.select == "loss"
     return field.startswith(_CHANGEABLE)

@@ -25,7 +25,8 @@ def schedule(config: OptimizerConfig, steps_per_epoch: int, epochs: int) -> opta
     if config.schedule == "exponential":
         after = optax.exponential_decay(rate, steps_per_epoch, config.decay_rate, staircase=True)
     elif config.schedule == "cosine":
-        after = optax.cosine_decay_schedule(rate, max(epochs * steps_per_epoch - warmup, 1))
+        steps = (config.schedule_epochs or epochs) * steps_per_epoch
+        after = optax.cosine_decay_schedule(rate, max(steps - warmup, 1))
     else:
         after = optax.constant_schedule(rate)
     if not warmup:

@@ -31,7 +31,7 @@ CONFIG_FILES = sorted((pathlib.Path(__file__).parent.parent / "configs").glob("*
 SECTIONS = [field.name for field in dataclasses.fields(Config) if field.name != "seed"]
 
 # Nothing at its default, except optimizer.rows and sharding, which go with no covariance, and
-# training.refit, which goes with neither a cosine schedule nor data.join_valid.
+# training.refit, which does not go with data.join_valid.
 CHANGED = Config(
     data=DataConfig(
         name="file",
@@ -72,6 +72,7 @@ CHANGED = Config(
         name="adamw",
         learning_rate=0.1,
         schedule="cosine",
+        schedule_epochs=7,
         decay_rate=0.5,
         warmup_epochs=0.5,
         gradient_clip=3.0,
@@ -247,6 +248,7 @@ def nested(name: str, value: Any) -> dict[str, Any]:
         ("training.patience", -1, "config.training.patience=-1"),
         ("training.checkpoint_minutes", 0.0, "config.training.checkpoint_minutes=0.0"),
         ("optimizer.decay_rate", 1.5, "config.optimizer.decay_rate=1.5"),
+        ("optimizer.schedule_epochs", -1, "config.optimizer.schedule_epochs=-1: use 0 or more"),
         ("optimizer.rows", "some", "config.optimizer.rows='some'"),
         ("optimizer.warmup_epochs", -1.0, "config.optimizer.warmup_epochs=-1.0"),
         ("sampling.history", "all", "config.sampling.history='all': use one of uniform"),
@@ -323,10 +325,6 @@ def test_a_covariance_needs_whole_tables():
             "config.loss.rank_weight=True: it weighs hinges; use False with config.loss.name=",
         ),
         ({"loss": {"name": "semi_hard", "rank_weight": True}}, "config.loss.rank_weight=True: it"),
-        (
-            {"training": {"refit": True}, "optimizer": {"schedule": "cosine"}},
-            "config.training.refit=True: a cosine schedule ends with the last epoch, not the best",
-        ),
         (
             {"training": {"refit": True}, "data": {"join_valid": True}},
             "config.training.refit=True: with config.data.join_valid=True there is nothing to add",

@@ -230,6 +230,15 @@ def test_cosine_after_warm_up_ends_with_the_last_epoch() -> None:
     assert abs(end) < 1e-9
 
 
+def test_cosine_takes_its_own_number_of_epochs() -> None:
+    """Longer than the run, or shorter: then nothing moves any more."""
+    for own in (3, 8):
+        config = OptimizerConfig(learning_rate=0.2, schedule="cosine", schedule_epochs=own)
+        steps = np.array([0, 10, 29, 45])
+        expected = 0.1 * (1 + np.cos(np.pi * np.minimum(steps / (10 * own), 1)))
+        np.testing.assert_allclose(rates(config, steps.tolist()), expected, rtol=1e-5, atol=1e-9)
+
+
 @pytest.mark.parametrize("name", ["sgd", "adam"])
 def test_the_optimizer_follows_the_schedule(name: str) -> None:
     """Each step's size is that of its own step count, from 0."""

@@ -116,6 +116,17 @@ def test_it_is_a_run_on_both_splits_for_as_many_epochs_as_were_best():
     assert differ(found.params, train(config_of(epochs=EPOCHS)).params)
 
 
+def test_the_learning_rate_falls_as_it_did_to_the_best_epoch():
+    """A cosine over the four epochs that were planned, of which the refit goes through two."""
+    config = refit_config()
+    cosine = dataclasses.replace(config.optimizer, schedule="cosine")
+    found = train(dataclasses.replace(config, optimizer=cosine))
+    two = dataclasses.replace(cosine, schedule_epochs=EPOCHS)
+    alone = dataclasses.replace(config_of(epochs=BEST), optimizer=two)
+    expected = experiment.train(alone, None, planted().joined(), show_progress=False)
+    assert_same(found.params, expected.params)
+
+
 def test_a_folder_has_both_halves(run):
     selected = train(config_of(epochs=EPOCHS))
     refitted = train(refit_config())
