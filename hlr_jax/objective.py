@@ -101,8 +101,8 @@ def loss_of_distances(
     if config.name == "two_sided":
         return functional.two_sided_hinge(positive, negatives, config.margin), once
     if config.name == "contrastive":
-        weight = config.negative_weight
-        return functional.contrastive(positive, negatives, config.margin, weight), once
+        push = config.negative_weight
+        return functional.contrastive(positive, negatives, config.margin, push), once
     if config.name == "squared":
         return functional.squared_margin(positive, negatives, config.margin), once
     hinge = functional.triplet_hinge(positive, negatives, config.margin)
