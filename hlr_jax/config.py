@@ -189,7 +189,7 @@ class LossConfig(_Section):
     """The loss of a positive and its negatives, and what may be added to it."""
 
     # hinge: of every negative (the papers). closest: of the closest negative alone. semi_hard: of
-    # the closest that is farther than the positive. two_sided: |gap - margin| of the closest (CPE).
+    # the closest that is farther than the positive. two_sided: |gap - margin| of every one (CPE).
     # squared: (margin - gap)^2, mean over the negatives (SFCML). contrastive: distance of the
     # positive, and the mean of what negatives lack to the margin (SimpleX). softmax: -log p of the
     # positive among all.
@@ -210,8 +210,10 @@ class LossConfig(_Section):
     balance: float = 0.0
     # Reuse the positive's relation for the negatives instead of one of their own.
     copy_relation: bool = False
-    # Weight of CML's covariance penalty, eq. 7; 0 leaves it out.
+    # Weight of a penalty on the covariance of all rows; 0 leaves it out. off_diagonal: what is
+    # beside the diagonal (CML, eq. 7); log_det: its divergence from the identity (CPE, eq. 12).
     covariance: float = 0.0
+    covariance_form: str = "off_diagonal"
 
     NAMES: typing.ClassVar = (
         "hinge",
@@ -239,6 +241,7 @@ class LossConfig(_Section):
         )
         _require_one_of(self.reduction, ("sum", "mean"), "loss.reduction")
         _require(self.covariance >= 0, "loss.covariance", self.covariance, "use 0 or more")
+        _require_one_of(self.covariance_form, ("off_diagonal", "log_det"), "loss.covariance_form")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -98,14 +98,14 @@ def loss_of_distances(
         return functional.sampled_softmax(positive, negatives, config.temperature), once
     if config.name == "semi_hard":
         return functional.semi_hard_hinge(positive, negatives, config.margin), once
-    if config.name == "two_sided":
-        return functional.two_sided_hinge(positive, negatives, config.margin), once
     if config.name == "contrastive":
         push = config.negative_weight
         return functional.contrastive(positive, negatives, config.margin, push), once
     if config.name == "squared":
         return functional.squared_margin(positive, negatives, config.margin), once
-    hinge = functional.triplet_hinge(positive, negatives, config.margin)
+    is_two_sided = config.name == "two_sided"
+    of_each = functional.two_sided_hinge if is_two_sided else functional.triplet_hinge
+    hinge = of_each(positive, negatives, config.margin)
     if config.rank_weight:
         counted = jnp.sum(jnp.isfinite(negatives), axis=1, dtype=jnp.int32)
         weight = functional.rank_weight(hinge, num_items, counted)
@@ -224,11 +224,13 @@ def _cut(rows: Array | None, width: int) -> Any:
 
 def covariance_gradient(config: LossConfig, params: Params) -> Params:
     """Gradient of the covariance penalty of all rows, for the tables."""
+    is_divergence = config.covariance_form == "log_det"
+    of_rows = functional.covariance_divergence if is_divergence else functional.covariance_penalty
 
     def penalty(user: Array, item: Array) -> Array:
         # A user's row may be several vectors.
         rows = jnp.concatenate([user.reshape(-1, item.shape[1]), item])
-        return config.covariance * functional.covariance_penalty(rows)
+        return config.covariance * of_rows(rows)
 
     user, item = jax.grad(penalty, argnums=(0, 1))(params["user"], params["item"])
     return {"user": user, "item": item}

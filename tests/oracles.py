@@ -397,14 +397,16 @@ def loss_of_row(
 ) -> tuple[float, int]:
     """Loss of a positive with the negatives that count, and how many terms it is a sum of."""
     if not negatives:
-        return positive if name == "contrastive" else 0.0, 0 if name == "hinge" else 1
+        terms = 0 if name in ("hinge", "two_sided") else 1
+        return positive if name == "contrastive" else 0.0, terms
     if name == "softmax":
         return sampled_softmax(positive, negatives, temperature), 1
     if name == "semi_hard":
         return max(0.0, positive - semi_hard_negative(positive, negatives) + margin), 1
     if name == "two_sided":
-        gap = min(negatives) - positive
-        return max(0.0, gap - margin) + max(0.0, margin - gap), 1
+        gaps = [negative - positive for negative in negatives]
+        both = [max(0.0, gap - margin) + max(0.0, margin - gap) for gap in gaps]
+        return sum(both), len(both)
     if name == "contrastive":
         lacking = [max(0.0, margin - negative) for negative in negatives]
         return positive + negative_weight * sum(lacking) / len(lacking), 1
@@ -472,6 +474,7 @@ def covariance_penalty(rows: ArrayLike, form: str = "sum") -> float:
     - ``"sum"``: ``sum_{f != g} C_fg``, signed. The authors' TensorFlow code (CollMetric, CML.py).
     - ``"squares"``: ``sum_{f != g} C_fg^2``. The authors' earlier Theano code, and the equation of
       the CML paper without its factor: the paper divides by the number of rows.
+    - ``"log_det"``: ``tr(C) - sum_f log(l_f + 1e-6) - d``, ``l`` the eigenvalues of ``C`` (CPE).
     - ``"paper"``: ``(||C||_F^2 - ||diag(C)||_2^2) / N``, that is ``"squares"`` over ``N``.
 
     The authors' rows are the whole item table followed by the whole user table.
@@ -493,6 +496,11 @@ def covariance_penalty(rows: ArrayLike, form: str = "sum") -> float:
             squares += covariance * covariance
     if form == "sum":
         return signed
+    if form == "log_det":
+        full = sum(np.outer(row - mean, row - mean) for row in x) / num_rows
+        eigenvalues = np.linalg.eigvalsh(full)
+        logs = sum(math.log(value + 1e-6) for value in eigenvalues)
+        return float(sum(eigenvalues)) - logs - num_features
     if form == "squares":
         return squares
     if form == "paper":

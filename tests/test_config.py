@@ -67,6 +67,7 @@ CHANGED = Config(
         balance=0.5,
         copy_relation=True,
         covariance=0.2,
+        covariance_form="log_det",
     ),
     optimizer=OptimizerConfig(
         name="adamw",
@@ -259,6 +260,7 @@ def nested(name: str, value: Any) -> dict[str, Any]:
         ("sampling.skew", float("nan"), "config.sampling.skew=nan: expected a finite number"),
         ("model.surface", "cube", "config.model.surface='cube': use one of ball, sphere"),
         ("loss.negative_weight", -1.0, "config.loss.negative_weight=-1.0: use 0 or more"),
+        ("loss.covariance_form", "trace", "config.loss.covariance_form='trace': use one of off_"),
         ("loss.covariance", -1.0, "config.loss.covariance=-1.0"),
         ("loss.name", "bpr", "config.loss.name='bpr': use one of hinge, closest, semi_hard, two"),
         ("loss.temperature", 0.0, "config.loss.temperature=0.0: use more than 0"),

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracles
 import pytest
 
 from hlr_jax import models, objective, training
@@ -180,3 +181,22 @@ def test_the_gradient_in_slices_that_share_a_pool_is_the_gradient(name, changes,
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-10, atol=1e-11), found, expected
     )
+
+
+@pytest.mark.parametrize(("form", "of_oracle"), [("off_diagonal", "sum"), ("log_det", "log_det")])
+def test_the_covariance_s_gradient_is_the_oracle_s(form: str, of_oracle: str) -> None:
+    """Of all rows; a user has two vectors, as DPCML's."""
+    rng = np.random.default_rng(5)
+    tables = {"user": rng.normal(size=(5, 6)), "item": rng.normal(size=(7, 3))}
+
+    def penalty(tables: Params) -> float:
+        rows = np.vstack([tables["item"], tables["user"].reshape(10, 3)])
+        return 0.3 * oracles.covariance_penalty(rows, of_oracle)
+
+    config = LossConfig(covariance=0.3, covariance_form=form)
+    with jax.enable_x64(True):
+        params = jax.tree.map(jnp.asarray, tables)
+        found = jax.jit(functools.partial(objective.covariance_gradient, config))(params)
+    for name, expected in oracles.numerical_gradient(penalty, tables).items():
+        assert np.abs(expected).max() > 0.01
+        np.testing.assert_allclose(found[name], expected, atol=1e-7)

@@ -11,6 +11,7 @@ from hlr_jax.functional.distance import project_on_ball, project_on_sphere, squa
 from hlr_jax.functional.hinge import (
     closest_hinge,
     contrastive,
+    covariance_divergence,
     covariance_penalty,
     rank_weight,
     semi_hard_hinge,
@@ -27,6 +28,7 @@ __all__ = [
     "attention_weights",
     "closest_hinge",
     "contrastive",
+    "covariance_divergence",
     "covariance_penalty",
     "history_attention",
     "memory_attention",

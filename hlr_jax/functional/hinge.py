@@ -37,16 +37,14 @@ def semi_hard_hinge(
 
 def two_sided_hinge(
     positive: Float[Array, "*b"], negatives: Float[Array, "*b k"], margin: float
-) -> Float[Array, "*b"]:
-    """`|D(u, j) - D(u, i) - margin|` for the closest negative `j`; 0 where there is none.
+) -> Float[Array, "*b k"]:
+    """`|D(u, j) - D(u, i) - margin|` for each of K negatives; 0 where one is infinitely far.
 
-    Draws the gap to the margin from either side, so that gaps vary little: the margin
-    distribution of CPE (Bao et al., "Collaborative Preference Embedding against Sparse Labels",
-    ACM MM 2019), in the form of the authors' code, which adds the hinges of both sides.
+    Draws all gaps to the margin from either side, so that they vary little. CPE (Bao et al.,
+    "Collaborative Preference Embedding against Sparse Labels", ACM MM 2019, eq. 10).
     """
-    closest = jnp.min(negatives, axis=-1)
-    counts = jnp.isfinite(closest)
-    gap = jnp.where(counts, closest, positive) - positive
+    counts = jnp.isfinite(negatives)
+    gap = jnp.where(counts, negatives, 0) - positive[..., None]
     return jnp.where(counts, jnp.abs(gap - margin), 0)
 
 
@@ -114,3 +112,16 @@ def covariance_penalty(rows: Float[Array, "n d"]) -> Float[Array, ""]:
     centred = rows - jnp.mean(rows, axis=0, keepdims=True)
     covariance = centred.T @ centred / rows.shape[0]
     return jnp.sum(covariance) - jnp.trace(covariance)
+
+
+def covariance_divergence(rows: Float[Array, "n d"]) -> Float[Array, ""]:
+    """`tr(C) - log det(C + 1e-6 I) - d`: how far the covariance `C` of the rows is from `I`.
+
+    CPE (Bao et al., ACM MM 2019, eq. 12 and what follows it), which wants each dimension to tell
+    something of its own. The small multiple of `I` is for dimensions that do not vary.
+    """
+    dim = rows.shape[1]
+    centred = rows - jnp.mean(rows, axis=0, keepdims=True)
+    covariance = centred.T @ centred / rows.shape[0]
+    identity = jnp.eye(dim, dtype=rows.dtype)
+    return jnp.trace(covariance) - jnp.linalg.slogdet(covariance + 1e-6 * identity)[1] - dim

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from hlr_jax.functional import (
     closest_hinge,
     contrastive,
+    covariance_divergence,
     covariance_penalty,
     rank_weight,
     semi_hard_hinge,
@@ -83,7 +84,7 @@ def test_hinge_gradients() -> None:
 ROW_LOSSES = {
     "closest": lambda p, n, margin: closest_hinge(triplet_hinge(p, n, margin)),
     "semi_hard": semi_hard_hinge,
-    "two_sided": two_sided_hinge,
+    "two_sided": lambda p, n, margin: two_sided_hinge(p, n, margin).sum(axis=-1),
     "squared": squared_margin,
     "contrastive": lambda p, n, margin: contrastive(p, n, margin, 100.0),
 }
@@ -130,7 +131,7 @@ def test_a_gap_counts_on_both_sides_of_the_margin() -> None:
     """By hand: a gap of the margin is best; more is as bad as less."""
     positive, negatives = f32([1, 1, 1, 1]), f32([[1.5, 9], [2, 9], [1.25, 1.5], [np.inf] * 2])
     found = two_sided_hinge(positive, negatives, 0.5)
-    np.testing.assert_array_equal(found, [0, 0.5, 0.25, 0])
+    np.testing.assert_array_equal(found, [[0, 7.5], [0.5, 7.5], [0.25, 0], [0, 0]])
     found = squared_margin(positive, negatives, 0.5)
     np.testing.assert_array_equal(found, [7.5**2 / 2, (0.25 + 7.5**2) / 2, 0.0625 / 2, 0])
 
@@ -247,6 +248,23 @@ def test_covariance_penalty_matches_the_oracle(rows: np.ndarray) -> None:
     assert abs(float(covariance_penalty(f32(rows))) - expected) <= 1e-5 * scale
 
 
+@given(rows=hnp.arrays(np.float32, (12, 4), elements=st.floats(-1, 1, width=32)))
+def test_covariance_divergence_matches_the_oracle(rows: np.ndarray) -> None:
+    rows = rows + 0.1 * np.random.default_rng(0).normal(size=rows.shape)  # no dimension is still
+    with jax.enable_x64(True):
+        found = covariance_divergence(jnp.asarray(rows))
+    np.testing.assert_allclose(found, oracles.covariance_penalty(rows, "log_det"), rtol=1e-9)
+
+
+def test_covariance_divergence_is_least_at_the_identity() -> None:
+    """Rows at the ends of the axes have covariance I; stretched, turned or still ones do not."""
+    rows = f32(np.sqrt(3) * np.vstack([np.eye(3), -np.eye(3)]))
+    np.testing.assert_allclose(covariance_divergence(rows), 0, atol=1e-5)
+    assert float(covariance_divergence(rows * 1.1)) > 0.02
+    assert float(covariance_divergence(rows.at[:, 1].set(rows[:, 0]))) > 5
+    assert np.isfinite(covariance_divergence(rows.at[:, 1].set(0)))
+
+
 def test_covariance_penalty_by_hand() -> None:
     """Two features: twice their covariance, also where that is negative; one feature: nothing."""
     rows = f32([[0, 0], [1, -2], [2, -4]])
@@ -259,6 +277,7 @@ def test_covariance_penalty_gradients() -> None:
     with jax.enable_x64(True):
         rows = jnp.asarray(np.random.default_rng(0).normal(size=(6, 4)))
         check_grads(jax.jit(covariance_penalty), (rows,), 1, ("fwd", "rev"))
+        check_grads(jax.jit(covariance_divergence), (rows,), 1, ("fwd", "rev"))
         expected = oracles.numerical_gradient(
             lambda p: oracles.covariance_penalty(p["rows"]), {"rows": rows}
         )
