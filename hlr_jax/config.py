@@ -80,6 +80,10 @@ class DataConfig(_Section):
     core: int | None = None
     # The same for items alone; None takes that of `core`.
     item_core: int | None = None
+    # Features of items, for a model that reads them: own (those that the data set ships: genres,
+    # tags), or a .csv or .tsv file with a header, each line of which has an item's id and then
+    # numbers. Items without any get zeros; the others' are scaled to a length of 1. "" for none.
+    features: str = ""
     # random, per_user, leave_one_out, global_time, per_user_time; or fixed: the split that the
     # data set itself ships. "" takes fixed where there is one, else random.
     split: str = ""
@@ -98,6 +102,7 @@ class DataConfig(_Section):
         "per_user_time",
         "fixed",
     )
+    OWN_FEATURES: typing.ClassVar = "own"
     FORMATS: typing.ClassVar = ("", "csv", "tsv", "dat", "ndjson", "parquet", "adjacency", "lists")
 
     def check(self) -> None:
@@ -124,6 +129,11 @@ class DataConfig(_Section):
             self.test_fraction,
             f"with config.data.valid_fraction={self.valid_fraction} nothing is left to train on",
         )
+
+    @property
+    def has_features_file(self) -> bool:
+        """Whether features are those of a file, and not the data set's own."""
+        return self.features not in ("", self.OWN_FEATURES)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -133,7 +133,8 @@ def _train(
     dataset = dataset or _load(config, show_progress)
     check(config, model, dataset)
     placement = Placement.of(config, model, dataset.num_users, dataset.num_items)
-    params = placement.new_params(Keys.of(config.seed).init, model, config)
+    key = Keys.of(config.seed).init
+    params = placement.new_params(key, model, config, dataset.num_features)
     if config.training.pretrained:
         params = params | placement.params(pretrained_tables(config, model, dataset))
         params = training.constrain(params, model, config)
@@ -192,11 +193,15 @@ def with_absolute_paths(config: Config) -> Config:
     """The same configuration, which now means the same files from any folder."""
     data = config.data
     path = str(pathlib.Path(data.path).expanduser().absolute()) if data.path else ""
+    features = data.features
+    if data.has_features_file:
+        features = str(pathlib.Path(features).expanduser().absolute())
     predefined = data.predefined
     if predefined and pathlib.Path(predefined).expanduser().is_dir():
         predefined = str(pathlib.Path(predefined).expanduser().absolute())
     return dataclasses.replace(
-        config, data=dataclasses.replace(data, path=path, predefined=predefined)
+        config,
+        data=dataclasses.replace(data, path=path, predefined=predefined, features=features),
     )
 
 
@@ -215,6 +220,7 @@ def check(config: Config, model: Relation, dataset: Dataset) -> None:
             f"config.sharding.tables='sharded': model {config.model.name!r} averages rows of all "
             "neighbours; use replicated"
         )
+    _check_features(config, model, dataset)
     if config.training.refit and not len(dataset.valid):
         raise InputError(
             f"config.training.refit=True: data set {dataset.name} has no validation split to add"
@@ -232,6 +238,31 @@ def check(config: Config, model: Relation, dataset: Dataset) -> None:
     if evaluation.cohorts:
         num_users = int(np.count_nonzero(dataset.test.counts))
         metrics.cohort_rows(num_users, evaluation.cohorts, evaluation.cohort_size)
+
+
+def _check_features(config: Config, model: Relation, dataset: Dataset) -> None:
+    """Raises InputError where features of items are missing, unread, or not to be trained on."""
+    field = f"config.data.features={config.data.features!r}"
+    name = config.model.name
+    if not model.uses_features:
+        if dataset.features is not None:
+            raise InputError(f"{field}: model {name!r} reads no features of items; leave them out")
+        return
+    if dataset.features is None:
+        raise InputError(
+            f"{field}: model {name!r} reads features of items; use own for those of the data set, "
+            "or the path of a table"
+        )
+    if config.optimizer.rows != "all":
+        raise InputError(
+            f"config.optimizer.rows={config.optimizer.rows!r}: use all, because model {name!r} "
+            "moves every item row"
+        )
+    if config.sharding.is_sharded:
+        raise InputError(
+            f"config.sharding.tables='sharded': model {name!r} needs all item rows on a device; "
+            "use replicated"
+        )
 
 
 def pretrained_tables(config: Config, model: Relation, dataset: Dataset) -> dict[str, jax.Array]:

@@ -1,5 +1,6 @@
 """From a batch of positives and negatives to its loss, and to the gradient of it."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -234,6 +235,23 @@ def covariance_gradient(config: LossConfig, params: Params) -> Params:
 
     user, item = jax.grad(penalty, argnums=(0, 1))(params["user"], params["item"])
     return {"user": user, "item": item}
+
+
+def features_gradient(
+    model: Relation,
+    params: Params,
+    features: Float[Array, "i f"],
+    project: Callable[[Array], Array],
+) -> Params:
+    """Gradient of `Relation.features_penalty`, for the items and the model's own parameters."""
+
+    def penalty(item: Array, relation: Params) -> Array:
+        found = base.apply(model, relation, "features_penalty", item, features, project)
+        assert isinstance(found, jax.Array)
+        return found
+
+    item, relation = jax.grad(penalty, argnums=(0, 1))(params["item"], params["relation"])
+    return {"item": item, "relation": relation}
 
 
 def slice_size(batch: Batch, user_width: int, item_width: int) -> int:

@@ -186,16 +186,18 @@ class Placement:
             for name, tree in params.items()
         }
 
-    def new_params(self, key: Key[Array, ""], model: Relation, config: Config) -> Params:
+    def new_params(
+        self, key: Key[Array, ""], model: Relation, config: Config, num_features: int = 0
+    ) -> Params:
         """`training.init_params`, constrained; each device makes its own rows."""
         rows, data = self.num_rows, np.asarray(jax.random.key_data(key))
 
         def make() -> Params:
             key = jax.random.wrap_key_data(jnp.asarray(data))
-            params = training.init_params(key, model, rows["user"], rows["item"])
+            params = training.init_params(key, model, rows["user"], rows["item"], num_features)
             return training.constrain(params, model, config)
 
-        shardings = jax.tree.map(lambda x: x.sharding, self.param_shapes(model))
+        shardings = jax.tree.map(lambda x: x.sharding, self.param_shapes(model, num_features))
         return jax.jit(make, out_shardings=shardings)()
 
     def state(self, params: Params, optimizer: optax.GradientTransformation) -> TrainState:
@@ -217,12 +219,10 @@ class Placement:
             specs,
         )
 
-    def param_shapes(self, model: Relation) -> Params:
+    def param_shapes(self, model: Relation, num_features: int = 0) -> Params:
         """Shapes, types and shardings of a model's parameters."""
-        rows = self.num_rows
-        shapes = jax.eval_shape(
-            lambda: training.init_params(jax.random.key(0), model, rows["user"], rows["item"])
-        )
+        sizes = (self.num_rows["user"], self.num_rows["item"], num_features)
+        shapes = jax.eval_shape(lambda: training.init_params(jax.random.key(0), model, *sizes))
         return {
             name: jax.tree.map(
                 lambda x, name=name: jax.ShapeDtypeStruct(

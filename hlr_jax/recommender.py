@@ -71,7 +71,7 @@ class Recommender:
         model = models.build(config.model.name, config.model.dim, config.model.options)
         placement = Placement.for_ranking(config, model, dataset.num_users, dataset.num_items)
         store = Checkpoints(workdir / "checkpoints", placement.used_rows)
-        params = store.restore_best(placement.param_shapes(model))
+        params = store.restore_best(placement.param_shapes(model, dataset.num_features))
         return cls(config, dataset, model, params, placement)
 
     def with_evaluation(self, **changes: Any) -> "Recommender":
@@ -248,7 +248,12 @@ def training_positives(placement: Placement, dataset: Dataset, config: Config) -
     def source_of(users: slice) -> Source:
         first = int(dataset.train.offsets[users.start])
         return sampling.training_source(
-            dataset.train.part(users), log_weights, first, config.sampling.skew, dataset.popularity
+            dataset.train.part(users),
+            log_weights,
+            first,
+            config.sampling.skew,
+            dataset.popularity,
+            dataset.features,
         )
 
     return placement.positives(dataset.train, source_of)

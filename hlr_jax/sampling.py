@@ -86,6 +86,7 @@ class Source(struct.PyTreeNode):
       first: uint32; the number of the first positive, where these are a part of all: by their
         numbers positives draw the same wherever they are.
       num_items: `I`.
+      features: `[I, F]` float32; of the items, where training reads them.
     """
 
     users: Any
@@ -97,6 +98,7 @@ class Source(struct.PyTreeNode):
     weights: Any
     first: Any
     num_items: int = struct.field(pytree_node=False)
+    features: Any = None
 
 
 class Batch(NamedTuple):
@@ -135,12 +137,14 @@ def training_source(
     first: int = 0,
     skew: float = 0.0,
     popularity: Int[np.ndarray, "i"] | None = None,
+    features: Float[np.ndarray, "i f"] | None = None,
 ) -> Source:
     """The training interactions: histories and negatives both go by them.
 
     Args:
       first: the number of the first interaction, if these are a part of all.
       skew, popularity: negatives are drawn in proportion to `popularity^skew`; 0 uniformly.
+      features: of the items, for a model that reads them.
     """
     rows = Rows.of(train)
     position = np.arange(len(train)) - np.repeat(train.offsets[:-1], train.counts)
@@ -154,6 +158,7 @@ def training_source(
         _weights(skew, popularity, train),
         _number(first),
         train.num_items,
+        None if features is None else jnp.asarray(features, jnp.float32),
     )
 
 
@@ -167,7 +172,7 @@ def validation_source(
 ) -> Source:
     """The validation interactions, with training histories; negatives are in neither.
 
-    Takes the further arguments of `training_source`.
+    Takes the further arguments of `training_source`, but for features, which no loss reads here.
 
     Raises:
       InputError: a validation pair is also a training pair.

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
 from hlr_jax import functional, objective, optimizers, sampling
-from hlr_jax.config import Config
+from hlr_jax.config import Config, ModelConfig
 from hlr_jax.layout import ALONE, REPLICATED, Axes, ItemRows, Layout, spec
 from hlr_jax.models.base import History, Relation
 from hlr_jax.neighbours import Neighbours
@@ -72,17 +72,29 @@ class Keys(NamedTuple):
         return cls(*jax.random.split(jax.random.key(seed), len(cls._fields)))
 
 
-def init_params(key: Key[Array, ""], model: Relation, num_users: int, num_items: int) -> Params:
-    """Tables from Normal(0, 1/sqrt(d)), and the relation's parameters from its initialisers."""
+def init_params(
+    key: Key[Array, ""], model: Relation, num_users: int, num_items: int, num_features: int = 0
+) -> Params:
+    """Tables from Normal(0, 1/sqrt(d)), and the relation's parameters from its initialisers.
+
+    Args:
+      num_features: of each item, for a model that reads them; without any it has no parameters
+        for them.
+    """
     user_key, item_key, relation_key = jax.random.split(key, 3)
     scale = model.dim**-0.5
     extra = model.dim if model.uses_neighbours else 0
     user, item = jnp.zeros((1, model.user_width + extra)), jnp.zeros((1, model.dim + extra))
     history = History(item[:, None], jnp.ones((1, 1), bool)) if model.uses_history else None
+    relation = dict(model.init(relation_key, user, item, history).get("params", {}))
+    if num_features:
+        features = jnp.zeros((1, num_features))
+        penalty = (item, features, lambda points: points)
+        relation |= model.init(relation_key, *penalty, method="features_penalty")["params"]
     return {
         "user": scale * jax.random.normal(user_key, (num_users, model.user_width)),
         "item": scale * jax.random.normal(item_key, (num_items, model.dim)),
-        "relation": dict(model.init(relation_key, user, item, history).get("params", {})),
+        "relation": relation,
     }
 
 
@@ -96,6 +108,7 @@ def train_step(
     layout: Layout = ALONE,
     num_items: int | None = None,
     read: Params | None = None,
+    features: Float[Array, "i f"] | None = None,
 ) -> tuple[TrainState, LastUse | None]:
     """One gradient step: loss, Optax update, and projection on the constraints.
 
@@ -105,6 +118,7 @@ def train_step(
       layout: how tables and the parts of the batch are spread over devices.
       num_items: catalogue size, if the item rows here are not just the catalogue.
       read: what the model reads instead of the parameters themselves: wider rows.
+      features: of all items, for a model that reads them.
 
     Returns:
       The new state, and `last_use` for the next step.
@@ -129,6 +143,10 @@ def train_step(
     if config.loss.covariance:
         of_tables = objective.covariance_gradient(config.loss, state.params)
         gradient |= {name: gradient[name] + of_tables[name] for name in of_tables}
+    if features is not None:
+        project = on_surface(config.model)
+        more = objective.features_gradient(model, state.params, features, project)
+        gradient |= {name: jax.tree.map(jnp.add, gradient[name], more[name]) for name in more}
 
     def descend(params: Params, opt_state: optax.OptState) -> tuple[Params, optax.OptState]:
         updates, opt_state = optimizer.update(gradient, opt_state, params)
@@ -177,15 +195,21 @@ def _psum(tree: Any, axes: Axes) -> Any:
     return jax.lax.psum(tree, axes) if axes and jax.lax.axis_size(axes) > 1 else tree
 
 
+def on_surface(config: ModelConfig) -> Callable[[Array], Array]:
+    """The projection of vectors `[.., d]` on the ball or sphere that rows are kept in."""
+    is_ball = config.surface == "ball"
+    project = functional.project_on_ball if is_ball else functional.project_on_sphere
+    return lambda vectors: project(vectors, config.clip_norm)
+
+
 def constrain(params: Params, model: Relation, config: Config) -> Params:
     """Tables projected on their ball or sphere (unless frozen), relation parameters on theirs."""
-    is_ball = config.model.surface == "ball"
-    project_on_surface = functional.project_on_ball if is_ball else functional.project_on_sphere
+    project_on_surface = on_surface(config.model)
     frozen = {"user": config.training.freeze_user, "item": config.training.freeze_item}
 
     def project(table: Array) -> Array:
         vectors = table.reshape(-1, model.dim)  # a user's row may be several
-        return project_on_surface(vectors, config.model.clip_norm).reshape(table.shape)
+        return project_on_surface(vectors).reshape(table.shape)
 
     tables = {
         name: params[name] if is_frozen else project(params[name])
@@ -250,6 +274,7 @@ def _steps(
         return train_step(
             *(state, batch, model, optimizer, config, last_use, layout, source.num_items),
             read=read(state.params),
+            features=source.features,
         )
 
     return jax.lax.fori_loop(start, stop, one, (state, last_use))[0]

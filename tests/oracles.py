@@ -266,7 +266,7 @@ def relation_function(params: Params, model: str, options: Mapping[str, Any]) ->
     is not a function of these vectors.
     """
     beta = float(options.get("beta", 1.0))
-    if model == "cml":
+    if model in ("cml", "cmlf"):
         return cml_relation
     if model == "lrml":
         return lambda u, i, history: lrml_relation(u, i, params["key"], params["memory"])
@@ -506,6 +506,38 @@ def covariance_penalty(rows: ArrayLike, form: str = "sum") -> float:
     if form == "paper":
         return squares / float(num_rows)
     raise ValueError(f"unknown form {form!r}")
+
+
+def feature_points(
+    features: ArrayLike,
+    network: Mapping[str, ArrayLike],
+    radius: float,
+) -> Array:
+    """``f(x_j)`` of each item: a hidden ReLU layer, a linear one, then the ball (CML, sec. 3.3).
+
+    Args:
+      network: ``hidden_kernel [F, H]``, ``hidden_bias [H]``, ``output_kernel [H, d]`` and
+        ``output_bias [d]``.
+    """
+    parts = {name: _array(values) for name, values in network.items()}
+    points = []
+    for x in _array(features):
+        hidden = parts["hidden_bias"].copy()
+        for n, value in enumerate(x):
+            hidden += value * parts["hidden_kernel"][n]
+        point = parts["output_bias"].copy()
+        for n, value in enumerate(hidden):
+            point += max(0.0, float(value)) * parts["output_kernel"][n]
+        points.append(project(point, radius))
+    return np.array(points)
+
+
+def feature_penalty(
+    item_table: ArrayLike, features: ArrayLike, network: Mapping[str, ArrayLike], radius: float
+) -> float:
+    """``L_f = sum_j ||f(x_j) - v_j||^2`` over all items (CML, sec. 3.3)."""
+    points = feature_points(features, network, radius)
+    return sum(squared_distance(f, v) for f, v in zip(points, _array(item_table), strict=True))
 
 
 def history_vectors(item_table: Array, history: Iterable[int]) -> list[Array]:

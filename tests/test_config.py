@@ -45,6 +45,7 @@ CHANGED = Config(
         min_rating=3.5,
         core=4,
         item_core=2,
+        features="f.csv",
         split="per_user",
         valid_fraction=0.1,
         test_fraction=0.3,

@@ -47,7 +47,7 @@ from hlr_jax.objective import Params
 from hlr_jax.placement import Placement
 from hlr_jax.training import Keys, TrainState
 
-MODELS = ["cml", "lrml", "hlr", "hlrpp", "transcf", "dpcml"]
+MODELS = ["cml", "cmlf", "lrml", "hlr", "hlrpp", "transcf", "dpcml"]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -75,6 +75,14 @@ def planted() -> Dataset:
         for pairs in splits
     ]
     return Dataset("planted", *parts, user_ids=np.arange(USERS), item_ids=np.arange(ITEMS))
+
+
+def data_for(model: str) -> Dataset:
+    """The planted data; with the group of each item for a model that reads features."""
+    if not base.get(model).uses_features:
+        return planted()
+    groups = np.eye(GROUPS, dtype=np.float32)[np.arange(ITEMS) % GROUPS]
+    return dataclasses.replace(planted(), features=groups)
 
 
 # 144 training pairs: eleven full batches and one of a single row.
@@ -106,7 +114,8 @@ draw_batch = jax.jit(sampling.draw_batch, static_argnames=("negatives", "history
 
 
 def train(config: Config, workdir: pathlib.Path | None = None) -> Params:
-    return experiment.train(config, workdir, planted(), show_progress=False).params
+    data = data_for(config.model.name)
+    return experiment.train(config, workdir, data, show_progress=False).params
 
 
 def assert_same(one: Any, two: Any) -> None:
@@ -142,12 +151,15 @@ class Run:
             config,
             model,
             optimizers.build(config.optimizer, config.training, STEPS),
-            sampling.training_source(planted().train),
+            sampling.training_source(
+                planted().train, features=data_for(config.model.name).features
+            ),
         )
 
     def params(self) -> Params:
         key = Keys.of(self.config.seed).init
-        return training.init_params(key, self.model, USERS, ITEMS)
+        num_features = data_for(self.config.model.name).num_features
+        return training.init_params(key, self.model, USERS, ITEMS, num_features)
 
     def state(self) -> TrainState:
         return TrainState.of(self.params(), self.optimizer)
@@ -308,7 +320,9 @@ def test_the_compiled_loop_is_single_steps(model):
     def one(state: TrainState, step: jax.Array) -> TrainState:
         batch = sampling.draw_batch(jax.random.key(8), run.source, order[step], 2, length)
         return training.train_step(
-            *(state, batch, run.model, run.optimizer, run.config), read=read(state.params)
+            *(state, batch, run.model, run.optimizer, run.config),
+            read=read(state.params),
+            features=run.source.features,
         )[0]
 
     state = run.state()
@@ -642,7 +656,7 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     monkeypatch.setattr(fitting, "StopRequest", Impatient)
 
 
-@pytest.mark.parametrize("model", ["cml", "hlr", "transcf"])
+@pytest.mark.parametrize("model", ["cml", "cmlf", "hlr", "transcf"])
 @pytest.mark.parametrize(
     "steps",
     [

@@ -11,7 +11,16 @@ import numpy as np
 import polars as pl
 
 from hlr_jax.config import DataConfig
-from hlr_jax.data import locate, origins, prepared, preprocessing, registry, splits, synthetic
+from hlr_jax.data import (
+    features,
+    locate,
+    origins,
+    prepared,
+    preprocessing,
+    registry,
+    splits,
+    synthetic,
+)
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.data.origins import Origin
 from hlr_jax.errors import InputError
@@ -37,6 +46,7 @@ class Dataset:
       item_titles: `[I]` readable names, "" where unknown; None where no item has one.
       given_negatives: `[U, n]` int32 items to rank a user's test item among, -1 where there is
         none; None where the data set gives none.
+      features: `[I, F]` float32 features of the items, as a model reads them; or None.
     """
 
     name: str
@@ -47,18 +57,20 @@ class Dataset:
     item_ids: np.ndarray
     item_titles: np.ndarray | None = None
     given_negatives: np.ndarray | None = None
-    # Of the splits as they were prepared, so that not everybody who asks has to read all of them:
-    # training and validation, then popularity and digest.
-    _prepared: tuple[Interactions, Interactions, np.ndarray, str] | None = dataclasses.field(
+    features: np.ndarray | None = None
+    # Of the data as they were prepared, so that not everybody who asks has to read all of them:
+    # training, validation and features, then popularity and digest.
+    _prepared: tuple[tuple[Any, ...], np.ndarray, str] | None = dataclasses.field(
         default=None, repr=False
     )
 
     def _known(self) -> tuple[np.ndarray, str] | None:
-        """Popularity and digest, unless a split has been replaced since."""
+        """Popularity and digest, unless what they are of has been replaced since."""
         if self._prepared is None:
             return None
-        train, valid, popularity, digest = self._prepared
-        return (popularity, digest) if train is self.train and valid is self.valid else None
+        of, popularity, digest = self._prepared
+        now = (self.train, self.valid, self.features)
+        return (popularity, digest) if all(a is b for a, b in zip(of, now, strict=True)) else None
 
     @property
     def num_users(self) -> int:
@@ -67,6 +79,11 @@ class Dataset:
     @property
     def num_items(self) -> int:
         return self.train.num_items
+
+    @property
+    def num_features(self) -> int:
+        """`F`; 0 without features."""
+        return 0 if self.features is None else int(self.features.shape[1])
 
     def joined(self) -> "Dataset":
         """The same with validation interactions in training."""
@@ -115,6 +132,8 @@ class Dataset:
             sha.update("\0".join(map(str, array.tolist())).encode())
         for part in (self.train, self.valid):
             sha.update(part.offsets.tobytes() + part.items.tobytes())
+        if self.features is not None:
+            sha.update(self.features.tobytes())
         return sha.hexdigest()
 
 
@@ -139,7 +158,7 @@ def load(config: DataConfig, progress: bool = True) -> Dataset:
     recipe = _recipe(config, origin)
     folder = locate.cache_folder() / "prepared" / prepared.folder_name(origin.name, recipe)
     dataset = _from_arrays(origin.name, prepared.restore(folder))
-    if dataset is None:
+    if dataset is None or (dataset.features is None) != (origin.features is None):
         dataset = _prepare(config, origin)
         prepared.save(folder, _to_arrays(dataset), recipe)
     return dataset
@@ -147,7 +166,8 @@ def load(config: DataConfig, progress: bool = True) -> Dataset:
 
 def _recipe(config: DataConfig, origin: Origin) -> dict[str, Any]:
     """Everything that decides the data set, as plain JSON."""
-    files = origin.files + ((origin.titles[0],) if origin.titles else ())
+    files = list(origin.files)
+    files += [found[0] for found in (origin.titles, origin.features) if found]
     described = []
     for path in files:
         status = path.stat()
@@ -195,6 +215,7 @@ def _prepare(config: DataConfig, origin: Origin) -> Dataset:
         item_ids=item_ids,
         item_titles=_titles(origin, item_ids),
         given_negatives=_given_negatives(given, user_ids, item_ids),
+        features=features.read(*origin.features, item_ids) if origin.features else None,
     )
     check(dataset)
     return dataset
@@ -278,6 +299,12 @@ def check(dataset: Dataset) -> None:
             raise InputError(
                 f"data set {dataset.name!r}: no user has a {part} interaction; {remedy}"
             )
+    found = dataset.features
+    if found is not None and (found.ndim != 2 or len(found) != dataset.num_items):
+        raise InputError(
+            f"data set {dataset.name!r}: features have shape {found.shape}; give a row to each of "
+            f"its {dataset.num_items} items"
+        )
     # Counting pairs that are in both splits twice is cheap and never too low.
     suspects = np.flatnonzero(dataset.train.counts + dataset.valid.counts >= dataset.num_items)
     for user in suspects.tolist():
@@ -299,7 +326,7 @@ def _to_arrays(dataset: Dataset) -> dict[str, np.ndarray]:
         interactions = getattr(dataset, part)
         arrays[f"{part}_offsets"] = interactions.offsets
         arrays[f"{part}_items"] = interactions.items
-    for field in ("item_titles", "given_negatives"):
+    for field in ("item_titles", "given_negatives", "features"):
         if getattr(dataset, field) is not None:
             arrays[field] = getattr(dataset, field)
     return arrays | {"popularity": dataset.popularity, "digest": np.array(dataset.digest)}
@@ -317,16 +344,19 @@ def _from_arrays(name: str, arrays: Mapping[str, np.ndarray] | None) -> Dataset 
             if offsets.shape != (num_users + 1,) or offsets[-1] != items.size:
                 return None
             parts[part] = Interactions(offsets, items, num_items)
+        of_items = arrays.get("features")
+        if of_items is not None and len(of_items) != num_items:
+            return None
         return Dataset(
             name=name,
             user_ids=arrays["user_ids"],
             item_ids=arrays["item_ids"],
             item_titles=arrays.get("item_titles"),
             given_negatives=arrays.get("given_negatives"),
+            features=of_items,
             **parts,
             _prepared=(
-                parts["train"],
-                parts["valid"],
+                (parts["train"], parts["valid"], of_items),
                 arrays["popularity"],
                 str(arrays["digest"]),
             ),

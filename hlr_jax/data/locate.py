@@ -111,6 +111,14 @@ def find_titles(source: Source) -> tuple[pathlib.Path, Titles] | None:
     return None
 
 
+def find_features(source: Source) -> pathlib.Path | None:
+    """The file with features of a data set's items, where it lies on this machine."""
+    if source.features is None:
+        return None
+    places = [folder / source.features.file for folder in _candidates(source)]
+    return next((path for path in places if path.is_file()), None)
+
+
 def read_titles(path: pathlib.Path, form: Titles) -> dict[str, str]:
     """Titles by raw item id; lines without them are passed over.
 

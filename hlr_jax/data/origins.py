@@ -9,7 +9,7 @@ import polars as pl
 
 from hlr_jax.config import DataConfig
 from hlr_jax.data import locate, readers, registry, splits, synthetic
-from hlr_jax.data.registry import Source, Titles
+from hlr_jax.data.registry import Features, Source, Titles
 from hlr_jax.errors import InputError
 
 
@@ -25,6 +25,7 @@ class Origin:
       source: of a public data set.
       unrated: the first file is an adjacency list instead of the source's rated table.
       titles: a table of item names.
+      features: the file with features of items, and its form; None for a table of the user's.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Origin:
     source: Source | None = None
     unrated: bool = False
     titles: tuple[pathlib.Path, Titles] | None = None
+    features: tuple[pathlib.Path, Features | None] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +62,10 @@ def find(config: DataConfig, progress: bool) -> Origin:
     Raises:
       InputError: there is no such data set, file or folder, or the rules do not suit it.
     """
+    return dataclasses.replace(_find(config, progress), features=_find_features(config))
+
+
+def _find(config: DataConfig, progress: bool) -> Origin:
     own = config.name in (registry.EMBEDDED, registry.OWN_FILE)
     source = None if own else registry.find_source(config.name)
     titles = None if source is None else locate.find_titles(source)
@@ -88,6 +94,34 @@ def find(config: DataConfig, progress: bool) -> Origin:
     if not path.is_file():
         raise InputError(f"config.data.path={config.path!r}: there is no such file")
     return dataclasses.replace(origin, name=path.name, kind="own", files=(path,))
+
+
+def _find_features(config: DataConfig) -> tuple[pathlib.Path, Features | None] | None:
+    if not config.features:
+        return None
+    field = f"config.data.features={config.features!r}"
+    if config.has_features_file:
+        path = pathlib.Path(config.features).expanduser()
+        if not path.is_file():
+            raise InputError(
+                f"{field}: there is no such file; give a path, or {config.OWN_FEATURES}"
+            )
+        return path, None
+    source = registry.SOURCES.get(config.name)
+    if source is None or source.features is None:
+        known = ", ".join(name for name, source in registry.SOURCES.items() if source.features)
+        raise InputError(
+            f"{field}: data set {config.name!r} has no features of its own ({known} have); give "
+            "the path of a table"
+        )
+    found = locate.find_features(source)
+    if found is None:
+        folder = locate.data_folder() / source.folders[0]
+        raise InputError(
+            f"{field}: needs {source.features.file} of data set {source.name!r}; get it from "
+            f"{source.homepage} and put it into {folder}"
+        )
+    return found, source.features
 
 
 def _find_source_files(config: DataConfig, source: Source, progress: bool) -> Origin:

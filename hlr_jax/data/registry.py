@@ -49,6 +49,29 @@ class Titles:
 
 
 @dataclasses.dataclass(frozen=True)
+class Features:
+    """A file with features of items.
+
+    Attributes:
+      file: its name.
+      kind: `flags` (an item per line: its id, and from position `first` on a 0 or 1 for each
+        feature), `words` (its id, and at position `first` its features, `|` between them) or
+        `lists` (a feature per line: a count, then the items that have it).
+      separator: between the fields of a line.
+      first: 0-based.
+      min_items: features of fewer items of the data set are left out.
+      encoding: of the text.
+    """
+
+    file: str
+    kind: str
+    separator: str = ""
+    first: int = 0
+    min_items: int = 1
+    encoding: str = "utf-8"
+
+
+@dataclasses.dataclass(frozen=True)
 class Source:
     """A public data set.
 
@@ -67,6 +90,7 @@ class Source:
       unrated: an adjacency list, oldest first, that may stand in for the first of `files` where
         every interaction counts whatever its rating.
       titles: tables of item names; the first that is there is used.
+      features: of its items.
       downloads: what makes up `files`; empty where people have to get them by hand.
     """
 
@@ -82,6 +106,7 @@ class Source:
     core: int = 0
     unrated: str = ""
     titles: tuple[Titles, ...] = ()
+    features: Features | None = None
     downloads: tuple[Download, ...] = ()
 
     @property
@@ -110,6 +135,7 @@ _MOVIELENS = (
         min_rating=4.0,
         core=10,
         titles=(Titles("u.item", "|", encoding="latin-1"),),
+        features=Features("u.item", "flags", "|", first=5, encoding="latin-1"),
         downloads=(
             Download(
                 f"{_GROUPLENS}/movielens/ml-100k.zip",
@@ -130,6 +156,7 @@ _MOVIELENS = (
         core=10,
         unrated="sequences.time-order.txt",
         titles=(Titles("movies.dat", "::", encoding="latin-1"),),
+        features=Features("movies.dat", "words", "::", first=2, encoding="latin-1"),
         downloads=(
             Download(
                 f"{_GROUPLENS}/movielens/ml-1m.zip",
@@ -302,10 +329,16 @@ _OTHERS = (
         homepage="https://github.com/js05212/citeulike-t",
         licence=_UNSTATED,
         core=5,
+        # Tags of five articles or more, as in CML's paper.
+        features=Features("tag-item.dat", "lists", min_items=5),
         downloads=(
             Download(
                 f"{_RAW}/js05212/citeulike-t/4f103c6ea0fe407b23be230837b65517e613c34a/users.dat",
                 "sha256:02d5d429b2c0362e0ed79f6ef204666b4092563d21493abf4dfb521e8a7078bf",
+            ),
+            Download(
+                f"{_RAW}/js05212/citeulike-t/4f103c6ea0fe407b23be230837b65517e613c34a/tag-item.dat",
+                "git:017f7e39c6d48a231a9a71c2e55c91624e6ec624",
             ),
         ),
     ),

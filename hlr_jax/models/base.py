@@ -54,12 +54,14 @@ class Relation(nn.Module):
       uses_neighbours: whether rows of users and items are handed over as `[.., 2 d]`, followed by
         the mean row of their neighbours in training: of a user's items, of an item's users.
         These means are constants in the gradient.
+      uses_features: whether training reads features of items, by `features_penalty`.
     """
 
     dim: int
 
     uses_history: ClassVar[bool] = False
     uses_neighbours: ClassVar[bool] = False
+    uses_features: ClassVar[bool] = False
 
     @property
     def user_width(self) -> int:
@@ -125,6 +127,21 @@ class Relation(nn.Module):
           distances: to each of them.
         """
         return None
+
+    def features_penalty(
+        self,
+        items: Float[Array, "i d"],
+        features: Float[Array, "i f"],
+        project: Callable[[Array], Array],
+    ) -> Float[Array, ""]:
+        """What a model with `uses_features` adds to the loss of each step, once for all items.
+
+        Args:
+          items: the whole table.
+          features: of each item.
+          project: vectors `[.., d]` to the ball or sphere that item rows are kept in.
+        """
+        raise NotImplementedError
 
     def scores(
         self,

@@ -455,11 +455,13 @@ def test_the_recipe_lies_beside_it_and_nothing_else(folders, table):
 
 def test_every_field_changes_the_key(folders, table):
     write_split(folders[0] / "mine")
+    write(table.parent / "u.item", "100|A|x|x|x|0|1\n")
     base = DataConfig(name="ml_100k", core=2, min_rating=1.0)
     other = {
         "min_rating": 2.0,
         "core": 3,
         "item_core": 1,
+        "features": "own",
         "split": "per_user",
         "valid_fraction": 0.1,
         "test_fraction": 0.3,

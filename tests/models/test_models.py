@@ -31,6 +31,7 @@ USERS, ITEMS, DIM, SLOTS, PLACES = 4, 10, 6, 4, 4
 # Values that each option of a relation is tested with, alone and together.
 CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
     "cml": {},
+    "cmlf": {},
     "lrml": {},
     "hlr": {
         "include_user": (True, False),
@@ -48,8 +49,9 @@ CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
     },
     "transcf": {"alpha_nbr": (0.1, 0.4), "alpha_dist": (0.1, 0.0)},
 }
-# Options that size or bound parameters; they have tests of their own.
-NOT_IN_RELATION = {"slots", "clip_memory", "clip_key"}
+# Options that size or bound parameters, or of what is added to the loss of a step; they have tests
+# of their own.
+NOT_IN_RELATION = {"slots", "clip_memory", "clip_key", "feature_weight", "feature_hidden"}
 
 
 def variants(name: str) -> list[dict[str, Any]]:
@@ -383,7 +385,8 @@ def test_options_decide_which_parameters_there_are() -> None:
         return shapes_of(build(name, DIM, options))
 
     shared = {"key": (DIM, 20), "memory": (20, DIM)}
-    assert shapes("cml") == shapes("adacml") == shapes("transcf") == shapes("dpcml") == {}
+    for name in ("cml", "cmlf", "adacml", "transcf", "dpcml"):
+        assert shapes(name) == {}
     assert shapes("lrml") == shapes("hlr") == shapes("hlrpp") == shared
     own = {"user_key": (DIM, 7), "user_memory": (7, DIM)}
     assert shapes("hlr", slots=7, separate_user_memory=True) == {

@@ -7,12 +7,13 @@ line is ever dropped, and memory holds the columns plus one block whatever the f
 
 from hlr_jax.data.readers.lists import read_adjacency, read_user_lists
 from hlr_jax.data.readers.ncf import GivenNegatives, read_ncf
-from hlr_jax.data.readers.tables import Columns, read_table
+from hlr_jax.data.readers.tables import Columns, read_item_numbers, read_table
 
 __all__ = [
     "Columns",
     "GivenNegatives",
     "read_adjacency",
+    "read_item_numbers",
     "read_ncf",
     "read_table",
     "read_user_lists",

@@ -43,7 +43,8 @@ class Table:
         Raises:
           InputError: there are none, or an id that is wrong among the others of its column.
         """
-        if not any(len(part) for part in self._columns["user"].parts):
+        first = next(iter(self._columns.values()))
+        if not any(len(part) for part in first.parts):
             raise InputError(
                 f"{self._path}: has no interactions; give a file with at least one line of data"
             )

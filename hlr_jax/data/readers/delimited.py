@@ -3,7 +3,7 @@
 import functools
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import polars as pl
@@ -54,11 +54,62 @@ def read_delimited(
     for role, position in given.items():
         names[position] = role
     start = [after] if has_header else [first]
-    for block in itertools.chain(filter(None, start), blocks):
+    rest = itertools.chain(filter(None, start), blocks)
+    return _read_rows(table, rest, names, list(roles), separator, quoted)
+
+
+def read_numbers(path: str, separator: str, quoted: bool) -> pl.DataFrame:
+    """Read a table with a header whose lines have an item's id and then numbers.
+
+    Returns:
+      Columns `item` (Int64 or String), and Float64 ones for the numbers, in file order.
+    """
+    blocks = read_blocks(path, quoted)
+    first = next(blocks, None)
+    if first is None:
+        raise InputError(f"{path}: is empty; give a header, and a line for each item")
+    fields, after = _first_record(first, separator, quoted)
+    if len(fields) < 2:
+        raise InputError(
+            f"{path} line 1: only one column when split at {separator!r}; give an item's id and "
+            "then numbers"
+        )
+    if all(map(_is_number, fields)):
+        raise InputError(
+            f"{path} line 1: has numbers only ({', '.join(map(shown, fields[:3]))}); give a header"
+        )
+    start = after or next(blocks, None)
+    if start is None:
+        raise InputError(f"{path}: has no line but the header; give a line for each item")
+    # The names in the header may be anything; two may be the same.
+    roles = {"item": fields[0]} | {f"feature {n}": fields[n] for n in range(1, len(fields))}
+    names = list(roles)
+    rest = itertools.chain([start], blocks)
+    return _read_rows(Table(path, roles), rest, names, names, separator, quoted)
+
+
+def _is_number(field: str) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True
+
+
+def _read_rows(
+    table: Table,
+    blocks: Iterable[Block],
+    names: list[str],
+    wanted: list[str],
+    separator: str,
+    quoted: bool,
+) -> pl.DataFrame:
+    """All records of the blocks, in which the wanted of the columns `names` are kept."""
+    for block in blocks:
         block, byte = _with_single_byte(block, separator)
         ends = _record_ends(block, byte, len(names), quoted)
         place = functools.partial(_place, block, ends)
-        table.add(_parsed(block, names, list(roles), byte, quoted, ends.size + 1), place)
+        table.add(_parsed(block, names, wanted, byte, quoted, ends.size + 1), place)
     return table.finish()
 
 

@@ -6,7 +6,7 @@ import os
 import polars as pl
 
 from hlr_jax.data.readers.blocks import existing_file
-from hlr_jax.data.readers.delimited import read_delimited
+from hlr_jax.data.readers.delimited import read_delimited, read_numbers
 from hlr_jax.data.readers.ndjson import read_ndjson
 from hlr_jax.data.readers.parquet import read_parquet
 from hlr_jax.errors import InputError
@@ -90,6 +90,24 @@ def read_table(
         raise InputError(f"{name}: format {kind} has no separator; leave the separator out")
     named = {role: str(column) for role, column in roles.items()}
     return read_parquet(name, named) if kind == "parquet" else read_ndjson(name, named)
+
+
+def read_item_numbers(path: str | os.PathLike[str]) -> pl.DataFrame:
+    """Read a .csv or .tsv file, maybe compressed (`.gz`), of numbers that describe items.
+
+    The first line is a header. The others have an item's id and then a number in each column.
+
+    Returns:
+      Columns `item` (Int64 or String) and, for each of the others, one of Float64.
+
+    Raises:
+      InputError: the file or one of its lines cannot be used.
+    """
+    name = existing_file(path)
+    kind = _format_of(name, "")
+    if kind not in ("csv", "tsv"):
+        raise InputError(f"{name}: features are read from .csv and .tsv files; give one of these")
+    return read_numbers(name, _SEPARATORS[kind], quoted=kind == "csv")
 
 
 def _format_of(path: str, given: str) -> str:

@@ -1,0 +1,57 @@
+"""CML with features of items (Hsieh et al., Collaborative Metric Learning, WWW 2017, sec. 3.3)."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from hlr_jax.errors import InputError
+from hlr_jax.functional import squared_distance
+from hlr_jax.models.base import register
+from hlr_jax.models.cml import CML
+
+
+@register("cmlf")
+class CMLF(CML):
+    """CML whose items are drawn to where a network expects them by their features.
+
+    `L_f = sum over all items j of ||f(x_j) - v_j||^2` is added to the loss of every step. Features
+    act through training only: distances and scores are CML's. The authors put dropout between the
+    layers of `f`, which is left out here.
+
+    Attributes:
+      feature_weight: `lambda_f`, the weight of `L_f`.
+      feature_hidden: units of `f`'s hidden layer.
+    """
+
+    feature_weight: float = 0.1
+    feature_hidden: int = 128
+
+    uses_features = True
+
+    def __post_init__(self) -> None:
+        if self.feature_weight < 0:
+            raise InputError(
+                f"config.model.feature_weight={self.feature_weight}: use a weight, or 0 for none"
+            )
+        if self.feature_hidden < 1:
+            raise InputError(
+                f"config.model.feature_hidden={self.feature_hidden}: use at least 1 hidden unit"
+            )
+        super().__post_init__()
+
+    def setup(self) -> None:
+        self.hidden = nn.Dense(self.feature_hidden)
+        self.output = nn.Dense(self.dim)
+
+    def features_penalty(
+        self,
+        items: Float[Array, "i d"],
+        features: Float[Array, "i f"],
+        project: Callable[[Array], Array],
+    ) -> Float[Array, ""]:
+        """`lambda_f L_f`, with `f` a hidden ReLU layer and a linear one to the items' surface."""
+        points = project(self.output(jax.nn.relu(self.hidden(features))))
+        return self.feature_weight * jnp.sum(squared_distance(points, items))
