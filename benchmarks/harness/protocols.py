@@ -187,7 +187,7 @@ NCF_ML_1M = Protocol(
     contenders=(
         *PEERS,
         _published("cml", 7.5e-4, 0.5),
-        _tuned("cml", ML_1M_SOFTMAX),
+        _tuned("cml", ML_1M_SOFTMAX, **{"training.epochs": 8}),
     ),
     references=(
         Reference(
