@@ -20,7 +20,8 @@ class Model:
 
     Attributes:
       name: what tables call it.
-      label: where its settings come from: `published` (with the model) or `tuned` (on validation).
+      label: where its settings come from: `published` (with the model) or `tuned` (on validation),
+        maybe with a size, as in `tuned-256`.
       settings: fields of the configuration, as in `{"loss.margin": 0.2}`.
       config: a file under `configs/` that these change, as in `ml_1m/hlr.py`; "" for the library's
         defaults.

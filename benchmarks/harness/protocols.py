@@ -239,6 +239,16 @@ GOWALLA = Protocol(
             },
         ),
         _tuned("cml", GOWALLA_CONTRASTIVE),
+        Model(
+            "cml",
+            "tuned-256",
+            {
+                "model.name": "cml",
+                **GOWALLA_CONTRASTIVE,
+                "model.dim": 256,
+                "loss.negative_weight": 80.0,
+            },
+        ),
     ),
     references=tuple(
         Reference(name, dict(zip(_LIGHTGCN, values, strict=True)), _BARS)
