@@ -234,6 +234,8 @@ class LossConfig(_Section):
         "contrastive",
         "softmax",
     )
+    # Those which need no more of the negatives than sums over them, whatever the positive.
+    OF_USERS: typing.ClassVar = ("squared", "contrastive", "softmax")
 
     def check(self) -> None:
         _require_one_of(self.name, self.NAMES, "loss.name")
@@ -299,6 +301,9 @@ class TrainingConfig(_Section):
 
     epochs: int = 100
     batch_size: int = 1000
+    # What a step has batch_size of: interactions; or users, each with all of its interactions,
+    # whose distances to the catalogue are computed once (needs config.sampling.pool="catalogue").
+    batch_of: str = "interactions"
     # Stop after this many epochs without a better selection value; 0 never stops early.
     patience: int = 10
     # What selects the best epoch: loss (validation, per term) or a metric, as in ndcg@10.
@@ -320,6 +325,7 @@ class TrainingConfig(_Section):
         for field in ("epochs", "batch_size"):
             value = getattr(self, field)
             _require(value >= 1, f"training.{field}", value, "use 1 or more")
+        _require_one_of(self.batch_of, ("interactions", "users"), "training.batch_of")
         _require(self.patience >= 0, "training.patience", self.patience, "use 0 or more")
         _require(
             self.checkpoint_minutes > 0,
@@ -417,6 +423,7 @@ class Config:
             self.optimizer.rows,
             "use all, because config.loss.covariance moves every row",
         )
+        self._check_batches()
         _require(
             not (self.training.refit and self.data.join_valid),
             "training.refit",
@@ -428,6 +435,30 @@ class Config:
             "loss.covariance",
             self.loss.covariance,
             "it needs all rows on a device; set config.sharding.tables='replicated'",
+        )
+
+    def _check_batches(self) -> None:
+        """Raises InputError where users cannot be taken with all of their interactions."""
+        if self.training.batch_of != "users":
+            return
+        field = "training.batch_of"
+        _require(
+            self.sampling.pool == "catalogue",
+            field,
+            "users",
+            "a user's negatives are all others; set config.sampling.pool='catalogue'",
+        )
+        _require(
+            self.loss.name in self.loss.OF_USERS,
+            field,
+            "users",
+            f"with it config.loss.name is one of {', '.join(self.loss.OF_USERS)}",
+        )
+        _require(
+            not self.loss.copy_relation,
+            field,
+            "users",
+            "a user's positives share its negatives; set config.loss.copy_relation=False",
         )
 
 

@@ -221,6 +221,8 @@ def check(config: Config, model: Relation, dataset: Dataset) -> None:
             "neighbours; use replicated"
         )
     _check_features(config, model, dataset)
+    if config.training.batch_of == "users":
+        _check_batches_of_users(config, model)
     if config.training.refit and not len(dataset.valid):
         raise InputError(
             f"config.training.refit=True: data set {dataset.name} has no validation split to add"
@@ -238,6 +240,20 @@ def check(config: Config, model: Relation, dataset: Dataset) -> None:
     if evaluation.cohorts:
         num_users = int(np.count_nonzero(dataset.test.counts))
         metrics.cohort_rows(num_users, evaluation.cohorts, evaluation.cohort_size)
+
+
+def _check_batches_of_users(config: Config, model: Relation) -> None:
+    """Raises InputError where a model's loss is not one of a user's distances alone."""
+    field, name = "config.training.batch_of='users'", config.model.name
+    if model.uses_history:
+        raise InputError(
+            f"{field}: model {name!r} reads histories, from which each positive is left out; use "
+            "interactions"
+        )
+    if type(model).penalty is not Relation.penalty:
+        raise InputError(
+            f"{field}: model {name!r} adds a penalty to each interaction; use interactions"
+        )
 
 
 def _check_features(config: Config, model: Relation, dataset: Dataset) -> None:

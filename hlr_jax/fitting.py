@@ -143,7 +143,7 @@ def fit(
         tqdm(
             total=training.epochs * num_rows,
             initial=min(int(state.step) * training.batch_size, training.epochs * num_rows),
-            unit=" positives",
+            unit=f" {training.batch_of}",
             unit_scale=True,
             disable=not (show_progress and processes.is_first()),
             dynamic_ncols=True,

@@ -72,6 +72,9 @@ def loss_of_rows(
     batch: Batch,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Sum of the loss over the batch, and the number of terms it is a sum of, both weighted."""
+    if batch.positives is not None:
+        losses, terms = _loss_of_users(model, config, num_items, relation, rows, batch)
+        return losses @ batch.weight, terms @ batch.weight
     positive, negatives = distances_of_rows(model, config.copy_relation, relation, rows, batch)
     losses, terms = loss_of_distances(config, positive, negatives, num_items)
     distances = positive[:, None]
@@ -83,13 +86,34 @@ def loss_of_rows(
     return losses @ batch.weight, terms @ batch.weight
 
 
+def _loss_of_users(
+    model: Relation,
+    config: LossConfig,
+    num_items: int,
+    relation: Params,
+    rows: TripletRows,
+    batch: Batch,
+) -> tuple[Float[Array, "b"], Float[Array, "b"]]:
+    """Of rows that are users: the loss of all positives of each, and their number.
+
+    Each distance is computed once, however many positives a user has.
+    """
+    assert batch.positives is not None
+    assert batch.unseen is not None
+    distances = base.apply(model, relation, "distances_to_all", rows.user, rows.pool, None)
+    negatives = jnp.where(batch.unseen, distances, jnp.inf)[:, None]
+    losses, terms = loss_of_distances(config, distances, negatives, num_items)
+    losses, terms = (jnp.where(batch.positives, x, 0) for x in (losses, terms))
+    return jnp.sum(losses, axis=1), jnp.sum(terms, axis=1)
+
+
 def loss_of_distances(
     config: LossConfig,
-    positive: Float[Array, "b"],
-    negatives: Float[Array, "b k"],
+    positive: Float[Array, "*b"],
+    negatives: Float[Array, "*#b k"],
     num_items: int,
-) -> tuple[Float[Array, "b"], Float[Array, "b"]]:
-    """The loss of each row of a batch, and of how many terms it is the sum.
+) -> tuple[Float[Array, "*b"], Float[Array, "*b"]]:
+    """The loss of each positive, and of how many terms it is the sum.
 
     Args:
       negatives: squared distances; infinite for what does not count.
@@ -260,6 +284,8 @@ def slice_size(batch: Batch, user_width: int, item_width: int) -> int:
     if jax.default_backend() != "cpu":
         return size
     ids = row_ids(batch)
+    if batch.positives is not None:
+        return min(size, POOL_SLICE)
     items = sum(x[0].size for x in (ids.items, ids.history) if x is not None)
     most = max(1, CACHE_BYTES // (4 * (user_width + items * item_width)))
     if batch.unseen is not None:
@@ -270,5 +296,5 @@ def slice_size(batch: Batch, user_width: int, item_width: int) -> int:
 
 def _sliced(x: Array, size: int) -> Array:
     """`[B, ...]` as `[slices, size, ...]`, with zeros at the end, which weigh nothing."""
-    padding = -len(x) % size
-    return jnp.pad(x, [(0, padding)] + [(0, 0)] * (x.ndim - 1)).reshape(-1, size, *x.shape[1:])
+    padded = jnp.pad(x, [(0, -len(x) % size)] + [(0, 0)] * (x.ndim - 1))
+    return padded.reshape(len(padded) // size, size, *x.shape[1:])

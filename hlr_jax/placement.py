@@ -30,11 +30,11 @@ PARTS = 64
 
 
 class Positives(NamedTuple):
-    """Interactions to draw triplets from, where a placement wants them.
+    """Interactions to draw triplets from, or users, where a placement wants them.
 
     Attributes:
       source: with a leading axis of devices where users are cut.
-      bounds: `[parts + 1]` the first interaction of each part of the users, and their number.
+      bounds: `[parts + 1]` the first row of the source of each part of the users, and their number.
     """
 
     source: Source
@@ -234,16 +234,16 @@ class Placement:
         }
 
     def positives(
-        self, interactions: Interactions, source_of: Callable[[slice], Source]
+        self, rows_before: Int[np.ndarray, "u_plus_1"], source_of: Callable[[slice], Source]
     ) -> Positives:
-        """Interactions where the devices want them.
+        """Interactions, or users who have some, where the devices want them.
 
         Args:
-          interactions: of all users; just their places are read here.
+          rows_before: of the source of all, how many are of users before each, and of all.
           source_of: the source of consecutive users, numbered from 0.
         """
         cuts = np.minimum(np.arange(self.parts + 1) * self._part_size, self.num_users)
-        bounds = np.asarray(interactions.offsets)[cuts]
+        bounds = np.asarray(rows_before)[cuts]
         if not self.layout.user:
             source = source_of(slice(0, self.num_users))
             return Positives(jax.tree.map(_once(self._put), source), bounds)
@@ -460,8 +460,13 @@ def _sizes(trees: Sequence[Any]) -> list[int]:
 
 
 def _longest(tree: Source | Rows) -> list[int]:
-    rows = [tree.history, tree.seen] if isinstance(tree, Source) else [tree]
+    rows = _rows_of(tree).values() if isinstance(tree, Source) else [tree]
     return [x.longest for x in rows]
+
+
+def _rows_of(source: Source) -> dict[str, Rows]:
+    names = ("history", "seen", "positives")
+    return {name: rows for name in names if (rows := getattr(source, name)) is not None}
 
 
 def _once(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -491,9 +496,8 @@ def _equal(trees: Sequence[Any], sizes: Sequence[int]) -> list[Any]:
         tree = jax.tree.unflatten(structure, map(filled, leaves, sizes))
         if isinstance(tree, Rows):
             return tree.replace(longest=sizes[-1])
-        history, seen = sizes[-2:]
-        return tree.replace(
-            history=tree.history.replace(longest=history), seen=tree.seen.replace(longest=seen)
-        )
+        rows = _rows_of(tree)
+        longest = zip(rows, sizes[-len(rows) :], strict=True)
+        return tree.replace(**{name: rows[name].replace(longest=x) for name, x in longest})
 
     return [equal(tree) for tree in trees]

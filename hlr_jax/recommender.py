@@ -242,35 +242,44 @@ class Recommender:
 
 
 def training_positives(placement: Placement, dataset: Dataset, config: Config) -> Positives:
-    """The training interactions, where the devices want them."""
+    """The training interactions, or the users who have some, where the devices want them."""
+    by_user = config.training.batch_of == "users"
     log_weights = sampling.history_log_weights(config.sampling.history, dataset.popularity)
 
     def source_of(users: slice) -> Source:
-        first = int(dataset.train.offsets[users.start])
-        return sampling.training_source(
-            dataset.train.part(users),
+        first, train = int(dataset.train.offsets[users.start]), dataset.train.part(users)
+        source = sampling.training_source(
+            train,
             log_weights,
             first,
             config.sampling.skew,
             dataset.popularity,
             dataset.features,
         )
+        return source.of_users(train) if by_user else source
 
-    return placement.positives(dataset.train, source_of)
+    return placement.positives(_rows_before(dataset.train, by_user), source_of)
 
 
 def validation_positives(placement: Placement, dataset: Dataset, config: Config) -> Positives:
-    """The validation interactions, where the devices want them."""
+    """The validation interactions, or the users who have some, where the devices want them."""
+    by_user = config.training.batch_of == "users"
     log_weights = sampling.history_log_weights(config.sampling.history, dataset.popularity)
 
     def source_of(users: slice) -> Source:
         train, valid = dataset.train.part(users), dataset.valid.part(users)
         first = int(dataset.valid.offsets[users.start])
-        return sampling.validation_source(
+        source = sampling.validation_source(
             train, valid, log_weights, first, config.sampling.skew, dataset.popularity
         )
+        return source.of_users(valid) if by_user else source
 
-    return placement.positives(dataset.valid, source_of)
+    return placement.positives(_rows_before(dataset.valid, by_user), source_of)
+
+
+def _rows_before(positives: Interactions, by_user: bool) -> Int[np.ndarray, "u_plus_1"]:
+    """How many rows of a source those users have together that come before each user."""
+    return np.append(0, np.cumsum(positives.counts > 0)) if by_user else positives.offsets
 
 
 def given_candidates(

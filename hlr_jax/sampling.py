@@ -75,7 +75,8 @@ class Source(struct.PyTreeNode):
     """What triplets are drawn from; by several devices, with a leading axis of these.
 
     Attributes:
-      users, items: `[N]` int32; the positives.
+      users, items: `[N]` int32; the positives. Without items, users whose positives are taken
+        all at once.
       position: `[N]` int32; where the positive stands in its user's row of `history`; -1 where it
         does not.
       history: what a relation may see of a user.
@@ -87,6 +88,7 @@ class Source(struct.PyTreeNode):
         numbers positives draw the same wherever they are.
       num_items: `I`.
       features: `[I, F]` float32; of the items, where training reads them.
+      positives: where these are taken by user, those of each.
     """
 
     users: Any
@@ -99,6 +101,12 @@ class Source(struct.PyTreeNode):
     first: Any
     num_items: int = struct.field(pytree_node=False)
     features: Any = None
+    positives: Rows | None = None
+
+    def of_users(self, positives: Interactions) -> "Source":
+        """The same, of which a step takes users with all of these positives of theirs."""
+        users = jnp.asarray(np.flatnonzero(positives.counts), jnp.int32)
+        return self.replace(users=users, items=None, position=None, positives=Rows.of(positives))
 
 
 class Batch(NamedTuple):
@@ -106,11 +114,14 @@ class Batch(NamedTuple):
 
     Attributes:
       users: `[B]`.
-      items: `[B, 1 + K]`; the positive, then K negatives, none where they come from a pool.
+      items: `[B, 1 + K]`; the positive, then K negatives, none where they come from a pool;
+        `[B, 0]` where the positives do so too.
       history: None where the model reads none.
       weight: `[B]`; how much each row counts: 1 unless users are balanced, 0 for padding.
       pool: `[N]`; items that serve all rows as negatives, or None.
       unseen: `[B, N]`; which of the pool each user has not seen.
+      positives: `[B, N]`; which of the pool are positives of each user, where a row of the batch
+        is a user with all of them; else None.
     """
 
     users: Int[Array, "b"]
@@ -119,6 +130,7 @@ class Batch(NamedTuple):
     weight: Float[Array, "b"]
     pool: Int[Array, "n"] | None = None
     unseen: Bool[Array, "b n"] | None = None
+    positives: Bool[Array, "b n"] | None = None
 
 
 def history_log_weights(kind: str, popularity: Int[np.ndarray, "i"]) -> Float[Array, "i"] | None:
@@ -437,8 +449,35 @@ def draw_batch(
                 k, source.history, u, p, history_length, source.log_weights
             )
         )(keys(1), users, position)
+    return Batch(users, items, history, _weight(source, users, valid, balance), pool, unseen)
+
+
+def batch_of_users(
+    source: Source, rows: Int[Array, "b"], pool: Int[Array, "n"], balance: float = 0.0
+) -> Batch:
+    """All positives of some users, with the rest of a pool as their negatives.
+
+    Args:
+      rows: `[B]` rows of a source of users; -1 is padding.
+      pool: different items, among them all positives.
+      balance: a positive counts `(training interactions of its user)^-balance`.
+    """
+    assert source.positives is not None
+    valid = rows >= 0
+    users = source.users[jnp.maximum(rows, 0)]
+    unseen = unseen_of_pool(pool, source.seen, users, source.num_items)
+    others = unseen_of_pool(pool, source.positives, users, source.num_items)
+    weight = _weight(source, users, valid, balance)
+    none = jnp.zeros((len(users), 0), jnp.int32)
+    return Batch(users, none, None, weight, pool, unseen, ~others)
+
+
+def _weight(
+    source: Source, users: Int[Array, "b"], valid: Bool[Array, "b"], balance: float
+) -> Float[Array, "b"]:
+    """`(training interactions of the user)^-balance`; 0 for padding."""
     weight = valid.astype(jnp.float32)
     if balance:
         counts = source.history.offsets[users + 1] - source.history.offsets[users]
         weight *= jnp.maximum(counts, 1).astype(jnp.float32) ** -balance
-    return Batch(users, items, history, weight, pool, unseen)
+    return weight

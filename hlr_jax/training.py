@@ -231,12 +231,15 @@ def draw_batch(
     model: Relation,
     config: Config,
 ) -> Batch:
-    """`sampling.draw_batch` as a configuration wants it."""
+    """`sampling.draw_batch`, or `batch_of_users`, as a configuration wants it."""
     drawn, pool = config.sampling, None
     if drawn.pool == "catalogue":
         pool = jnp.arange(source.num_items, dtype=jnp.int32)
     elif drawn.pool == "batch":
         pool = sampling.draw_pool(key, jnp.asarray(step), source, drawn.negatives)
+    if source.positives is not None:
+        assert pool is not None
+        return sampling.batch_of_users(source, rows, pool, config.loss.balance)
     length = history_length(model, config)
     return sampling.draw_batch(
         key, source, rows, drawn.negatives, length, pool, config.loss.balance

@@ -108,9 +108,10 @@ CHANGED = Config(
 CHANGED_ROWS = dataclasses.replace(
     CHANGED,
     data=dataclasses.replace(CHANGED.data, join_valid=False),
-    loss=dataclasses.replace(CHANGED.loss, covariance=0.0),
+    sampling=SamplingConfig(pool="catalogue"),
+    loss=LossConfig(name="softmax"),
     optimizer=dataclasses.replace(CHANGED.optimizer, schedule="exponential", rows="touched"),
-    training=dataclasses.replace(CHANGED.training, refit=True),
+    training=dataclasses.replace(CHANGED.training, refit=True, batch_of="users"),
     sharding=ShardingConfig(tables="sharded", item_blocks=2, user_parts=6),
 )
 
@@ -152,7 +153,9 @@ def test_configurations_are_hashable_and_equal_by_value():
 def test_every_field_can_be_changed_by_a_flag(section):
     in_rows = section in ("optimizer", "training", "sharding")
     changed = with_all_options(CHANGED_ROWS if in_rows else CHANGED)
-    values = configs.as_config_dict(Config())
+    # Batches of users need these two.
+    needed = Config(sampling=CHANGED_ROWS.sampling, loss=CHANGED_ROWS.loss)
+    values = configs.as_config_dict(needed if section == "training" else Config())
     fields = dataclasses.asdict(getattr(changed, section))
     fields |= fields.pop("options", {})
     for name, value in fields.items():

@@ -180,6 +180,10 @@ def test_100_steps_are_those_of_one_device(name, rows, mode, count, blocks):
 
 POOLS = {
     "cml": (SamplingConfig(pool="catalogue"), LossConfig(name="softmax")),
+    "cml of users": (
+        SamplingConfig(pool="catalogue"),
+        LossConfig(name="softmax", balance=0.5, reduction="mean"),
+    ),
     "lrml": (
         SamplingConfig(negatives=9, pool="batch", skew=0.75),
         LossConfig(name="softmax", balance=0.5, reduction="mean"),
@@ -193,7 +197,10 @@ def trained_with_pool(
 ) -> tuple[list[np.ndarray], list[float]]:
     """All arrays after 100 steps, the loss of each epoch, and that of validation."""
     sampling, loss = POOLS[name]
-    config = config_of(name, rows, sampling=sampling, loss=loss)
+    config = config_of(name.removesuffix(" of users"), rows, sampling=sampling, loss=loss)
+    if name.endswith(" of users"):
+        by_user = dataclasses.replace(config.training, batch_of="users", batch_size=12)
+        config = dataclasses.replace(config, training=by_user)
     state, losses = trained(config, placement, 100)
     measured = Recommender(config, data(), model_of(config.model), state.params, placement)
     return used(state, placement), [*losses, measured.validation_loss()]
@@ -209,6 +216,9 @@ alone_with_pool = functools.cache(
     [
         ("cml", "all", "users", 4, 1),
         ("cml", "all", "both", 4, 2),
+        ("cml of users", "all", "replicated", 4, 1),
+        ("cml of users", "touched", "users", 4, 1),
+        ("cml of users", "all", "both", 4, 2),
         ("lrml", "touched", "replicated", 4, 1),
         ("lrml", "touched", "both", 8, 4),
         ("hlr", "touched", "users", 4, 1),
@@ -216,7 +226,10 @@ alone_with_pool = functools.cache(
     ],
 )
 def test_100_steps_with_pools_are_those_of_one_device(name, rows, mode, count, blocks):
-    """Catalogue and batch, by popularity and not, with balanced users; so is the mean loss."""
+    """Catalogue and batch, by popularity and not, with balanced users; so is the mean loss.
+
+    And users with all of their interactions at once.
+    """
     found, losses = trained_with_pool(name, rows, placed(mode, count, blocks))
     expected, expected_losses = alone_with_pool(name, rows)
     assert expected_losses[-2] < 0.95 * expected_losses[0]

@@ -203,7 +203,7 @@ class Run:
             self.model,
             self.placement,
             self.placement.params(self.params()),
-            self.placement.positives(planted().train, lambda users: self.source),
+            self.placement.positives(planted().train.offsets, lambda users: self.source),
             self.config,
             validate,
             kwargs.pop("store", MemoryStore()),
@@ -349,7 +349,7 @@ def test_mean_loss_is_the_mean_of_what_is_drawn(model, options, loss):
     run = Run.of(config)
     params, key, negatives = run.params(), jax.random.key(3), 3
     source = sampling.validation_source(planted().train, planted().valid)
-    positives = run.placement.positives(planted().valid, lambda users: source)
+    positives = run.placement.positives(planted().valid.offsets, lambda users: source)
     found = run.placement.mean_loss(run.placement.params(params), positives, key, run.model, config)
 
     length = training.history_length(run.model, config)

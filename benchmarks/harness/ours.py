@@ -103,7 +103,7 @@ class OurTrainer:
             interactions.num_items,
         )
         self._positives = self._placement.positives(
-            interactions, lambda users: sampling.training_source(interactions)
+            interactions.offsets, lambda users: sampling.training_source(interactions)
         )
         self._source = self._positives.source
         self._state = self._placement.state(self._placement.params(params), self._optimizer)

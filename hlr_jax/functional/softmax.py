@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 
 def sampled_softmax(
-    positive: Float[Array, "*b"], negatives: Float[Array, "*b k"], temperature: float
+    positive: Float[Array, "*#b"], negatives: Float[Array, "*#b k"], temperature: float
 ) -> Float[Array, "*b"]:
     """`-log p(positive)` where `p ~ exp(-D / temperature)` over the positive and K negatives.
 
@@ -14,10 +14,14 @@ def sampled_softmax(
     et al., WWW 2018, eq. 2), with squared distances in place of scores; with some, its sampled
     form without correction for how they were drawn (Wu et al., TOIS 2024, "On the Effectiveness
     of Sampled Softmax Loss for Item Recommendation"). A negative that is infinitely far away
-    does not count.
+    does not count; without any the loss is 0.
+
+    Leading axes broadcast: negatives `[b, 1, k]` serve all positives `[b, p]` of a row, in a time
+    that goes by `p + k`.
     """
     # Not put side by side, which would copy what may be a whole catalogue for each row.
-    nearest = jax.lax.stop_gradient(jnp.minimum(positive, jnp.min(negatives, axis=-1)))
+    nearest = jax.lax.stop_gradient(jnp.min(negatives, axis=-1))
+    nearest = jnp.where(jnp.isfinite(nearest), nearest, 0)
     others = jnp.sum(jnp.exp((nearest[..., None] - negatives) / temperature), axis=-1)
-    own = (nearest - positive) / temperature
-    return jnp.log(jnp.exp(own) + others) - own
+    log_others = jnp.where(others > 0, jnp.log(jnp.where(others > 0, others, 1)), -jnp.inf)
+    return jax.nn.softplus((positive - nearest) / temperature + log_others)

@@ -700,7 +700,7 @@ def test_a_new_relation_trains_and_ranks_with_no_other_change() -> None:
     optimizer = optimizers.build(config.optimizer, config.training, 2)
     placement = Placement.replicated(2, USERS, ITEMS)
     state = placement.state(placement.params(params), optimizer)
-    positives = placement.positives(train, lambda users: training_source(train))
+    positives = placement.positives(train.offsets, lambda users: training_source(train))
     order = placement.order(jax.random.key(3), positives, 7)
     key = jax.random.key(1)
     state = placement.advance(state, positives.source, order, key, 0, 2, model, optimizer, config)
