@@ -44,7 +44,7 @@ def child() -> None:
     interactions = shapes.made_up(_USERS.value, _ITEMS.value, _DRAWS.value)
     done["data made"] = time.time()
     shape = shapes.Shape(_CHILD.value, dim=_DIM.value, batch_size=_BATCH_SIZE.value)
-    trainer = ours.OurTrainer(shape, interactions)
+    trainer = ours.OurTrainer(ours.config_of(shape), interactions)
     done["trainer built"] = time.time()
     trainer.run(1)
     done["first step"] = time.time()

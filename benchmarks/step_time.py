@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 from absl import app, flags
 from harness import peaks, report, shapes, timing
-from harness.ours import OurTrainer
+from harness.ours import OurTrainer, config_of
 
 _SIZES = {
     "users": ["10000", "100000", "1000000", "10000000"],
@@ -100,7 +100,7 @@ def measure(point: Point) -> dict[str, Any]:
         return row | {"skipped": f"needs about {needed / 2**30:.0f} GiB"}
     data = shapes.made_up(point.num_users, num_items, _DRAWS.value)
     parts = 1 if point.sweep == "users" else None
-    trainer = OurTrainer(point.shape, data, point.rows, parts)
+    trainer = OurTrainer(config_of(point.shape, point.rows), data, parts)
     steps = _STEPS.value or timing.steps_that_take(0.5, trainer.run)
     calls = {"ours": functools.partial(trainer.run, steps)}
     times = timing.alternate(calls, _ROUNDS.value)["ours"]

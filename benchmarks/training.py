@@ -17,7 +17,7 @@ from typing import Any
 
 from absl import app, flags
 from harness import peaks, report, shapes, timing
-from harness.ours import LEARNING_RATE, MARGIN, OurTrainer
+from harness.ours import LEARNING_RATE, MARGIN, OurTrainer, config_of
 
 from hlr_jax.config import DataConfig
 from hlr_jax.data import Interactions, datasets
@@ -61,8 +61,9 @@ def contestants(shape: shapes.Shape, data: Interactions) -> dict[str, Any]:
     from peers.published_port import TYPES, PublishedTrainer
 
     torch.compiler.reset()  # What was compiled for the model before does not count against this.
-    ours = OurTrainer(shape, data)
-    trainers: dict[str, Any] = {OURS: ours, TOUCHED: OurTrainer(shape, data, rows="touched")}
+    ours = OurTrainer(config_of(shape), data)
+    touched = OurTrainer(config_of(shape, rows="touched"), data)
+    trainers: dict[str, Any] = {OURS: ours, TOUCHED: touched}
     for name, compiled in ((EAGER, False), (COMPILED, True)):
         trainers[name] = PlainTrainer(
             PlainModel(shape.model, ours.params(), MARGIN),
@@ -73,7 +74,7 @@ def contestants(shape: shapes.Shape, data: Interactions) -> dict[str, Any]:
             LEARNING_RATE,
             compiled,
         )
-        check_losses(ours, trainers[name])
+        check_losses(shape.model, ours, trainers[name])
     if _REFERENCE.value and shape.model in TYPES:
         trainers[PORT] = PublishedTrainer(
             _REFERENCE.value, shape.model, data, _REFERENCE_BATCH.value
@@ -81,7 +82,7 @@ def contestants(shape: shapes.Shape, data: Interactions) -> dict[str, Any]:
     return trainers
 
 
-def check_losses(ours: OurTrainer, peer: Any) -> None:
+def check_losses(model: str, ours: OurTrainer, peer: Any) -> None:
     """Raises RuntimeError where the loss of the same batch differs by more than 1e-4 of it."""
     import torch
     from peers.torch_sampling import Batch
@@ -91,7 +92,7 @@ def check_losses(ours: OurTrainer, peer: Any) -> None:
     history = None if history is None else history.long()
     peers_loss = peer.loss(Batch(users.long(), items.long(), history, mask)).item()
     if abs(loss - peers_loss) > 1e-4 * abs(loss):
-        raise RuntimeError(f"{ours.shape.model}: loss {loss}, in PyTorch {peers_loss}")
+        raise RuntimeError(f"{model}: loss {loss}, in PyTorch {peers_loss}")
 
 
 def measure(shape: shapes.Shape, data: Interactions, peak: float) -> dict[str, Any]:

@@ -204,7 +204,8 @@ class LossConfig(_Section):
     # positive, and the mean of what negatives lack to the margin (SimpleX). softmax: -log p of the
     # positive among all.
     name: str = "hinge"
-    # By how much farther a negative should be than the positive; contrastive: than the user.
+    # By how much farther a negative should be than the positive; contrastive: the squared distance
+    # from the user beyond which a negative is not pushed.
     margin: float = 0.5
     # Of the contrastive: what all negatives of a positive count together, where that counts 1.
     negative_weight: float = 100.0
@@ -254,6 +255,12 @@ class LossConfig(_Section):
         _require_one_of(self.reduction, ("sum", "mean"), "loss.reduction")
         _require(self.covariance >= 0, "loss.covariance", self.covariance, "use 0 or more")
         _require_one_of(self.covariance_form, ("off_diagonal", "log_det"), "loss.covariance_form")
+        _require(
+            self.covariance > 0 or self.covariance_form == "off_diagonal",
+            "loss.covariance_form",
+            self.covariance_form,
+            "without config.loss.covariance above 0 it does nothing; give both",
+        )
 
 
 @dataclasses.dataclass(frozen=True)

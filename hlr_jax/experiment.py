@@ -165,12 +165,15 @@ def _refitted(
     config = selected.config
     if not config.training.refit:
         return selected
-    # The learning rate falls as it did towards the best epoch, which may not be the last.
-    epochs = config.optimizer.schedule_epochs or config.training.epochs
+    optimizer = config.optimizer
+    if optimizer.schedule == "cosine":
+        # It falls as it did towards the best epoch, which may not be the last.
+        epochs = optimizer.schedule_epochs or config.training.epochs
+        optimizer = dataclasses.replace(optimizer, schedule_epochs=epochs)
     again = dataclasses.replace(
         config,
         data=dataclasses.replace(config.data, join_valid=True),
-        optimizer=dataclasses.replace(config.optimizer, schedule_epochs=epochs),
+        optimizer=optimizer,
         training=dataclasses.replace(
             config.training, refit=False, epochs=progress.best_epoch, patience=0, select="loss"
         ),
@@ -262,7 +265,10 @@ def _check_features(config: Config, model: Relation, dataset: Dataset) -> None:
     name = config.model.name
     if not model.uses_features:
         if dataset.features is not None:
-            raise InputError(f"{field}: model {name!r} reads no features of items; leave them out")
+            raise InputError(
+                f"{field}: model {name!r} reads no features of items; leave them out, or pass a "
+                "Dataset without features"
+            )
         return
     if dataset.features is None:
         raise InputError(

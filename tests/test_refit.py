@@ -127,6 +127,15 @@ def test_the_learning_rate_falls_as_it_did_to_the_best_epoch():
     assert_same(found.params, expected.params)
 
 
+def test_more_epochs_go_on_in_the_folder_of_both_halves(tmp_path):
+    """The losses that the script gives to two more epochs are no better: the best stays."""
+    first = train(refit_config(), tmp_path)
+    longer = train(refit_config(epochs=EPOCHS + 2), tmp_path)
+    assert_same(longer.params, first.params)
+    assert len(read_log(tmp_path)) == EPOCHS + 2
+    assert load_config(tmp_path / "refit").optimizer.schedule_epochs == 0
+
+
 def test_a_folder_has_both_halves(run):
     selected = train(config_of(epochs=EPOCHS))
     refitted = train(refit_config())

@@ -755,6 +755,26 @@ def test_more_epochs_go_on_where_the_run_ended(tmp_path):
     assert read_log(tmp_path / "parts") == read_log(tmp_path / "whole")
 
 
+def with_cosine(epochs: int, schedule_epochs: int) -> Config:
+    config = config_of(epochs=epochs)
+    cosine = {"schedule": "cosine", "schedule_epochs": schedule_epochs}
+    optimizer = dataclasses.replace(config.optimizer, **cosine)
+    return dataclasses.replace(config, optimizer=optimizer)
+
+
+def test_a_cosine_over_epochs_of_its_own_goes_on_where_the_run_ended(tmp_path):
+    train(with_cosine(2, 8), tmp_path / "parts")
+    longer = train(with_cosine(3, 8), tmp_path / "parts")
+    assert_same(longer, train(with_cosine(3, 8), tmp_path / "whole"))
+    assert differ(longer, train(with_cosine(3, 0)))
+
+
+def test_a_cosine_over_all_epochs_is_not_stretched(tmp_path):
+    train(with_cosine(2, 0), tmp_path)
+    with pytest.raises(InputError, match=r"config\.training\.epochs=2, not 3; use another folder"):
+        train(with_cosine(3, 0), tmp_path)
+
+
 def test_the_state_is_saved_within_a_long_epoch(tmp_path, monkeypatch):
     saved: list[int] = []
 

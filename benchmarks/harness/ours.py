@@ -7,7 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from harness.shapes import Shape
-from hlr_jax import devices, models, objective, optimizers, ranking, sampling, training
+from hlr_jax import (
+    devices,
+    models,
+    objective,
+    optimizers,
+    ranking,
+    recommender,
+    sampling,
+    training,
+)
 from hlr_jax.config import (
     Config,
     LossConfig,
@@ -16,7 +25,7 @@ from hlr_jax.config import (
     SamplingConfig,
     TrainingConfig,
 )
-from hlr_jax.data import Interactions
+from hlr_jax.data import Dataset, Interactions
 from hlr_jax.models import Relation
 from hlr_jax.objective import Params
 from hlr_jax.placement import Placement
@@ -44,7 +53,12 @@ class Triplets(NamedTuple):
     mask: np.ndarray | None
 
 
-def _config(shape: Shape, rows: str = "all") -> Config:
+def config_of(shape: Shape, rows: str = "all") -> Config:
+    """A run with the published objective.
+
+    Args:
+      rows: which rows Adam updates, as in `config.optimizer.rows`.
+    """
     options = {"slots": shape.slots} if shape.has_memory else {}
     return Config(
         model=ModelConfig(name=shape.model, dim=shape.dim, options=options),
@@ -55,15 +69,14 @@ def _config(shape: Shape, rows: str = "all") -> Config:
     )
 
 
-def _build(shape: Shape) -> Relation:
-    config = _config(shape).model
-    return models.build(config.name, config.dim, config.options)
+def _build(config: Config) -> Relation:
+    return models.build(config.model.name, config.model.dim, config.model.options)
 
 
-def initial_params(shape: Shape, interactions: Interactions) -> Params:
+def initial_params(model: Relation, interactions: Interactions) -> Params:
     """Tables `user [U, d]`, `item [I, d]`, and the relation's own parameters."""
     sizes = interactions.num_users, interactions.num_items
-    return training.init_params(jax.random.key(_KEY), _build(shape), *sizes)
+    return training.init_params(jax.random.key(_KEY), model, *sizes)
 
 
 def on_host(params: Params) -> dict[str, np.ndarray]:
@@ -76,35 +89,28 @@ class OurTrainer:
     """Training steps, sampling included; the short last batch of an epoch is left out.
 
     Args:
-      rows: which rows Adam updates, as in `config.optimizer.rows`.
       parts: on how many devices; None leaves it to the library.
     """
 
     def __init__(
-        self,
-        shape: Shape,
-        interactions: Interactions,
-        rows: str = "all",
-        parts: int | None = None,
+        self, config: Config, interactions: Interactions, parts: int | None = None
     ) -> None:
-        self.shape = shape
-        self.steps_per_epoch = len(interactions) // shape.batch_size
-        if not self.steps_per_epoch:
-            raise ValueError(f"fewer interactions than a batch of {shape.batch_size}")
-        self._model, self._config = _build(shape), _config(shape, rows)
-        self._optimizer = optimizers.build(
-            self._config.optimizer, self._config.training, self.steps_per_epoch
-        )
-        params = initial_params(shape, interactions)
+        self._model, self._config = _build(config), config
+        params = initial_params(self._model, interactions)
         table_bytes = params["user"].nbytes + params["item"].nbytes
+        num_users, num_items = interactions.num_users, interactions.num_items
         self._placement = Placement.replicated(
-            parts or devices.count_for(self._model, table_bytes),
-            interactions.num_users,
-            interactions.num_items,
+            parts or devices.count_for(self._model, table_bytes), num_users, num_items
         )
-        self._positives = self._placement.positives(
-            interactions.offsets, lambda users: sampling.training_source(interactions)
-        )
+        none = Interactions.from_pairs(np.zeros(0), np.zeros(0), num_users, num_items)
+        ids = np.arange(num_users), np.arange(num_items)
+        dataset = Dataset("benchmark", interactions, none, none, *ids)
+        self._positives = recommender.training_positives(self._placement, dataset, config)
+        self._batch_size = config.training.batch_size
+        self.steps_per_epoch = len(self._positives) // self._batch_size
+        if not self.steps_per_epoch:
+            raise ValueError(f"fewer {config.training.batch_of} than {self._batch_size}, a batch")
+        self._optimizer = optimizers.build(config.optimizer, config.training, self.steps_per_epoch)
         self._source = self._positives.source
         self._state = self._placement.state(self._placement.params(params), self._optimizer)
         self._key = jax.random.key(_KEY)
@@ -134,7 +140,7 @@ class OurTrainer:
     def _start_epoch(self) -> None:
         self._epoch, self._next = self._epoch + 1, 0
         order_key, self._draws = jax.random.split(jax.random.fold_in(self._key, self._epoch))
-        self._order = self._placement.order(order_key, self._positives, self.shape.batch_size)
+        self._order = self._placement.order(order_key, self._positives, self._batch_size)
 
     def params(self) -> dict[str, np.ndarray]:
         """A copy of the present parameters; see `on_host`."""
@@ -142,9 +148,8 @@ class OurTrainer:
 
     def batch_and_loss(self) -> tuple[Triplets, float]:
         """A batch as it is drawn in training, and the present sum of the hinge over it."""
-        rows = jnp.arange(self.shape.batch_size, dtype=jnp.int32)
-        length = training.history_length(self._model, self._config)
-        batch = sampling.draw_batch(self._key, self._source, rows, self.shape.negatives, length)
+        rows = jnp.arange(self._batch_size, dtype=jnp.int32)
+        batch = training.draw_batch(self._key, self._source, rows, 0, self._model, self._config)
         loss, _ = objective.loss_of_batch(
             self._model, self._config.loss, self._source.num_items, self._state.params, batch
         )
@@ -157,8 +162,8 @@ class OurRanker:
     """Full-catalogue top-k without what a user has interacted with."""
 
     def __init__(self, shape: Shape, interactions: Interactions, k: int) -> None:
-        self._model = _build(shape)
-        self._params = initial_params(shape, interactions)
+        self._model = _build(config_of(shape))
+        self._params = initial_params(self._model, interactions)
         self._interactions = interactions
         self._length = shape.history_length if shape.has_history else 0
         self._k = k

@@ -34,7 +34,7 @@ def _published(name: str, learning_rate: float, margin: float, **settings: Any) 
 
 def _tuned(name: str, shared: dict[str, Any], **settings: Any) -> Model:
     """Settings that did well on validation, most of them shared by several models."""
-    pretrained = "cml-tuned" if shared is ML_100K_FROM_CML else ""
+    pretrained = "cml-tuned" if shared in (ML_100K_FROM_CML, ML_1M_FROM_CML) else ""
     values = {"model.name": name, **shared, **settings}
     return Model(name, "tuned", values, pretrained=pretrained)
 
@@ -49,13 +49,14 @@ ML_100K_SOFTMAX = {
     "training.refit": True,
 }
 ML_1M_SOFTMAX = ML_100K_SOFTMAX | {
-    "model.dim": 200,
-    "loss.temperature": 0.35,
+    "model.dim": 400,
+    "loss.temperature": 0.28,
     "sampling.pool": "catalogue",
-    "optimizer.learning_rate": 2e-3,
+    "optimizer.learning_rate": 4e-3,
     "optimizer.schedule": "cosine",
-    "training.batch_size": 2000,
-    "training.epochs": 12,
+    "training.batch_of": "users",
+    "training.batch_size": 32,
+    "training.epochs": 20,
 }
 # On sparse data the positives' steady pull does better than the softmax.
 GOWALLA_CONTRASTIVE = {
@@ -79,8 +80,21 @@ ML_100K_FROM_CML = ML_100K_SOFTMAX | {
     "training.epochs": 10,
     "training.patience": 4,
 }
+ML_1M_FROM_CML = ML_1M_SOFTMAX | {
+    "model.clip_memory": 0.1,
+    "optimizer.learning_rate": 5e-4,
+    "optimizer.schedule": "constant",
+    "training.epochs": 10,
+    "training.patience": 3,
+}
 SHARED_100 = {"sampling.pool": "batch", "sampling.negatives": 100}
 OWN_10 = {"sampling.negatives": 10, "sampling.history_length": 20}
+# For a relation that reads histories, beside others that take users at once.
+ONE_BY_ONE = {
+    "sampling.pool": "triplet",
+    "training.batch_of": "interactions",
+    "training.batch_size": 1000,
+}
 
 
 def _from_file(name: str, data: str) -> Model:
@@ -142,6 +156,8 @@ ML_1M_HLR = Protocol(
         _published("adacml", 1e-3, 0.5),
         _published("transcf", 1e-3, 0.5),
         _tuned("cml", ML_1M_SOFTMAX),
+        _tuned("lrml", ML_1M_FROM_CML),
+        _tuned("hlr", ML_1M_FROM_CML, **OWN_10, **ONE_BY_ONE),
     ),
     references=(
         Reference("EASE", dict(zip(TOP_10, (0.437, 0.386, 0.180), strict=True)), _OPTIMISTIC),

@@ -31,7 +31,7 @@ def read(path: pathlib.Path, form: Features | None, item_ids: np.ndarray) -> np.
 
 
 def _from_table(path: pathlib.Path, rows: dict[str, int]) -> np.ndarray:
-    frame = readers.read_item_numbers(path)
+    frame = readers.read_item_numbers(path, rows)
     ids = list(map(str, frame["item"].to_list()))
     seen: set[str] = set()
     for item in ids:
@@ -81,8 +81,8 @@ def _flags(path: pathlib.Path, form: Features) -> Iterator[tuple[str, int]]:
         flags = fields[form.first :]
         if len(fields) != width or not set(flags) <= {"0", "1"}:
             raise InputError(
-                f"{path} line {line}: expected {width} fields, from the {form.first + 1}th on 0 "
-                "or 1; fetch the file again"
+                f"{path} line {line}: expected {width} fields, all after the first {form.first} "
+                "of them 0 or 1; fetch the file again"
             )
         for number, flag in enumerate(flags):
             if flag == "1":

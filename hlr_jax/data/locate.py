@@ -12,7 +12,7 @@ import os
 import pathlib
 
 from hlr_jax.data import fetch
-from hlr_jax.data.registry import Source, Titles
+from hlr_jax.data.registry import Features, Source, Titles
 from hlr_jax.errors import InputError
 
 
@@ -111,12 +111,28 @@ def find_titles(source: Source) -> tuple[pathlib.Path, Titles] | None:
     return None
 
 
-def find_features(source: Source) -> pathlib.Path | None:
-    """The file with features of a data set's items, where it lies on this machine."""
-    if source.features is None:
-        return None
-    places = [folder / source.features.file for folder in _candidates(source)]
-    return next((path for path in places if path.is_file()), None)
+def find_features(source: Source, form: Features, progress: bool = True) -> pathlib.Path:
+    """The file with features of a data set's items, downloaded if need be.
+
+    Raises:
+      InputError: it is nowhere and cannot be downloaded.
+    """
+    places = [folder / form.file for folder in _candidates(source)]
+    reason = "it is not here"
+    if form.download and not any(path.is_file() for path in places):
+        folder = cache_folder() / source.folders[0]
+        try:
+            fetch.fetch((form.download,), folder, progress=progress, opener=fetch.open_https)
+        except fetch.FetchError as error:
+            reason = f"downloading it did not work ({error})"
+    found = next((path for path in places if path.is_file()), None)
+    if found is None:
+        raise InputError(
+            f"config.data.features='own': needs {form.file} of data set {source.name!r}, and "
+            f"{reason}; get it from {form.download.url if form.download else source.homepage} and "
+            f"put it into {data_folder() / source.folders[0]}"
+        )
+    return found
 
 
 def read_titles(path: pathlib.Path, form: Titles) -> dict[str, str]:

@@ -62,7 +62,7 @@ def find(config: DataConfig, progress: bool) -> Origin:
     Raises:
       InputError: there is no such data set, file or folder, or the rules do not suit it.
     """
-    return dataclasses.replace(_find(config, progress), features=_find_features(config))
+    return dataclasses.replace(_find(config, progress), features=_find_features(config, progress))
 
 
 def _find(config: DataConfig, progress: bool) -> Origin:
@@ -96,7 +96,9 @@ def _find(config: DataConfig, progress: bool) -> Origin:
     return dataclasses.replace(origin, name=path.name, kind="own", files=(path,))
 
 
-def _find_features(config: DataConfig) -> tuple[pathlib.Path, Features | None] | None:
+def _find_features(
+    config: DataConfig, progress: bool
+) -> tuple[pathlib.Path, Features | None] | None:
     if not config.features:
         return None
     field = f"config.data.features={config.features!r}"
@@ -114,14 +116,7 @@ def _find_features(config: DataConfig) -> tuple[pathlib.Path, Features | None] |
             f"{field}: data set {config.name!r} has no features of its own ({known} have); give "
             "the path of a table"
         )
-    found = locate.find_features(source)
-    if found is None:
-        folder = locate.data_folder() / source.folders[0]
-        raise InputError(
-            f"{field}: needs {source.features.file} of data set {source.name!r}; get it from "
-            f"{source.homepage} and put it into {folder}"
-        )
-    return found, source.features
+    return locate.find_features(source, source.features, progress), source.features
 
 
 def _find_source_files(config: DataConfig, source: Source, progress: bool) -> Origin:

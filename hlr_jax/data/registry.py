@@ -61,6 +61,7 @@ class Features:
       first: 0-based.
       min_items: features of fewer items of the data set are left out.
       encoding: of the text.
+      download: of the file, where it is not among those of the data set.
     """
 
     file: str
@@ -69,6 +70,7 @@ class Features:
     first: int = 0
     min_items: int = 1
     encoding: str = "utf-8"
+    download: Download | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -330,15 +332,19 @@ _OTHERS = (
         licence=_UNSTATED,
         core=5,
         # Tags of five articles or more, as in CML's paper.
-        features=Features("tag-item.dat", "lists", min_items=5),
+        features=Features(
+            "tag-item.dat",
+            "lists",
+            min_items=5,
+            download=Download(
+                f"{_RAW}/js05212/citeulike-t/4f103c6ea0fe407b23be230837b65517e613c34a/tag-item.dat",
+                "git:017f7e39c6d48a231a9a71c2e55c91624e6ec624",
+            ),
+        ),
         downloads=(
             Download(
                 f"{_RAW}/js05212/citeulike-t/4f103c6ea0fe407b23be230837b65517e613c34a/users.dat",
                 "sha256:02d5d429b2c0362e0ed79f6ef204666b4092563d21493abf4dfb521e8a7078bf",
-            ),
-            Download(
-                f"{_RAW}/js05212/citeulike-t/4f103c6ea0fe407b23be230837b65517e613c34a/tag-item.dat",
-                "git:017f7e39c6d48a231a9a71c2e55c91624e6ec624",
             ),
         ),
     ),

@@ -127,6 +127,10 @@ def covariance_divergence(rows: Float[Array, "n d"]) -> Float[Array, ""]:
 
     CPE (Bao et al., ACM MM 2019, eq. 12 and what follows it), which wants each dimension to tell
     something of its own. The small multiple of `I` is for dimensions that do not vary.
+
+    Covariance `I` is that of centred rows of mean squared length `d`, which a ball of radius 1 does
+    not allow: within it the least is about `1 + d log d - d`, where all `d` dimensions vary alike
+    by `1 / d`.
     """
     dim = rows.shape[1]
     centred = rows - jnp.mean(rows, axis=0, keepdims=True)

@@ -19,7 +19,10 @@ class CMLF(CML):
 
     `L_f = sum over all items j of ||f(x_j) - v_j||^2` is added to the loss of every step. Features
     act through training only: distances and scores are CML's. The authors put dropout between the
-    layers of `f`, which is left out here.
+    layers of `f`, which is left out here. An item without features is drawn to `f(0)`.
+
+    All items count once in a step, whatever the batch: more rows in a batch, or a loss that is
+    summed over it and not averaged, make less of `L_f`.
 
     Attributes:
       feature_weight: `lambda_f`, the weight of `L_f`.

@@ -2,15 +2,17 @@
 
 import dataclasses
 import gzip
+import io
 import json
 import os
 import pathlib
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
 from hlr_jax.config import DataConfig
-from hlr_jax.data import datasets, features, fetch, prepared, registry
+from hlr_jax.data import datasets, features, fetch, locate, prepared, registry
 from hlr_jax.data.datasets import load
 from hlr_jax.data.registry import Features
 from hlr_jax.errors import InputError
@@ -84,7 +86,7 @@ def test_each_form(tmp_path, form, text, expected):
 @pytest.mark.parametrize(
     ("form", "text", "fault"),
     [
-        (FLAGS, "10|A|1|0\n11|B|0|2\n", "line 2: expected 4 fields, from the 3th on 0 or 1"),
+        (FLAGS, "10|A|1|0\n11|B|0|2\n", "line 2: expected 4 fields, all after the first 2 of them"),
         (FLAGS, "10|A|1|0\n11|B|0\n", "line 2: expected 4 fields"),
         (FLAGS, "10|A|1|0\n11\n", "line 2: has 1 fields when split at '|', expected more than 2"),
         (WORDS, "10::A::Drama\n11|B|War\n", "line 2: has 1 fields when split at '::'"),
@@ -141,7 +143,8 @@ def test_a_compressed_table_of_words(tmp_path):
         ("", ": is empty; give a header"),
         ("id,a\n", ": has no line but the header"),
         ("id\n10\n", " line 1: only one column when split at ','"),
-        ("10,1\n11,2\n", " line 1: has numbers only ('10', '1'); give a header"),
+        ("10,1\n11,2\n", " line 1: is that of an item ('10', '1'); give a header above it"),
+        ("9,1\n11,2\n", " line 1: is that of an item ('9', '1'); give a header above it"),
         ("id,a,b\n10,1,2\n11,x,2\n", " line 3: feature 1 (column a) 'x' is not a finite number"),
         ("id,a,b\n10,1,\n", " line 2: feature 2 (column b) (empty) is not a finite number"),
         ("id,a,b\n10,1,nan\n", " line 2: feature 2 (column b) 'nan' is not a finite number"),
@@ -243,7 +246,15 @@ def test_the_embedded_data_set_can_have_a_table_too(tmp_path):
     [
         ({"features": "own"}, "data set 'embedded' has no features of its own (ml_100k, ml_1m, "),
         ({"name": "gowalla", "features": "own"}, "data set 'gowalla' has no features of its own"),
-        ({"name": "ml_1m", "features": "own"}, "needs movies.dat of data set 'ml_1m'; get it from"),
+        (
+            {"name": "ml_1m", "features": "own"},
+            "needs movies.dat of data set 'ml_1m', and it is not here; get it from",
+        ),
+        (
+            {"name": "citeulike_t", "features": "own"},
+            "needs tag-item.dat of data set 'citeulike_t', and downloading it did not work (no "
+            "network in tests); get it from https://",
+        ),
         ({"features": "no/such.csv"}, "there is no such file; give a path, or own"),
     ],
 )
@@ -253,6 +264,38 @@ def test_features_that_are_not_there(data, split, fields, fault):
     config = DataConfig(predefined=predefined, **fields)
     message = fault_of(load, config)
     assert message.startswith(f"config.data.features={fields['features']!r}: {fault}")
+
+
+def test_features_are_fetched_where_they_are_wanted_and_missing(data, split, monkeypatch):
+    """Into the cache, beside whatever is there, and once."""
+    content, asked = b"3 10 11 12\n", []
+
+    class Answer(io.BytesIO):
+        headers: ClassVar = {}
+
+    def answer(url):
+        asked.append(url)
+        return Answer(content)
+
+    monkeypatch.setattr(fetch, "open_https", answer)
+    monkeypatch.setattr(fetch, "verify", lambda path, checksum: None)
+    source = registry.SOURCES["citeulike_t"]
+    assert load(DataConfig(name="citeulike_t", predefined="mine")).features is None
+    assert not asked
+    for _ in range(2):
+        found = locate.find_features(source, source.features, progress=False)
+        assert found == data.parent / "cache" / "citeulike-t" / "tag-item.dat"
+        assert found.read_bytes() == content
+    assert asked == [source.features.download.url]
+
+
+def test_a_table_of_words_without_a_header_is_refused(tmp_path):
+    path = write(tmp_path / "f.csv", "tt1,0.5\ntt2,0.25\n")
+    fault = fault_of(features.read, path, None, np.array(["tt1", "tt2"]))
+    assert fault.endswith("f.csv line 1: is that of an item ('tt1', '0.5'); give a header above it")
+    # Names of columns may be numbers.
+    path = write(tmp_path / "g.csv", "id,1980\ntt1,0.5\ntt2,0.25\n")
+    assert features.read(path, None, np.array(["tt1", "tt2"])).tolist() == [[1], [1]]
 
 
 # Real data.

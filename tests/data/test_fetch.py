@@ -274,7 +274,8 @@ def test_sources_are_well_formed(source):
         assert not source.core
     if source.kind == "ncf":
         assert len(source.files) == 3
-    for download in source.downloads:
+    of_features = source.features and source.features.download
+    for download in (*source.downloads, *filter(None, [of_features])):
         method, digest = download.checksum.split(":")
         assert download.url.startswith("https://")
         assert len(digest) == DIGITS[method]

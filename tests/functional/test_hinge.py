@@ -262,7 +262,15 @@ def test_covariance_divergence_is_least_at_the_identity() -> None:
     np.testing.assert_allclose(covariance_divergence(rows), 0, atol=1e-5)
     assert float(covariance_divergence(rows * 1.1)) > 0.02
     assert float(covariance_divergence(rows.at[:, 1].set(rows[:, 0]))) > 5
-    assert np.isfinite(covariance_divergence(rows.at[:, 1].set(0)))
+    still = rows.at[:, 1].set(0)
+    assert np.isfinite(covariance_divergence(still))
+    gradient = np.asarray(jax.grad(covariance_divergence)(still / 2))
+    assert np.isfinite(gradient).all()
+    assert np.abs(gradient).max() > 0.01
+
+    # What the ball of radius 1 allows: as far as its rows reach, along all axes alike.
+    least = float(covariance_divergence(f32(np.vstack([np.eye(3), -np.eye(3)]))))
+    np.testing.assert_allclose(least, 1 + 3 * np.log(3) - 3, atol=1e-4)
 
 
 def test_covariance_penalty_by_hand() -> None:

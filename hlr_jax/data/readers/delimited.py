@@ -3,7 +3,7 @@
 import functools
 import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 import numpy as np
 import polars as pl
@@ -58,8 +58,11 @@ def read_delimited(
     return _read_rows(table, rest, names, list(roles), separator, quoted)
 
 
-def read_numbers(path: str, separator: str, quoted: bool) -> pl.DataFrame:
+def read_numbers(path: str, separator: str, quoted: bool, ids: Container[str]) -> pl.DataFrame:
     """Read a table with a header whose lines have an item's id and then numbers.
+
+    Args:
+      ids: what is no name of a column of ids, but one of these.
 
     Returns:
       Columns `item` (Int64 or String), and Float64 ones for the numbers, in file order.
@@ -74,9 +77,10 @@ def read_numbers(path: str, separator: str, quoted: bool) -> pl.DataFrame:
             f"{path} line 1: only one column when split at {separator!r}; give an item's id and "
             "then numbers"
         )
-    if all(map(_is_number, fields)):
+    if all(map(_is_number, fields[1:])) and (fields[0] in ids or _is_number(fields[0])):
         raise InputError(
-            f"{path} line 1: has numbers only ({', '.join(map(shown, fields[:3]))}); give a header"
+            f"{path} line 1: is that of an item ({', '.join(map(shown, fields[:3]))}); give a "
+            "header above it"
         )
     start = after or next(blocks, None)
     if start is None:

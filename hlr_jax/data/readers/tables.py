@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Container
 
 import polars as pl
 
@@ -92,10 +93,13 @@ def read_table(
     return read_parquet(name, named) if kind == "parquet" else read_ndjson(name, named)
 
 
-def read_item_numbers(path: str | os.PathLike[str]) -> pl.DataFrame:
+def read_item_numbers(path: str | os.PathLike[str], ids: Container[str] = ()) -> pl.DataFrame:
     """Read a .csv or .tsv file, maybe compressed (`.gz`), of numbers that describe items.
 
     The first line is a header. The others have an item's id and then a number in each column.
+
+    Args:
+      ids: of items; a first line of one of these and numbers is no header.
 
     Returns:
       Columns `item` (Int64 or String) and, for each of the others, one of Float64.
@@ -107,7 +111,7 @@ def read_item_numbers(path: str | os.PathLike[str]) -> pl.DataFrame:
     kind = _format_of(name, "")
     if kind not in ("csv", "tsv"):
         raise InputError(f"{name}: features are read from .csv and .tsv files; give one of these")
-    return read_numbers(name, _SEPARATORS[kind], quoted=kind == "csv")
+    return read_numbers(name, _SEPARATORS[kind], kind == "csv", ids)
 
 
 def _format_of(path: str, given: str) -> str:

@@ -1,0 +1,81 @@
+"""CML with a softmax over the whole catalogue in PyTorch, users with all of their items at once."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hlr_jax.data import Interactions
+from peers.plain_pytorch import project
+
+
+def loss(user: Tensor, item: Tensor, seen: Tensor, temperature: float) -> Tensor:
+    """Sum over users `[u, d]` of `-log p` of each item they have, among it and those unseen.
+
+    Args:
+      item: `[i, d]`.
+      seen: `[u, i]` bool.
+    """
+    squares = user.square().sum(-1)[:, None] + item.square().sum(-1)
+    logits = (2 * user @ item.T - squares) / temperature
+    others = torch.logsumexp(logits.masked_fill(seen, -torch.inf), -1, keepdim=True)
+    return (torch.nn.functional.softplus(others - logits) * seen).sum()
+
+
+class UsersAtOnce:
+    """Training steps; the short last batch of an epoch is left out.
+
+    Args:
+      compiled: whether loss and projection go through `torch.compile`.
+    """
+
+    def __init__(
+        self,
+        params: Mapping[str, np.ndarray],
+        interactions: Interactions,
+        batch_size: int,
+        temperature: float,
+        learning_rate: float,
+        compiled: bool,
+    ) -> None:
+        self.user, self.item = (
+            torch.nn.Parameter(torch.tensor(params[name])) for name in ("user", "item")
+        )
+        self.optimizer = torch.optim.Adam([self.user, self.item], lr=learning_rate, fused=True)
+        # A row of items for each user; what fills it up is a column past the end.
+        counts = torch.from_numpy(interactions.counts)
+        self.num_items = interactions.num_items
+        self.items = torch.full((len(counts), int(counts.max())), self.num_items)
+        filled = torch.arange(self.items.shape[1]) < counts[:, None]
+        self.items[filled] = torch.from_numpy(interactions.items).long()
+        self.active = torch.nonzero(counts)[:, 0]
+        self.batch_size, self.temperature = batch_size, temperature
+        self.loss, self.project = loss, project
+        if compiled:
+            self.loss, self.project = (torch.compile(x, dynamic=False) for x in (loss, project))
+        self.batches = self._batches()
+
+    def _batches(self) -> Iterator[Tensor]:
+        """Users in random order, `[u]` at a time, epoch after epoch."""
+        while True:
+            order = self.active[torch.randperm(len(self.active))]
+            for batch in order.split(self.batch_size):
+                if len(batch) == self.batch_size:
+                    yield batch
+
+    def loss_of(self, users: Tensor) -> Tensor:
+        seen = torch.zeros(len(users), self.num_items + 1, dtype=torch.bool)
+        seen.scatter_(1, self.items[users], True)
+        rows = torch.nn.functional.embedding(users, self.user)
+        return self.loss(rows, self.item, seen[:, :-1], self.temperature)
+
+    def run(self, steps: int) -> None:
+        """Take steps."""
+        for _ in range(steps):
+            self.optimizer.zero_grad()
+            self.loss_of(next(self.batches)).backward()
+            self.optimizer.step()
+            with torch.no_grad():
+                self.project(self.user)
+                self.project(self.item)
