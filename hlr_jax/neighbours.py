@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from hlr_jax.objective import Params
-from hlr_jax.sampling import Rows
+from hlr_jax.sources import Rows
 
 # Interactions to add up at once on a CPU, so that their rows stay in a core's cache.
 SLICE = 256

@@ -21,7 +21,7 @@ from hlr_jax.errors import InputError
 from hlr_jax.layout import BOTH_CUT, MESH, REPLICATED, USERS_CUT, WHOLE, Layout
 from hlr_jax.models.base import Relation
 from hlr_jax.objective import Params
-from hlr_jax.sampling import Rows, Source
+from hlr_jax.sources import Rows, Source
 from hlr_jax.training import TrainState
 
 EVERYWHERE = PartitionSpec()

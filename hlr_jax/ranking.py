@@ -18,7 +18,7 @@ from hlr_jax.models.base import Histories, History, Relation
 from hlr_jax.neighbours import Neighbours
 from hlr_jax.objective import Params
 from hlr_jax.placement import Placement
-from hlr_jax.sampling import Rows
+from hlr_jax.sources import Rows
 
 # Items merged into the best at once, a multiple of 8.
 TILE = 512

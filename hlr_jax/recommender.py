@@ -12,7 +12,7 @@ import polars as pl
 from jaxtyping import Float, Int
 
 from hlr_jax import config as configs
-from hlr_jax import metrics, models, processes, ranking, sampling
+from hlr_jax import metrics, models, processes, ranking, sources
 from hlr_jax.checkpoints import Checkpoints
 from hlr_jax.config import Config, EvaluationConfig
 from hlr_jax.data import datasets
@@ -23,7 +23,7 @@ from hlr_jax.files import read_json_lines, read_json_object
 from hlr_jax.models.base import Relation
 from hlr_jax.objective import Params
 from hlr_jax.placement import Placement, Positives
-from hlr_jax.sampling import Source
+from hlr_jax.sources import Source
 from hlr_jax.training import Keys
 
 
@@ -209,7 +209,7 @@ class Recommender:
         check_protocol(self.config, dataset)
         users, candidates = given_candidates(dataset)
         params = ranking.read_params(self.model, self.placement.one_copy(self.params), known)
-        rows, batch = sampling.Rows.of(known), self.config.evaluation.batch_size
+        rows, batch = sources.Rows.of(known), self.config.evaluation.batch_size
         scores = np.empty(candidates.shape, np.float32)
         for start in range(0, len(users), batch):
             part = slice(start, start + batch)
@@ -238,17 +238,17 @@ class Recommender:
 
     @property
     def _log_weights(self) -> jax.Array | None:
-        return sampling.history_log_weights(self.config.sampling.history, self.dataset.popularity)
+        return sources.history_log_weights(self.config.sampling.history, self.dataset.popularity)
 
 
 def training_positives(placement: Placement, dataset: Dataset, config: Config) -> Positives:
     """The training interactions, or the users who have some, where the devices want them."""
     by_user = config.training.batch_of == "users"
-    log_weights = sampling.history_log_weights(config.sampling.history, dataset.popularity)
+    log_weights = sources.history_log_weights(config.sampling.history, dataset.popularity)
 
     def source_of(users: slice) -> Source:
         first, train = int(dataset.train.offsets[users.start]), dataset.train.part(users)
-        source = sampling.training_source(
+        source = sources.training_source(
             train,
             log_weights,
             first,
@@ -264,12 +264,12 @@ def training_positives(placement: Placement, dataset: Dataset, config: Config) -
 def validation_positives(placement: Placement, dataset: Dataset, config: Config) -> Positives:
     """The validation interactions, or the users who have some, where the devices want them."""
     by_user = config.training.batch_of == "users"
-    log_weights = sampling.history_log_weights(config.sampling.history, dataset.popularity)
+    log_weights = sources.history_log_weights(config.sampling.history, dataset.popularity)
 
     def source_of(users: slice) -> Source:
         train, valid = dataset.train.part(users), dataset.valid.part(users)
         first = int(dataset.valid.offsets[users.start])
-        source = sampling.validation_source(
+        source = sources.validation_source(
             train, valid, log_weights, first, config.sampling.skew, dataset.popularity
         )
         return source.of_users(valid) if by_user else source

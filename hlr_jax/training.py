@@ -18,7 +18,8 @@ from hlr_jax.models.base import History, Relation
 from hlr_jax.neighbours import Neighbours
 from hlr_jax.objective import Params
 from hlr_jax.optimizers import LastUse, Touched
-from hlr_jax.sampling import Batch, Source
+from hlr_jax.sampling import Batch
+from hlr_jax.sources import Source
 
 
 class TrainState(struct.PyTreeNode):

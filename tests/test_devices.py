@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from hlr_jax import batching, devices, models, optimizers, ranking, sampling, training
+from hlr_jax import batching, devices, models, optimizers, ranking, sources, training
 from hlr_jax.config import (
     Config,
     LossConfig,
@@ -53,7 +53,7 @@ def trained(config: Config, parts: int) -> TrainState:
     params = training.init_params(jax.random.key(0), model, USERS, ITEMS)
     state = placement.state(placement.params(params), optimizer)
     train = interactions()
-    positives = placement.positives(train.offsets, lambda users: sampling.training_source(train))
+    positives = placement.positives(train.offsets, lambda users: sources.training_source(train))
     order, key = placement.order(jax.random.key(1), positives, BATCH), jax.random.key(2)
     return placement.advance(state, positives.source, order, key, 0, 7, model, optimizer, config)
 
@@ -98,9 +98,7 @@ def test_the_mean_loss_does_not_depend_on_the_number_of_devices(name):
     train, found = interactions(), []
     for count in (1, 3, 8):
         placement = Placement.replicated(count, USERS, ITEMS)
-        positives = placement.positives(
-            train.offsets, lambda users: sampling.training_source(train)
-        )
+        positives = placement.positives(train.offsets, lambda users: sources.training_source(train))
         placed, key = placement.params(params), jax.random.key(3)
         found.append(placement.mean_loss(placed, positives, key, model, config))
     assert isinstance(found[0], float)
@@ -122,7 +120,7 @@ def test_batches_are_cut_in_order_and_filled_up_with_padding(parts):
 @pytest.mark.parametrize("parts", [1, 2, 3, 8])
 def test_each_device_gets_its_part_of_every_batch(parts):
     placement, train = Placement.replicated(parts, USERS, ITEMS), interactions()
-    positives = placement.positives(train.offsets, lambda users: sampling.training_source(train))
+    positives = placement.positives(train.offsets, lambda users: sources.training_source(train))
     assert len(positives) == len(train)
     order = placement.order(jax.random.key(1), positives, BATCH)
     assert [shard.device for shard in order.addressable_shards] == jax.local_devices()[:parts]

@@ -11,11 +11,11 @@ import pytest
 from scipy import stats
 from test_sampling import ITEMS_OF, TRAIN, assert_distributed, interactions
 
-from hlr_jax import models, recommender, sampling, training
+from hlr_jax import models, recommender, sampling, sources, training
 from hlr_jax.config import Config, LossConfig, ModelConfig, SamplingConfig
 from hlr_jax.data.datasets import Dataset
 from hlr_jax.placement import Placement
-from hlr_jax.sampling import Rows, Weights
+from hlr_jax.sources import Rows, Weights
 
 draw_batch = jax.jit(
     sampling.draw_batch, static_argnames=("negatives", "history_length", "balance")
@@ -127,8 +127,8 @@ def test_equal_weights_draw_like_none():
     assert_distributed(np.delete(counts, ITEMS_OF[0]), np.full(6, 1 / 6))
 
 
-def skewed_source(users: slice = slice(None), first: int = 0) -> sampling.Source:
-    return sampling.training_source(
+def skewed_source(users: slice = slice(None), first: int = 0) -> sources.Source:
+    return sources.training_source(
         TRAIN.part(users), None, first, skew=0.75, popularity=TRAIN.popularity
     )
 
@@ -147,7 +147,7 @@ def test_a_part_of_the_users_draws_by_popularity_what_it_draws_among_all():
 
 def test_validation_negatives_go_by_training_popularity_and_are_in_neither_split():
     valid = interactions([[1], [5, 6], [0, 9], [], [2], [7]], 10)
-    source = sampling.validation_source(TRAIN, valid, skew=1.0, popularity=TRAIN.popularity)
+    source = sources.validation_source(TRAIN, valid, skew=1.0, popularity=TRAIN.popularity)
     batch = draw_batch(jax.random.key(1), source, jnp.arange(7, dtype=jnp.int32), 20_000, 0)
     for row, user in enumerate(valid.users.tolist()):
         counts = np.bincount(batch.items[row, 1:], minlength=10)
@@ -165,7 +165,7 @@ draw_pool = jax.jit(sampling.draw_pool, static_argnames="num")
 
 @pytest.mark.parametrize("skewed", [False, True], ids=["uniform", "skewed"])
 def test_pools_are_independent_draws_from_the_whole_catalogue(skewed):
-    source = skewed_source() if skewed else sampling.training_source(TRAIN)
+    source = skewed_source() if skewed else sources.training_source(TRAIN)
     key, step = jax.random.key(4), jnp.asarray(5, jnp.int32)
     pool = np.asarray(draw_pool(key, step, source, num=30_000))
     own = weights_of(source.weights) if skewed else np.ones(10)
@@ -187,7 +187,7 @@ def test_a_pool_is_the_same_on_every_device_whatever_users_it_has(skewed):
     key, step = jax.random.key(4), jnp.asarray(5, jnp.int32)
     skew = {"skew": 0.75, "popularity": TRAIN.popularity} if skewed else {}
     pools = [
-        draw_pool(key, step, sampling.training_source(TRAIN.part(part), None, first, **skew), num=9)
+        draw_pool(key, step, sources.training_source(TRAIN.part(part), None, first, **skew), num=9)
         for part, first in ((slice(None), 0), (slice(3, 5), 5), (slice(1, 2), 4))
     ]
     for pool in pools[1:]:
@@ -196,7 +196,7 @@ def test_a_pool_is_the_same_on_every_device_whatever_users_it_has(skewed):
 
 def test_pools_of_an_epoch_share_no_draws_with_its_rows():
     """Nor are the draws of a pool those that the rows of the same numbers make."""
-    source = sampling.training_source(interactions([[0, 1, 2, 3, 4, 5]] * 500, 1000))
+    source = sources.training_source(interactions([[0, 1, 2, 3, 4, 5]] * 500, 1000))
     rows = jnp.arange(3000, dtype=jnp.int32)
     own = np.asarray(draw_batch(jax.random.key(4), source, rows, 1, 0).items[:, 1])
     pool = np.asarray(draw_pool(jax.random.key(4), jnp.asarray(7, jnp.int32), source, num=1))
@@ -256,7 +256,7 @@ def test_a_catalogue_as_a_pool_hides_what_users_have():
 
 @pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
 def test_a_batch_with_a_pool(balance):
-    source = sampling.training_source(TRAIN)
+    source = sources.training_source(TRAIN)
     rows = jnp.asarray([*range(len(TRAIN)), -1, -1], jnp.int32)
     pool = jnp.asarray([3, 3, 9, 0, 5, 7, 5], jnp.int32)
     batch = draw_batch(jax.random.key(1), source, rows, 4, 6, pool, balance=balance)
@@ -280,7 +280,7 @@ def test_a_batch_with_a_pool(balance):
 def test_balance_goes_by_training_interactions_in_validation_too():
     """The second user has none, and counts like one with one."""
     valid = interactions([[1], [5, 6], [0, 9], [], [2], [7]], 10)
-    source = sampling.validation_source(TRAIN, valid)
+    source = sources.validation_source(TRAIN, valid)
     rows = jnp.arange(7, dtype=jnp.int32)
     batch = draw_batch(jax.random.key(1), source, rows, 2, 0, balance=0.5)
     expected = [oracles.balance_weight(len(ITEMS_OF[user]), 0.5) for user in valid.users.tolist()]

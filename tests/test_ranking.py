@@ -9,7 +9,7 @@ import numpy as np
 import oracles
 import pytest
 
-from hlr_jax import models, ranking, sampling
+from hlr_jax import models, ranking, sources
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.functional import tiles
 from hlr_jax.models import Relation, base
@@ -135,7 +135,7 @@ def test_fast_scores_are_those_of_any_relation(name, options, users):
     histories = None
     if model.uses_history:
         ids = jnp.arange(users, dtype=jnp.int32)
-        histories = ranking.user_histories(KEY, sampling.Rows.of(known()), ids, LONGEST, None)
+        histories = ranking.user_histories(KEY, sources.Rows.of(known()), ids, LONGEST, None)
 
     def scores(method: Any) -> np.ndarray:
         args = rows, items, items, histories
@@ -180,7 +180,7 @@ def test_nobody_to_rank_for():
 @pytest.mark.parametrize(("name", "kind"), [("hlr", "uniform"), ("hlrpp", "unpopular")])
 def test_drawn_histories_depend_on_key_and_user_alone(name, kind):
     model, params = build(name, {"slots": 4})
-    log_weights = sampling.history_log_weights(kind, known().popularity)
+    log_weights = sources.history_log_weights(kind, known().popularity)
     users = np.arange(USERS, dtype=np.int32)
     rank = functools.partial(top_k, model, params, k=5, length=2, log_weights=log_weights)
     _, at_once = rank(users, batch_size=100)
@@ -195,7 +195,7 @@ def test_drawn_histories_depend_on_key_and_user_alone(name, kind):
 def test_a_drawn_history_is_a_part_of_the_own():
     model, params = build("hlr", {"slots": 4})
     drawn = ranking.user_histories(
-        KEY, sampling.Rows.of(known()), jnp.arange(USERS, dtype=jnp.int32), 2, None
+        KEY, sources.Rows.of(known()), jnp.arange(USERS, dtype=jnp.int32), 2, None
     )
     parts = [
         items[mask].tolist()
@@ -221,7 +221,7 @@ def test_scores_of_given_pairs_leave_the_target_out_of_its_history(name, options
         params,
         jnp.asarray(users),
         jnp.asarray(candidates, jnp.int32),
-        sampling.Rows.of(known()),
+        sources.Rows.of(known()),
         None,
         KEY,
         model=model,

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from scipy import stats
 
-from hlr_jax import batching, sampling
+from hlr_jax import batching, sampling, sources
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 
@@ -136,7 +136,7 @@ SOME_ITEMS = 12
 
 
 @jax.jit
-def _many_negatives(rows: sampling.Rows) -> jax.Array:
+def _many_negatives(rows: sources.Rows) -> jax.Array:
     """`[U, 600]`."""
     users = jnp.arange(len(rows.offsets) - 1)
     keys = jax.random.split(jax.random.key(3), len(users))
@@ -152,7 +152,7 @@ def _many_negatives(rows: sampling.Rows) -> jax.Array:
     )
 )
 def test_negatives_are_all_unseen_items_and_no_seen_one(seen_of):
-    rows = sampling.Rows.of(interactions([sorted(seen) for seen in seen_of], SOME_ITEMS))
+    rows = sources.Rows.of(interactions([sorted(seen) for seen in seen_of], SOME_ITEMS))
     # Of one length, whatever the example, so that few programs are compiled.
     rows = rows.replace(items=jnp.pad(rows.items, (0, 5 * SOME_ITEMS - len(rows.items))))
     drawn = np.asarray(_many_negatives(rows))
@@ -178,7 +178,7 @@ def test_negatives_are_all_unseen_items_and_no_seen_one(seen_of):
 def test_negatives_are_uniform_over_the_unseen(seen):
     num_items, num_draws = 50, 100_000
     # Neighbours in the arrays must not be taken for this user's items.
-    rows = sampling.Rows.of(interactions([[0, 1, 2, 5], seen, [0, 48, 49]], num_items))
+    rows = sources.Rows.of(interactions([[0, 1, 2, 5], seen, [0, 48, 49]], num_items))
     drawn = np.asarray(
         sampling.sample_negatives(jax.random.key(5), rows, scalar(1), num_draws, num_items)
     )
@@ -200,7 +200,7 @@ def test_negatives_are_uniform_when_activity_and_popularity_are_skewed():
         )
         for n in np.geomspace(1, 250, num_users).astype(int)
     ]
-    rows = sampling.Rows.of(interactions(items_of, num_items))
+    rows = sources.Rows.of(interactions(items_of, num_items))
     draw = jax.jit(lambda key, user: sampling.sample_negatives(key, rows, user, 60_000, num_items))
     for user, seen in enumerate(items_of):
         counts = np.bincount(draw(jax.random.key(user), scalar(user)), minlength=num_items)
@@ -211,7 +211,7 @@ def test_negatives_are_uniform_when_activity_and_popularity_are_skewed():
 
 def test_the_negatives_of_a_triplet_are_independent():
     num_items, num_negatives = 9, 3
-    rows = sampling.Rows.of(interactions([[1, 4, 5]], num_items))
+    rows = sources.Rows.of(interactions([[1, 4, 5]], num_items))
     keys = jax.random.split(jax.random.key(6), 60_000)
     drawn = np.asarray(
         jax.vmap(lambda k: sampling.sample_negatives(k, rows, scalar(0), num_negatives, num_items))(
@@ -235,8 +235,8 @@ def test_histories_are_other_items_of_the_user_without_repetition(kind, length):
     items_of = [sorted((7 * n + 3 * np.arange(n)) % 40) for n in range(9)]
     train = interactions(items_of, 40)
     rows, log_weights = (
-        sampling.Rows.of(train),
-        sampling.history_log_weights(kind, train.popularity),
+        sources.Rows.of(train),
+        sources.history_log_weights(kind, train.popularity),
     )
     cases = [(user, position) for user in range(9) for position in range(-1, user)]
     users, positions = (jnp.asarray(column, jnp.int32) for column in zip(*cases, strict=True))
@@ -264,8 +264,8 @@ def _subset_counts(
     """How often each subset of the last user's other items was drawn, and what those are."""
     user = train.num_users - 1
     rows, log_weights = (
-        sampling.Rows.of(train),
-        sampling.history_log_weights(kind, train.popularity),
+        sources.Rows.of(train),
+        sources.history_log_weights(kind, train.popularity),
     )
     keys = jax.random.split(jax.random.key(9), num_draws)
     drawn = jax.jit(
@@ -297,7 +297,7 @@ def test_all_subsets_are_equally_likely(size, position, length):
 
 def test_items_of_a_long_history_are_included_equally_often():
     size, position, length, num_draws = 60, 25, 12, 20_000
-    rows = sampling.Rows.of(interactions([[1, 2], list(range(size))], 80))
+    rows = sources.Rows.of(interactions([[1, 2], list(range(size))], 80))
     drawn = jax.jit(
         jax.vmap(
             lambda k: sampling.sample_history(k, rows, scalar(1), scalar(position), length, None)
@@ -336,9 +336,9 @@ def test_unpopular_histories_are_drawn_one_after_the_other_by_inverse_popularity
 
 def test_an_item_nobody_trains_on_has_the_weight_of_one_with_one_user():
     train = interactions([[0, 2], [2]], 4)
-    weights = sampling.history_log_weights("unpopular", train.popularity)
+    weights = sources.history_log_weights("unpopular", train.popularity)
     np.testing.assert_allclose(np.exp(weights), [1, 1, 0.5, 1], rtol=1e-6)
-    assert sampling.history_log_weights("uniform", train.popularity) is None
+    assert sources.history_log_weights("uniform", train.popularity) is None
 
 
 # --- batches -------------------------------------------------------------------------------------
@@ -347,9 +347,9 @@ ITEMS_OF = [[0, 3, 7, 9], [], [2], [1, 2, 3, 4, 5, 6, 8], [0, 9], [4, 5, 6]]
 TRAIN = interactions(ITEMS_OF, 10)
 
 
-def source_of_kind(kind: str, first: int = 0) -> sampling.Source:
-    log_weights = sampling.history_log_weights(kind, TRAIN.popularity)
-    return sampling.training_source(TRAIN, log_weights, first)
+def source_of_kind(kind: str, first: int = 0) -> sources.Source:
+    log_weights = sources.history_log_weights(kind, TRAIN.popularity)
+    return sources.training_source(TRAIN, log_weights, first)
 
 
 draw_batch = jax.jit(sampling.draw_batch, static_argnames=("negatives", "history_length"))
@@ -373,13 +373,13 @@ def test_a_training_batch(kind):
 
 
 def test_a_model_without_history_gets_none():
-    source = sampling.training_source(TRAIN)
+    source = sources.training_source(TRAIN)
     rows = jnp.arange(4, dtype=jnp.int32)
     assert draw_batch(jax.random.key(1), source, rows, 2, 0).history is None
 
 
 def test_a_batch_follows_from_its_key():
-    source = sampling.training_source(TRAIN)
+    source = sources.training_source(TRAIN)
     rows = jnp.arange(len(TRAIN), dtype=jnp.int32)
     first, again, other = (
         draw_batch(jax.random.key(seed), source, rows, 5, 2) for seed in (0, 0, 1)
@@ -392,7 +392,7 @@ def test_a_batch_follows_from_its_key():
 
 def test_rows_of_a_batch_are_drawn_independently():
     # Users alike in everything but their number: the rows must not repeat one another.
-    source = sampling.training_source(interactions([[0, 1, 2, 3, 4, 5]] * 500, 1000))
+    source = sources.training_source(interactions([[0, 1, 2, 3, 4, 5]] * 500, 1000))
     rows = 6 * jnp.arange(500, dtype=jnp.int32)
     batch = draw_batch(jax.random.key(2), source, rows, 1, 2)
     assert len(np.unique(batch.items[:, 1])) > 300
@@ -409,8 +409,8 @@ def test_an_interaction_draws_the_same_wherever_it_is(kind):
     jax.tree.map(lambda x, y: np.testing.assert_array_equal(x[::-1], y), whole, backwards)
 
     users = slice(3, 5)  # whose interactions are those from 5 to 13
-    log_weights = sampling.history_log_weights(kind, TRAIN.popularity)
-    some = sampling.training_source(TRAIN.part(users), log_weights, int(TRAIN.offsets[3]))
+    log_weights = sources.history_log_weights(kind, TRAIN.popularity)
+    some = sources.training_source(TRAIN.part(users), log_weights, int(TRAIN.offsets[3]))
     part = draw_batch(jax.random.key(1), some, jnp.arange(5, dtype=jnp.int32), 3, 2)
     np.testing.assert_array_equal(part.users + 3, whole.users[5:10])
     part = part._replace(users=part.users + 3)
@@ -514,7 +514,7 @@ def test_some_groups_are_made_as_among_all_and_the_key_decides():
 
 def test_validation_has_histories_of_training_and_negatives_of_neither_split():
     valid_of = [[1], [5, 6], [0, 9], [], [2], [7]]
-    source = sampling.validation_source(TRAIN, interactions(valid_of, 10))
+    source = sources.validation_source(TRAIN, interactions(valid_of, 10))
     pairs = [(user, item) for user, items in enumerate(valid_of) for item in items]
     rows = jnp.arange(len(pairs), dtype=jnp.int32)
     batch = draw_batch(jax.random.key(1), source, rows, negatives=400, history_length=8)
@@ -529,4 +529,4 @@ def test_validation_has_histories_of_training_and_negatives_of_neither_split():
 def test_a_pair_in_training_and_validation_is_refused():
     valid = interactions([[3], [], [2], [], [], []], 10)
     with pytest.raises(InputError, match="2 pairs are both in the training and the validation"):
-        sampling.validation_source(TRAIN, valid)
+        sources.validation_source(TRAIN, valid)

@@ -26,6 +26,7 @@ from hlr_jax import (
     objective,
     optimizers,
     sampling,
+    sources,
     training,
 )
 from hlr_jax.config import (
@@ -142,7 +143,7 @@ class Run:
     config: Config
     model: models.Relation
     optimizer: Any
-    source: sampling.Source
+    source: sources.Source
 
     @classmethod
     def of(cls, config: Config) -> "Run":
@@ -151,9 +152,7 @@ class Run:
             config,
             model,
             optimizers.build(config.optimizer, config.training, STEPS),
-            sampling.training_source(
-                planted().train, features=data_for(config.model.name).features
-            ),
+            sources.training_source(planted().train, features=data_for(config.model.name).features),
         )
 
     def params(self) -> Params:
@@ -348,7 +347,7 @@ def test_mean_loss_is_the_mean_of_what_is_drawn(model, options, loss):
     config = dataclasses.replace(config_of(model, options, negatives=3), loss=LossConfig(**loss))
     run = Run.of(config)
     params, key, negatives = run.params(), jax.random.key(3), 3
-    source = sampling.validation_source(planted().train, planted().valid)
+    source = sources.validation_source(planted().train, planted().valid)
     positives = run.placement.positives(planted().valid.offsets, lambda users: source)
     found = run.placement.mean_loss(run.placement.params(params), positives, key, run.model, config)
 

@@ -14,7 +14,7 @@ from hlr_jax import (
     optimizers,
     ranking,
     recommender,
-    sampling,
+    sources,
     training,
 )
 from hlr_jax.config import (
@@ -186,7 +186,7 @@ class OurRanker:
         """The items `[users, P]` and mask `[users, P]` that `top_k` draws for these users."""
         if not self._length:
             return None
-        rows = sampling.Rows.of(self._interactions)
+        rows = sources.Rows.of(self._interactions)
         drawn = ranking.user_histories(
             self._key, rows, jnp.asarray(users, jnp.int32), self._length, None
         )

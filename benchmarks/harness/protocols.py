@@ -49,7 +49,7 @@ ML_100K_SOFTMAX = {
     "training.refit": True,
 }
 ML_1M_SOFTMAX = ML_100K_SOFTMAX | {
-    "model.dim": 400,
+    "model.dim": 800,
     "loss.temperature": 0.28,
     "sampling.pool": "catalogue",
     "optimizer.learning_rate": 4e-3,
@@ -203,7 +203,7 @@ NCF_ML_1M = Protocol(
     contenders=(
         *PEERS,
         _published("cml", 7.5e-4, 0.5),
-        _tuned("cml", ML_1M_SOFTMAX, **{"training.epochs": 8}),
+        _tuned("cml", ML_1M_SOFTMAX, **{"loss.temperature": 0.2}),
     ),
     references=(
         Reference(

@@ -19,12 +19,13 @@ from test_training import (
     read_log,
 )
 
-from hlr_jax import experiment, objective, recommender, sampling, training
+from hlr_jax import experiment, objective, recommender, sampling, sources, training
 from hlr_jax.config import Config, LossConfig, ModelConfig, SamplingConfig, TrainingConfig
 from hlr_jax.errors import InputError
 from hlr_jax.objective import Params, row_ids
 from hlr_jax.recommender import Recommender
-from hlr_jax.sampling import Batch, Source
+from hlr_jax.sampling import Batch
+from hlr_jax.sources import Source
 
 # Some have one, several and all items; the third has none and is never a row.
 LIKED = [[1, 4, 7], [3], [], list(range(ITEMS))]
@@ -47,7 +48,7 @@ def config_of_loss(name: str, loss: LossConfig) -> Config:
 
 def source_of_users(liked: list[list[int]] = LIKED, num_items: int = ITEMS) -> Source:
     positives = interactions(liked, num_items)
-    return sampling.training_source(positives).of_users(positives)
+    return sources.training_source(positives).of_users(positives)
 
 
 def gradient_of(case: Case, config: Config, params: Params, batch: Batch) -> Any:
@@ -94,7 +95,7 @@ def test_the_gradient_is_that_of_the_same_interactions(name, loss, slice_rows, m
     """Which goes another way: each interaction by itself, with the rest of a whole catalogue."""
     monkeypatch.setattr(objective, "POOL_SLICE", slice_rows)
     case, positives = Case(name, {}), interactions(LIKED, ITEMS)
-    one_by_one, config = sampling.training_source(positives), config_of_loss(name, loss)
+    one_by_one, config = sources.training_source(positives), config_of_loss(name, loss)
     batches = []
     for source, number in ((one_by_one.of_users(positives), 3), (one_by_one, len(positives))):
         rows = jnp.arange(-1, number, dtype=jnp.int32)
@@ -120,8 +121,8 @@ def test_rows_are_users_with_positives_and_their_other_items_are_no_negatives() 
     valid = interactions([[1], [5, 6], [0, 9], [], [2], [7]], 10)
     pool = jnp.arange(10, dtype=jnp.int32)
     for positives, source in (
-        (TRAIN, sampling.training_source(TRAIN)),
-        (valid, sampling.validation_source(TRAIN, valid)),
+        (TRAIN, sources.training_source(TRAIN)),
+        (valid, sources.validation_source(TRAIN, valid)),
     ):
         source = source.of_users(positives)
         wanted = [user for user in range(6) if positives.counts[user]]

@@ -22,7 +22,8 @@ from hlr_jax.models import History, Relation, base, build, names, register
 from hlr_jax.models.base import Histories
 from hlr_jax.objective import Params
 from hlr_jax.placement import Placement
-from hlr_jax.sampling import Batch, training_source
+from hlr_jax.sampling import Batch
+from hlr_jax.sources import training_source
 from hlr_jax.training import TrainState
 
 # Tiny, so that the oracle's loops and numerical gradients are quick.

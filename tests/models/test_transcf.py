@@ -27,7 +27,8 @@ from hlr_jax.errors import InputError
 from hlr_jax.objective import Params
 from hlr_jax.placement import Placement
 from hlr_jax.recommender import Recommender
-from hlr_jax.sampling import Batch, Rows, draw_batch
+from hlr_jax.sampling import Batch, draw_batch
+from hlr_jax.sources import Rows
 from hlr_jax.training import Keys
 
 USERS, ITEMS, DIM, BATCH = 9, 14, 5, 11
