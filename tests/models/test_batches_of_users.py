@@ -13,7 +13,6 @@ from test_sampling import ITEMS_OF, TRAIN, interactions
 from test_training import (
     assert_same,
     config_of,
-    data_for,
     interrupt_after,
     planted,
     read_log,
@@ -34,7 +33,10 @@ LOSSES = [
     LossConfig(name="contrastive", margin=1.5, negative_weight=3.0),
     LossConfig(name="squared", margin=1.5, balance=1.0),
 ]
-MODELS = ["cml", "cmlf", "lrml"]
+CASES = [("cml", loss) for loss in LOSSES] + [("cmlf", LOSSES[0]), ("lrml", LOSSES[0])]
+each_case = pytest.mark.parametrize(
+    ("name", "loss"), [pytest.param(*case, id=f"{case[0]}-{case[1].name}") for case in CASES]
+)
 
 
 def config_of_loss(name: str, loss: LossConfig) -> Config:
@@ -56,8 +58,7 @@ def gradient_of(case: Case, config: Config, params: Params, batch: Batch) -> Any
     return objective.loss_gradient(case.model, config.loss, params, batch, row_ids(batch), zeros)
 
 
-@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.name)
-@pytest.mark.parametrize("name", MODELS)
+@each_case
 def test_the_loss_is_that_of_every_positive_by_the_oracle(name: str, loss: LossConfig) -> None:
     case, config = Case(name, {}), config_of_loss(name, loss)
     source = source_of_users()
@@ -88,12 +89,13 @@ def test_the_loss_is_that_of_every_positive_by_the_oracle(name: str, loss: LossC
     np.testing.assert_allclose(found, (total, terms), rtol=2e-5)
 
 
-@pytest.mark.parametrize("slice_rows", [2, 128])
-@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.name)
-@pytest.mark.parametrize("name", MODELS)
-def test_the_gradient_is_that_of_the_same_interactions(name, loss, slice_rows, monkeypatch):
-    """Which goes another way: each interaction by itself, with the rest of a whole catalogue."""
-    monkeypatch.setattr(objective, "POOL_SLICE", slice_rows)
+@each_case
+def test_the_gradient_is_that_of_the_same_interactions(name, loss, monkeypatch):
+    """Which goes another way: each interaction by itself, with the rest of a whole catalogue.
+
+    In slices of two users, one of which is padding.
+    """
+    monkeypatch.setattr(objective, "POOL_SLICE", 2)
     case, positives = Case(name, {}), interactions(LIKED, ITEMS)
     one_by_one, config = sources.training_source(positives), config_of_loss(name, loss)
     batches = []
@@ -174,13 +176,11 @@ def test_every_positive_counts_once_an_epoch_and_the_loss_falls(tmp_path):
     assert sorted(np.asarray(order)[order >= 0].tolist()) == list(range(24))
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_a_resumed_run_is_the_uninterrupted_run(name, tmp_path, monkeypatch):
-    config = of_users(name)
+def test_a_resumed_run_is_the_uninterrupted_run(tmp_path, monkeypatch):
+    config = of_users("lrml")
 
     def train(folder: str) -> Params:
-        data = data_for(name)
-        return experiment.train(config, tmp_path / folder, data, show_progress=False).params
+        return experiment.train(config, tmp_path / folder, planted(), show_progress=False).params
 
     whole = train("whole")
     with monkeypatch.context() as patched:
