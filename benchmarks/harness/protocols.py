@@ -92,8 +92,12 @@ OWN_10 = {"sampling.negatives": 10, "sampling.history_length": 20}
 # For a relation that reads histories, beside others that take users at once.
 ONE_BY_ONE = {
     "sampling.pool": "triplet",
+    "sampling.negatives": 4,
+    "sampling.history_length": 10,
     "training.batch_of": "interactions",
     "training.batch_size": 1000,
+    "training.epochs": 3,
+    "training.patience": 1,
 }
 
 
@@ -157,7 +161,7 @@ ML_1M_HLR = Protocol(
         _published("transcf", 1e-3, 0.5),
         _tuned("cml", ML_1M_SOFTMAX),
         _tuned("lrml", ML_1M_FROM_CML),
-        _tuned("hlr", ML_1M_FROM_CML, **OWN_10, **ONE_BY_ONE),
+        _tuned("hlr", ML_1M_FROM_CML, **ONE_BY_ONE),
     ),
     references=(
         Reference("EASE", dict(zip(TOP_10, (0.437, 0.386, 0.180), strict=True)), _OPTIMISTIC),
