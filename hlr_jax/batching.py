@@ -1,4 +1,4 @@
-"""Which interactions each step of an epoch takes; drawn on the host, as functions of a key."""
+"""Which rows of a source each step of an epoch takes; drawn on the host, as functions of a key."""
 
 from collections.abc import Sequence
 

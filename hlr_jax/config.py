@@ -255,12 +255,6 @@ class LossConfig(_Section):
         _require_one_of(self.reduction, ("sum", "mean"), "loss.reduction")
         _require(self.covariance >= 0, "loss.covariance", self.covariance, "use 0 or more")
         _require_one_of(self.covariance_form, ("off_diagonal", "log_det"), "loss.covariance_form")
-        _require(
-            self.covariance > 0 or self.covariance_form == "off_diagonal",
-            "loss.covariance_form",
-            self.covariance_form,
-            "without config.loss.covariance above 0 it does nothing; give both",
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -308,8 +302,9 @@ class TrainingConfig(_Section):
 
     epochs: int = 100
     batch_size: int = 1000
-    # What a step has batch_size of: interactions; or users, each with all of its interactions,
-    # whose distances to the catalogue are computed once (needs config.sampling.pool="catalogue").
+    # What a step has batch_size of: interactions; or users, some tens of them, each with all of its
+    # interactions, whose distances to the catalogue are computed once. Users need
+    # config.sampling.pool="catalogue", and the softmax, contrastive or squared loss.
     batch_of: str = "interactions"
     # Stop after this many epochs without a better selection value; 0 never stops early.
     patience: int = 10

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
 from hlr_jax import config as configs
 from hlr_jax import metrics, models, processes, training
@@ -95,7 +96,7 @@ def train_and_evaluate(
     dataset = selected.dataset
     drawn = config.sampling
     negatives = dataset.num_items if drawn.pool == "catalogue" else drawn.negatives
-    triplets = progress.epochs * len(dataset.train) * negatives
+    interactions = progress.epochs * len(dataset.train)
     results: dict[str, Any] = {
         "model": config.model.name,
         "dataset": dataset.name,
@@ -104,7 +105,8 @@ def train_and_evaluate(
             "seconds": round(progress.seconds, 3),
             "epochs": progress.epochs,
             "best_epoch": progress.best_epoch,
-            "triplets_per_second": round(triplets / progress.seconds),
+            "interactions_per_second": round(interactions / progress.seconds),
+            "triplets_per_second": round(interactions * negatives / progress.seconds),
         },
         "valid": {},
     }
@@ -225,7 +227,7 @@ def check(config: Config, model: Relation, dataset: Dataset) -> None:
         )
     _check_features(config, model, dataset)
     if config.training.batch_of == "users":
-        _check_batches_of_users(config, model)
+        _check_batches_of_users(config, model, dataset)
     if config.training.refit and not len(dataset.valid):
         raise InputError(
             f"config.training.refit=True: data set {dataset.name} has no validation split to add"
@@ -245,8 +247,15 @@ def check(config: Config, model: Relation, dataset: Dataset) -> None:
         metrics.cohort_rows(num_users, evaluation.cohorts, evaluation.cohort_size)
 
 
-def _check_batches_of_users(config: Config, model: Relation) -> None:
+def _check_batches_of_users(config: Config, model: Relation, dataset: Dataset) -> None:
     """Raises InputError where a model's loss is not one of a user's distances alone."""
+    users = np.count_nonzero(dataset.train.counts)
+    if config.training.batch_size >= users:
+        logging.warning(
+            "config.training.batch_size=%d: with config.training.batch_of='users' a step takes all "
+            "%d users; some tens of them train better",
+            *(config.training.batch_size, users),
+        )
     field, name = "config.training.batch_of='users'", config.model.name
     if model.uses_history:
         raise InputError(

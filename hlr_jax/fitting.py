@@ -125,9 +125,9 @@ def fit(
     if progress.parts != placement.parts and int(state.step) % steps:
         logging.warning(
             "the run was interrupted in an epoch of batches from %d user parts and goes on with "
-            "%d: some interactions of this epoch are taken twice, others not; to avoid it set "
+            "%d: some %s of this epoch are taken twice, others not; to avoid it set "
             "config.sharding.user_parts=%d",
-            *(progress.parts, placement.parts, progress.parts),
+            *(progress.parts, placement.parts, training.batch_of, progress.parts),
         )
     progress = progress._replace(parts=placement.parts)
     key = Keys.of(config.seed).train
@@ -142,7 +142,7 @@ def fit(
         StopRequest() as stop_request,
         tqdm(
             total=training.epochs * num_rows,
-            initial=min(int(state.step) * training.batch_size, training.epochs * num_rows),
+            initial=_rows_taken(int(state.step), steps, num_rows, training.batch_size),
             unit=f" {training.batch_of}",
             unit_scale=True,
             disable=not (show_progress and processes.is_first()),
@@ -208,6 +208,12 @@ def fit(
                 raise KeyboardInterrupt(RESUMED)
             last_save = time.perf_counter()
     return store.restore_best(like.params), progress
+
+
+def _rows_taken(step: int, steps: int, num_rows: int, batch_size: int) -> int:
+    """Rows that so many steps have gone through, the last batch of an epoch being short."""
+    epochs, rest = divmod(step, steps)
+    return epochs * num_rows + rest * batch_size
 
 
 def _is_over(progress: Progress, patience: int) -> bool:

@@ -284,13 +284,13 @@ def slice_size(batch: Batch, user_width: int, item_width: int) -> int:
     if jax.default_backend() != "cpu":
         return size
     ids = row_ids(batch)
-    if batch.positives is not None:
-        return min(size, POOL_SLICE)
     items = sum(x[0].size for x in (ids.items, ids.history) if x is not None)
     most = max(1, CACHE_BYTES // (4 * (user_width + items * item_width)))
     if batch.unseen is not None:
         # Their distances are a matrix product, which wants many rows.
         most = max(most, POOL_SLICE)
+    if batch.positives is not None:
+        most = POOL_SLICE  # Their embedding rows are the least of it.
     return -(-size // -(-size // most))  # of equal slices
 
 

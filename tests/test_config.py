@@ -313,11 +313,6 @@ def test_a_covariance_needs_updates_of_all_rows():
         configs.from_config_dict(values)
 
 
-def test_a_form_of_the_covariance_without_weight_is_refused():
-    with pytest.raises(InputError, match=r"covariance_form='log_det': without config\.loss\.cov"):
-        configs.from_config_dict({"loss": {"covariance_form": "log_det"}})
-
-
 def test_a_covariance_needs_whole_tables():
     values = {"sharding": {"tables": "sharded"}, "loss": {"covariance": 0.1}}
     with pytest.raises(InputError, match=r"config\.loss\.covariance=0\.1: it needs all rows on a"):

@@ -21,7 +21,8 @@ def sampled_softmax(
     """
     # Not put side by side, which would copy what may be a whole catalogue for each row.
     nearest = jax.lax.stop_gradient(jnp.min(negatives, axis=-1))
-    nearest = jnp.where(jnp.isfinite(nearest), nearest, 0)
+    nearest = jnp.where(nearest == jnp.inf, 0, nearest)
     others = jnp.sum(jnp.exp((nearest[..., None] - negatives) / temperature), axis=-1)
-    log_others = jnp.where(others > 0, jnp.log(jnp.where(others > 0, others, 1)), -jnp.inf)
+    has_none = others == 0
+    log_others = jnp.where(has_none, -jnp.inf, jnp.log(jnp.where(has_none, 1, others)))
     return jax.nn.softplus((positive - nearest) / temperature + log_others)

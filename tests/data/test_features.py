@@ -279,6 +279,7 @@ def test_features_are_fetched_where_they_are_wanted_and_missing(data, split, mon
 
     monkeypatch.setattr(fetch, "open_https", answer)
     monkeypatch.setattr(fetch, "verify", lambda path, checksum: None)
+    other = write(data.parent / "cache" / "citeulike-t" / "tags.dat", "of another kind")
     source = registry.SOURCES["citeulike_t"]
     assert load(DataConfig(name="citeulike_t", predefined="mine")).features is None
     assert not asked
@@ -287,6 +288,7 @@ def test_features_are_fetched_where_they_are_wanted_and_missing(data, split, mon
         assert found == data.parent / "cache" / "citeulike-t" / "tag-item.dat"
         assert found.read_bytes() == content
     assert asked == [source.features.download.url]
+    assert other.read_text() == "of another kind"
 
 
 def test_a_table_of_words_without_a_header_is_refused(tmp_path):

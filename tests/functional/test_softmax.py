@@ -68,6 +68,22 @@ def test_far_distances_neither_overflow_nor_vanish() -> None:
     np.testing.assert_allclose(found, [np.log1p(np.exp(-2))], rtol=1e-5)
 
 
+def test_what_is_not_a_number_is_not_hidden() -> None:
+    negatives = jnp.asarray([[1.0, np.nan], [1.0, np.inf]], jnp.float32)
+    found = sampled_softmax(jnp.ones(2), negatives, 0.5)
+    assert np.isnan(found).tolist() == [True, False]
+
+
+def test_negatives_serve_many_positives() -> None:
+    _, negatives, counts = some_distances()
+    positives = np.random.default_rng(1).uniform(0, 4, (6, 3))
+    hidden = jnp.asarray(np.where(counts, negatives, np.inf), jnp.float32)
+    found = sampled_softmax(jnp.asarray(positives, jnp.float32), hidden[:, None], 0.5)
+    for column in range(3):
+        expected = by_loops(positives[:, column], negatives, counts, 0.5)
+        np.testing.assert_allclose(found[:, column], expected, rtol=1e-5, atol=1e-6)
+
+
 def test_leading_axes_stay() -> None:
     positive, negatives, _ = some_distances()
     rows = jnp.asarray(positive, jnp.float32), jnp.asarray(negatives, jnp.float32)

@@ -93,14 +93,14 @@ def test_the_loss_is_that_of_every_positive_by_the_oracle(name: str, loss: LossC
 def test_the_gradient_is_that_of_the_same_interactions(name, loss, monkeypatch):
     """Which goes another way: each interaction by itself, with the rest of a whole catalogue.
 
-    In slices of two users, one of which is padding.
+    In slices of two users: of five rows, two are padding, and a sixth fills the last slice.
     """
     monkeypatch.setattr(objective, "POOL_SLICE", 2)
     case, positives = Case(name, {}), interactions(LIKED, ITEMS)
     one_by_one, config = sources.training_source(positives), config_of_loss(name, loss)
     batches = []
     for source, number in ((one_by_one.of_users(positives), 3), (one_by_one, len(positives))):
-        rows = jnp.arange(-1, number, dtype=jnp.int32)
+        rows = jnp.asarray([-1, *range(number), -1], jnp.int32)
         batch = training.draw_batch(jax.random.key(0), source, rows, 0, case.model, config)
         batches.append(batch)
 
