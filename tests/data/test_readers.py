@@ -14,6 +14,7 @@ from hlr_jax.data.readers import (
     Columns,
     blocks,
     read_adjacency,
+    read_item_numbers,
     read_ncf,
     read_table,
     read_user_lists,
@@ -135,8 +136,8 @@ def test_list_round_trips(folder, lists, blank, last):
     counted = "\n".join(blank.join(map(str, [len(items), *items])) for _, items in lists)
     counted_path = write(folder, "users.dat.gz", counted + last)
     if not pairs:
-        assert "no interactions" in fault(lambda: read_adjacency(path))
-        assert "no interactions" in fault(lambda: read_user_lists(counted_path))
+        assert "lists no items" in fault(lambda: read_adjacency(path))
+        assert "lists no items" in fault(lambda: read_user_lists(counted_path))
         return
     frame = read_adjacency(path)
     assert frame.rows() == pairs
@@ -416,7 +417,7 @@ def test_faulty_format(tmp_path, name, options, expected):
 
 
 FAULTY_LISTS = {
-    "empty": ("", ["no interactions"]),
+    "empty": ("", ["lists no items"]),
     "blank line": ("2 5 6\n\n1 7\n", ["line 2", "blank"]),
     "word": ("2 5 6\n1 x7\n", ["line 2", "'x7'"]),
     "negative": ("2 5 6\n1 -7\n", ["line 2", "'-7'"]),
@@ -443,6 +444,23 @@ def test_faulty_lists_name_file_and_line(tmp_path, read, case):
 def test_wrong_count(tmp_path):
     path = write(tmp_path, "users.dat", "1 5\n0\n3 5 6\n")
     assert f"{path} line 3: announces 3 items and lists 2" in fault(lambda: read_user_lists(path))
+
+
+def test_faults_of_features_do_not_speak_of_users(tmp_path):
+    """Lists with counts may be of tags, and numbers may describe items."""
+    path = write(tmp_path, "tags.dat", "0\n0\n")
+    assert fault(lambda: read_user_lists(path)) == (
+        f"{path}: lists no items; give a file where some line has one"
+    )
+    path = write(tmp_path, "tags.dat", "1 5\n\n2 5 6\n")
+    assert fault(lambda: read_user_lists(path)) == (
+        f"{path} line 2: is blank; a line without items is written 0"
+    )
+    path = write(tmp_path, "f.csv", "id,a\n10,x\n")
+    assert fault(lambda: read_item_numbers(path)) == (
+        f"{path} line 2: feature 1 (column a) 'x' is not a finite number; correct the line, or do "
+        "without this column"
+    )
 
 
 RATING = "0\t25\t5\t97\n1\t133\t3\t98\n"

@@ -208,7 +208,7 @@ def test_faulty_predefined(tmp_path, files, expected):
 def test_predefined_without_a_test_item(tmp_path):
     write_split(tmp_path, "train.txt", PAIRS["train"])
     (tmp_path / "test.txt").write_text("1\n2\n")
-    with pytest.raises(InputError, match=r"test\.txt: has no interactions"):
+    with pytest.raises(InputError, match=r"test\.txt: lists no items"):
         read_predefined(tmp_path)
 
 

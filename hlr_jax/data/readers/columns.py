@@ -67,7 +67,7 @@ class _Numbers:
             kind = "whole number of seconds" if self._whole else "finite number"
             raise InputError(
                 f"{place(row)}: {self._label} {shown(values[row])} is not a {kind}; correct the "
-                "line, or leave this column out"
+                "line, or do without this column"
             )
         self.parts.append(numbers)
 

@@ -1,4 +1,4 @@
-"""Lists of integers, one user per line."""
+"""Lists of integers: one user per line, or whatever else has items."""
 
 import os
 import re
@@ -51,7 +51,7 @@ def read_user_lists(path: str | os.PathLike[str]) -> pl.DataFrame:
     """
     name = existing_file(path)
     frames = []
-    for block, announced, sizes, items in _lists(name, "a user without items is written 0"):
+    for block, announced, sizes, items in _lists(name, "a line without items is written 0"):
         wrong = np.flatnonzero(announced != sizes)
         if wrong.size:
             row = int(wrong[0])
@@ -80,7 +80,7 @@ def _pairs(users: np.ndarray, sizes: np.ndarray, items: np.ndarray) -> pl.DataFr
 
 def _joined(path: str, frames: list[pl.DataFrame]) -> pl.DataFrame:
     if not any(frame.height for frame in frames):
-        raise InputError(f"{path}: has no interactions; give a file where some user has an item")
+        raise InputError(f"{path}: lists no items; give a file where some line has one")
     return pl.concat(frames, rechunk=True)
 
 
