@@ -21,8 +21,8 @@ class CMLF(CML):
     act through training only: distances and scores are CML's. The authors put dropout between the
     layers of `f`, which is left out here. An item without features is drawn to `f(0)`.
 
-    All items count once in a step, whatever the batch: more rows in a batch, or a loss that is
-    summed over it and not averaged, make less of `L_f`.
+    All items count once in a step. Beside a loss summed over the batch (`config.loss.reduction`)
+    `L_f` weighs the less the more rows a batch has; beside the mean, the same for any batch.
 
     Attributes:
       feature_weight: `lambda_f`, the weight of `L_f`.
