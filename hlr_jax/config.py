@@ -448,13 +448,14 @@ class Config:
             self.sampling.pool == "catalogue",
             field,
             "users",
-            "a user's negatives are all others; set config.sampling.pool='catalogue'",
+            "a user's negatives are all others; set config.sampling.pool='catalogue' (models that "
+            "read histories take interactions)",
         )
         _require(
             self.loss.name in self.loss.OF_USERS,
             field,
             "users",
-            f"with it config.loss.name is one of {', '.join(self.loss.OF_USERS)}",
+            f"set config.loss.name to one of {', '.join(self.loss.OF_USERS)}",
         )
         _require(
             not self.loss.copy_relation,

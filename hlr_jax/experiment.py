@@ -249,22 +249,23 @@ def check(config: Config, model: Relation, dataset: Dataset) -> None:
 
 def _check_batches_of_users(config: Config, model: Relation, dataset: Dataset) -> None:
     """Raises InputError where a model's loss is not one of a user's distances alone."""
-    users = np.count_nonzero(dataset.train.counts)
-    if config.training.batch_size >= users:
-        logging.warning(
-            "config.training.batch_size=%d: with config.training.batch_of='users' a step takes all "
-            "%d users; some tens of them train better",
-            *(config.training.batch_size, users),
-        )
     field, name = "config.training.batch_of='users'", config.model.name
     if model.uses_history:
         raise InputError(
-            f"{field}: model {name!r} reads histories, from which each positive is left out; use "
-            "interactions"
+            f"{field}: model {name!r} reads histories, from which each positive is left out; "
+            "set config.training.batch_of='interactions'"
         )
     if type(model).penalty is not Relation.penalty:
         raise InputError(
-            f"{field}: model {name!r} adds a penalty to each interaction; use interactions"
+            f"{field}: model {name!r} adds a penalty to each interaction; set "
+            "config.training.batch_of='interactions'"
+        )
+    users = np.count_nonzero(dataset.train.counts)
+    if 4 * config.training.batch_size > users:
+        logging.warning(
+            "config.training.batch_size=%d: with config.training.batch_of='users' a step takes "
+            "that many of %d users; some tens of them train better",
+            *(config.training.batch_size, users),
         )
 
 
@@ -275,8 +276,8 @@ def _check_features(config: Config, model: Relation, dataset: Dataset) -> None:
     if not model.uses_features:
         if dataset.features is not None:
             raise InputError(
-                f"{field}: model {name!r} reads no features of items; leave them out, or pass a "
-                "Dataset without features"
+                f"{field}: model {name!r} reads no features of items; leave them out (of a "
+                "Dataset too), or set config.model.name='cmlf'"
             )
         return
     if dataset.features is None:

@@ -194,7 +194,7 @@ def test_a_resumed_run_is_the_uninterrupted_run(tmp_path, monkeypatch):
     ("section", "values", "fault"),
     [
         ("sampling", SamplingConfig(), "a user's negatives are all others; set config.sampling.po"),
-        ("loss", LossConfig(), "with it config.loss.name is one of squared, contrastive, softmax"),
+        ("loss", LossConfig(), "set config.loss.name to one of squared, contrastive, softmax"),
         ("loss", LossConfig(name="softmax", copy_relation=True), "share its negatives; set config"),
     ],
 )

@@ -341,8 +341,8 @@ def test_a_model_of_features_needs_some() -> None:
 def test_features_that_a_model_does_not_read_are_refused() -> None:
     config = config_of(model=ModelConfig("cml", dim=DIM), data=DataConfig(features="own"))
     assert refused(config, planted()) == (
-        "config.data.features='own': model 'cml' reads no features of items; leave them out, "
-        "or pass a Dataset without features"
+        "config.data.features='own': model 'cml' reads no features of items; leave them out (of "
+        "a Dataset too), or set config.model.name='cmlf'"
     )
 
 
