@@ -256,7 +256,7 @@ def training_positives(placement: Placement, dataset: Dataset, config: Config) -
             dataset.popularity,
             dataset.features,
         )
-        return source.of_users(train) if by_user else source
+        return source.of_users(train.counts) if by_user else source
 
     return placement.positives(_rows_before(dataset.train, by_user), source_of)
 
@@ -272,7 +272,7 @@ def validation_positives(placement: Placement, dataset: Dataset, config: Config)
         source = sources.validation_source(
             train, valid, log_weights, first, config.sampling.skew, dataset.popularity
         )
-        return source.of_users(valid) if by_user else source
+        return source.of_users(valid.counts, valid) if by_user else source
 
     return placement.positives(_rows_before(dataset.valid, by_user), source_of)
 

@@ -279,11 +279,11 @@ def batch_of_users(
       pool: different items, among them all positives.
       balance: a positive counts `(training interactions of its user)^-balance`.
     """
-    assert source.positives is not None
     valid = rows >= 0
     users = source.users[jnp.maximum(rows, 0)]
-    unseen = unseen_of_pool(pool, source.seen, users, source.num_items)
-    others = unseen_of_pool(pool, source.positives, users, source.num_items)
+    unseen = others = unseen_of_pool(pool, source.seen, users, source.num_items)
+    if source.positives is not None:
+        others = unseen_of_pool(pool, source.positives, users, source.num_items)
     weight = _weight(source, users, valid, balance)
     none = jnp.zeros((len(users), 0), jnp.int32)
     return Batch(users, none, None, weight, pool, unseen, ~others)

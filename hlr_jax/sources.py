@@ -68,8 +68,8 @@ class Source(struct.PyTreeNode):
     """What triplets are drawn from; by several devices, with a leading axis of these.
 
     Attributes:
-      users, items: `[N]` int32; the positives. Without items, users whose positives are taken
-        all at once.
+      users, items: `[N]` int32; the positives. Items are None where users are taken, each with all
+        of its positives.
       position: `[N]` int32; where the positive stands in its user's row of `history`; -1 where it
         does not.
       history: what a relation may see of a user.
@@ -81,7 +81,7 @@ class Source(struct.PyTreeNode):
         numbers positives draw the same wherever they are.
       num_items: `I`.
       features: `[I, F]` float32; of the items, where training reads them.
-      positives: where these are taken by user, those of each.
+      positives: of each user, where users are taken; None for all that is seen.
     """
 
     users: Any
@@ -96,10 +96,18 @@ class Source(struct.PyTreeNode):
     features: Any = None
     positives: Rows | None = None
 
-    def of_users(self, positives: Interactions) -> "Source":
-        """The same, of which a step takes users with all of these positives of theirs."""
-        users = jnp.asarray(np.flatnonzero(positives.counts), jnp.int32)
-        return self.replace(users=users, items=None, position=None, positives=Rows.of(positives))
+    def of_users(
+        self, counts: Int[np.ndarray, "u"], positives: Interactions | None = None
+    ) -> "Source":
+        """The same, of which a step takes users, each with all of its positives.
+
+        Args:
+          counts: positives of each user; who has none is not taken.
+          positives: None for all that is seen.
+        """
+        users = jnp.asarray(np.flatnonzero(counts), jnp.int32)
+        of_each = None if positives is None else Rows.of(positives)
+        return self.replace(users=users, items=None, position=None, positives=of_each)
 
 
 def history_log_weights(kind: str, popularity: Int[np.ndarray, "i"]) -> Float[Array, "i"] | None:

@@ -238,7 +238,7 @@ def draw_batch(
         pool = jnp.arange(source.num_items, dtype=jnp.int32)
     elif drawn.pool == "batch":
         pool = sampling.draw_pool(key, jnp.asarray(step), source, drawn.negatives)
-    if source.positives is not None:
+    if source.items is None:
         assert pool is not None
         return sampling.batch_of_users(source, rows, pool, config.loss.balance)
     length = history_length(model, config)

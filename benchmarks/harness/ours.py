@@ -147,7 +147,7 @@ class OurTrainer:
         return on_host(self._state.params)
 
     def batch_and_loss(self) -> tuple[Triplets, float]:
-        """A batch as it is drawn in training, and the present sum of the hinge over it."""
+        """A batch as it is drawn in training, and the present sum of the loss over it."""
         rows = jnp.arange(self._batch_size, dtype=jnp.int32)
         batch = training.draw_batch(self._key, self._source, rows, 0, self._model, self._config)
         loss, _ = objective.loss_of_batch(

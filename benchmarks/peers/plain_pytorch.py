@@ -3,7 +3,7 @@
 Relations `[.., P, d]` to the references of a history are built, then attended over.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -11,7 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hlr_jax.data import Interactions
-from peers.torch_sampling import Batch, Rows, draw_batch, histories, unseen_items
+from peers.torch_sampling import (
+    Batch,
+    Rows,
+    draw_batch,
+    histories,
+    random_batches,
+    unseen_items,
+)
 
 
 def read_memory(x: Tensor, y: Tensor, key: Tensor, memory: Tensor) -> Tensor:
@@ -124,7 +131,7 @@ class PlainTrainer:
     ) -> None:
         self.model = model
         self.rows = Rows.of(interactions)
-        self.batch_size, self.sizes = batch_size, (negatives, history_length)
+        self.sizes = negatives, history_length
         # The fused kernel is the fastest of PyTorch's Adams on CPUs too.
         self.optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
         self.unseen_items, self.loss, self.project = unseen_items, model, project
@@ -134,15 +141,7 @@ class PlainTrainer:
             self.unseen_items, self.loss, self.project = (
                 torch.compile(part, dynamic=False) for part in (unseen_items, model, project)
             )
-        self.batches = self._batches()
-
-    def _batches(self) -> Iterator[Tensor]:
-        """Interactions in random order, `[B]` at a time, epoch after epoch."""
-        while True:
-            order = torch.randperm(len(self.rows.items))
-            for batch in order.split(self.batch_size):
-                if len(batch) == self.batch_size:
-                    yield batch
+        self.batches = random_batches(torch.arange(len(self.rows.items)), batch_size)
 
     def run(self, steps: int) -> None:
         """Take steps."""

@@ -1,6 +1,6 @@
 """The sampling rule of hlr_jax in PyTorch, over a whole batch at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -52,6 +52,14 @@ class Batch(NamedTuple):
     items: Tensor
     history: Tensor | None
     mask: Tensor | None
+
+
+def random_batches(rows: Tensor, size: int) -> Iterator[Tensor]:
+    """`rows [N]` in random order, `[size]` at a time, epoch after epoch; short batches left out."""
+    while True:
+        for batch in rows[torch.randperm(len(rows))].split(size):
+            if len(batch) == size:
+                yield batch
 
 
 def _below(bound: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -1,6 +1,6 @@
 """CML with a softmax over the whole catalogue in PyTorch, users with all of their items at once."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hlr_jax.data import Interactions
 from peers.plain_pytorch import project
+from peers.torch_sampling import random_batches
 
 
 def loss(user: Tensor, item: Tensor, seen: Tensor, temperature: float) -> Tensor:
@@ -49,20 +50,11 @@ class UsersAtOnce:
         self.items = torch.full((len(counts), int(counts.max())), self.num_items)
         filled = torch.arange(self.items.shape[1]) < counts[:, None]
         self.items[filled] = torch.from_numpy(interactions.items).long()
-        self.active = torch.nonzero(counts)[:, 0]
-        self.batch_size, self.temperature = batch_size, temperature
+        self.temperature = temperature
         self.loss, self.project = loss, project
         if compiled:
             self.loss, self.project = (torch.compile(x, dynamic=False) for x in (loss, project))
-        self.batches = self._batches()
-
-    def _batches(self) -> Iterator[Tensor]:
-        """Users in random order, `[u]` at a time, epoch after epoch."""
-        while True:
-            order = self.active[torch.randperm(len(self.active))]
-            for batch in order.split(self.batch_size):
-                if len(batch) == self.batch_size:
-                    yield batch
+        self.batches = random_batches(torch.nonzero(counts)[:, 0], batch_size)
 
     def loss_of(self, users: Tensor) -> Tensor:
         seen = torch.zeros(len(users), self.num_items + 1, dtype=torch.bool)

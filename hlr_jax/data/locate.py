@@ -10,9 +10,10 @@ import dataclasses
 import json
 import os
 import pathlib
+from collections.abc import Sequence
 
 from hlr_jax.data import fetch
-from hlr_jax.data.registry import Features, Source, Titles
+from hlr_jax.data.registry import Download, Features, Source, Titles
 from hlr_jax.errors import InputError
 
 
@@ -55,16 +56,8 @@ def find(source: Source, needs_ratings: bool, progress: bool = True) -> Found:
         return found
     reason = "it cannot be downloaded automatically"
     if source.downloads:
-        try:
-            fetch.fetch(
-                source.downloads,
-                cache_folder() / source.folders[0],
-                progress=progress,
-                opener=fetch.open_https,
-            )
-        except fetch.FetchError as error:
-            reason = f"downloading it did not work ({error})"
-        else:
+        reason = _fetch(source, source.downloads, progress)
+        if not reason:
             found = _find_local(source, needs_ratings)
             if found:
                 return found
@@ -117,22 +110,18 @@ def find_features(source: Source, form: Features, progress: bool = True) -> path
     Raises:
       InputError: it is nowhere and cannot be downloaded.
     """
-    places = [folder / form.file for folder in _candidates(source)]
-    reason = "it is not here"
-    if form.download and not any(path.is_file() for path in places):
-        folder = cache_folder() / source.folders[0]
-        try:
-            fetch.fetch((form.download,), folder, progress=progress, opener=fetch.open_https)
-        except fetch.FetchError as error:
-            reason = f"downloading it did not work ({error})"
-    found = next((path for path in places if path.is_file()), None)
-    if found is None:
-        raise InputError(
-            f"config.data.features='own': needs {form.file} of data set {source.name!r}, and "
-            f"{reason}; get it from {form.download.url if form.download else source.homepage} and "
-            f"put it into {data_folder() / source.folders[0]}"
-        )
-    return found
+    for folder in _candidates(source):
+        if (folder / form.file).is_file():
+            return folder / form.file
+    reason, address = "it is not here", source.homepage
+    if form.download:
+        reason, address = _fetch(source, (form.download,), progress), form.download.url
+        if not reason:
+            return _cache_of(source) / form.file
+    raise InputError(
+        f"config.data.features='own': needs {form.file} of data set {source.name!r}, and {reason}; "
+        f"get it from {address} and put it into {data_folder() / source.folders[0]}"
+    )
 
 
 def read_titles(path: pathlib.Path, form: Titles) -> dict[str, str]:
@@ -163,6 +152,19 @@ def read_titles(path: pathlib.Path, form: Titles) -> dict[str, str]:
 
 def _split(line: str, form: Titles) -> dict[int | str, str]:
     return dict(enumerate(line.split(form.separator)))
+
+
+def _cache_of(source: Source) -> pathlib.Path:
+    return cache_folder() / source.folders[0]
+
+
+def _fetch(source: Source, downloads: Sequence[Download], progress: bool) -> str:
+    """Download into the data set's folder of the cache; why that did not work, or ""."""
+    try:
+        fetch.fetch(downloads, _cache_of(source), progress=progress, opener=fetch.open_https)
+    except fetch.FetchError as error:
+        return f"downloading it did not work ({error})"
+    return ""
 
 
 def _candidates(source: Source) -> list[pathlib.Path]:

@@ -24,7 +24,6 @@ from hlr_jax.errors import InputError
 from hlr_jax.objective import Params, row_ids
 from hlr_jax.recommender import Recommender
 from hlr_jax.sampling import Batch
-from hlr_jax.sources import Source
 
 # Some have one, several and all items; the third has none and is never a row.
 LIKED = [[1, 4, 7], [3], [], list(range(ITEMS))]
@@ -48,11 +47,6 @@ def config_of_loss(name: str, loss: LossConfig) -> Config:
     )
 
 
-def source_of_users(liked: list[list[int]] = LIKED, num_items: int = ITEMS) -> Source:
-    positives = interactions(liked, num_items)
-    return sources.training_source(positives).of_users(positives)
-
-
 def gradient_of(case: Case, config: Config, params: Params, batch: Batch) -> Any:
     zeros = jax.tree.map(jnp.zeros_like, params)
     return objective.loss_gradient(case.model, config.loss, params, batch, row_ids(batch), zeros)
@@ -61,7 +55,8 @@ def gradient_of(case: Case, config: Config, params: Params, batch: Batch) -> Any
 @each_case
 def test_the_loss_is_that_of_every_positive_by_the_oracle(name: str, loss: LossConfig) -> None:
     case, config = Case(name, {}), config_of_loss(name, loss)
-    source = source_of_users()
+    positives = interactions(LIKED, ITEMS)
+    source = sources.training_source(positives).of_users(positives.counts)
     rows = jnp.asarray([0, 1, 2, -1], jnp.int32)
     batch = training.draw_batch(jax.random.key(0), source, rows, 0, case.model, config)
     assert batch.users.tolist() == [0, 1, 3, 0]
@@ -99,7 +94,10 @@ def test_the_gradient_is_that_of_the_same_interactions(name, loss, monkeypatch):
     case, positives = Case(name, {}), interactions(LIKED, ITEMS)
     one_by_one, config = sources.training_source(positives), config_of_loss(name, loss)
     batches = []
-    for source, number in ((one_by_one.of_users(positives), 3), (one_by_one, len(positives))):
+    for source, number in (
+        (one_by_one.of_users(positives.counts), 3),
+        (one_by_one, len(positives)),
+    ):
         rows = jnp.asarray([-1, *range(number), -1], jnp.int32)
         batch = training.draw_batch(jax.random.key(0), source, rows, 0, case.model, config)
         batches.append(batch)
@@ -123,10 +121,9 @@ def test_rows_are_users_with_positives_and_their_other_items_are_no_negatives() 
     valid = interactions([[1], [5, 6], [0, 9], [], [2], [7]], 10)
     pool = jnp.arange(10, dtype=jnp.int32)
     for positives, source in (
-        (TRAIN, sources.training_source(TRAIN)),
-        (valid, sources.validation_source(TRAIN, valid)),
+        (TRAIN, sources.training_source(TRAIN).of_users(TRAIN.counts)),
+        (valid, sources.validation_source(TRAIN, valid).of_users(valid.counts, valid)),
     ):
-        source = source.of_users(positives)
         wanted = [user for user in range(6) if positives.counts[user]]
         assert source.users.tolist() == wanted
         rows = jnp.asarray([*range(len(wanted)), -1], jnp.int32)
