@@ -121,14 +121,19 @@ def fill(protocol: Protocol, seeds: list[int]) -> None:
 
 def run_model(protocol: Protocol, model: Model, seed: int) -> dict[str, Any]:
     """Train a model, or go on with it, and measure it."""
-    from hlr_jax import experiment  # Imports JAX, which --help need not wait for.
+    # These import JAX, which --help need not wait for.
+    from harness import peaks
+
+    from hlr_jax import experiment
 
     results = experiment.train_and_evaluate(
         _run_config(protocol, model, seed), _folder(protocol, model, seed)
     )
-    return {name: results["train"][name] for name in ("seconds", "epochs", "best_epoch")} | {
-        name: results[name] for name in ("valid", "test")
-    }
+    return (
+        {name: results["train"][name] for name in ("seconds", "epochs", "best_epoch")}
+        | {"device": peaks.device()}
+        | {name: results[name] for name in ("valid", "test")}
+    )
 
 
 def _run_config(protocol: Protocol, contender: Model | Baseline, seed: int) -> Config:

@@ -57,9 +57,11 @@ def contestants(shape: shapes.Shape, data: Interactions) -> dict[str, Any]:
     """
     # Only now: `--help` need not wait for PyTorch.
     import torch
+    from peers import torch_device
     from peers.plain_pytorch import PlainModel, PlainTrainer
     from peers.published_port import TYPES, PublishedTrainer
 
+    torch_device.follow_jax()
     torch.compiler.reset()  # What was compiled for the model before does not count against this.
     ours = OurTrainer(config_of(shape), data)
     touched = OurTrainer(config_of(shape, rows="touched"), data)
@@ -83,15 +85,15 @@ def contestants(shape: shapes.Shape, data: Interactions) -> dict[str, Any]:
 
 
 def check_losses(model: str, ours: OurTrainer, peer: Any) -> None:
-    """Raises RuntimeError where the loss of the same batch differs by more than 1e-4 of it."""
-    import torch
+    """Raises RuntimeError where losses of the same batch differ by more than rounding explains."""
+    from peers import torch_device
     from peers.torch_sampling import Batch
 
     batch, loss = ours.batch_and_loss()
-    users, items, history, mask = (None if x is None else torch.from_numpy(x) for x in batch)
+    users, items, history, mask = (None if x is None else torch_device.tensor(x) for x in batch)
     history = None if history is None else history.long()
     peers_loss = peer.loss(Batch(users.long(), items.long(), history, mask)).item()
-    if abs(loss - peers_loss) > 1e-4 * abs(loss):
+    if abs(loss - peers_loss) > torch_device.loss_tolerance() * abs(loss):
         raise RuntimeError(f"{model}: loss {loss}, in PyTorch {peers_loss}")
 
 

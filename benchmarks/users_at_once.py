@@ -53,9 +53,10 @@ def contestants(data: Interactions) -> dict[str, Any]:
     Raises:
       RuntimeError: their losses differ.
     """
-    import torch  # Only now: `--help` need not wait for it.
+    from peers import torch_device  # Only now: `--help` need not wait for PyTorch.
     from peers.users_at_once import UsersAtOnce
 
+    torch_device.follow_jax()
     ours = trainer(data, "users", _USERS.value)
     found: dict[str, Any] = {
         BY_USER: ours,
@@ -66,8 +67,8 @@ def contestants(data: Interactions) -> dict[str, Any]:
         peer = UsersAtOnce(
             *(ours.params(), data, _USERS.value, _TEMPERATURE, _LEARNING_RATE, compiled)
         )
-        peers_loss = peer.loss_of(torch.from_numpy(batch.users).long()).item()
-        if abs(loss - peers_loss) > 1e-4 * abs(loss):
+        peers_loss = peer.loss_of(torch_device.tensor(batch.users).long()).item()
+        if abs(loss - peers_loss) > torch_device.loss_tolerance() * abs(loss):
             raise RuntimeError(f"loss {loss}, in PyTorch {peers_loss}")
         found[name] = peer
     return found

@@ -32,7 +32,7 @@ Params = dict[str, Array]
 # (user vector, item vector, history vectors) -> relation vector
 RelationFn = Callable[[Array, Array, Sequence[Array]], Array]
 
-MODELS = ("cml", "lrml", "hlr", "hlrpp", "adacml", "transcf", "dpcml")
+MODELS = ("cml", "lrml", "hlr", "hlrpp", "adacml", "transcf", "dpcml", "history_mean")
 
 
 # --- geometry ------------------------------------------------------------------------------------
@@ -195,6 +195,16 @@ def adacml_relation(u: Array, i: Array, history: Sequence[Array], beta: float = 
     return attend(i, list(history), weights, beta)
 
 
+def history_mean_relation(
+    u: Array, history: Sequence[Array], weight: float = 1.0, radius: float = 1.0
+) -> Array:
+    """``r = project(u + weight * mean_k p_k) - u``; without a history the mean is zero."""
+    mean = np.zeros(len(u))
+    for p_k in history:
+        mean += p_k / len(history)
+    return project(u + weight * mean, radius) - u
+
+
 def transcf_relation(user_neighbour: Array, item_neighbour: Array) -> Array:
     """``r = nbr(u) * nbr(i)``, elementwise (TransCF)."""
     return user_neighbour * item_neighbour
@@ -262,8 +272,8 @@ def dpcml_penalty(
 def relation_function(params: Params, model: str, options: Mapping[str, Any]) -> RelationFn:
     """The relation of a model with its parameters, as a function of ``(u, i, history)``.
 
-    Options: ``beta``, ``include_user``, ``separate_user_memory``. TransCF has none: its relation
-    is not a function of these vectors.
+    Options: ``beta``, ``include_user``, ``separate_user_memory``, ``weight``, ``radius``.
+    TransCF has none: its relation is not a function of these vectors.
     """
     beta = float(options.get("beta", 1.0))
     if model in ("cml", "cmlf"):
@@ -289,6 +299,9 @@ def relation_function(params: Params, model: str, options: Mapping[str, Any]) ->
         )
     if model == "adacml":
         return lambda u, i, history: adacml_relation(u, i, history, beta=beta)
+    if model == "history_mean":
+        weight, radius = (float(options.get(name, 1.0)) for name in ("weight", "radius"))
+        return lambda u, i, history: history_mean_relation(u, history, weight, radius)
     if model == "dpcml":
         return dpcml_relation
     raise ValueError(f"no relation of (u, i, history) for the model {model!r}")

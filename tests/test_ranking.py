@@ -24,6 +24,7 @@ CASES = [
     pytest.param("cml", {}, id="cml"),
     pytest.param("dpcml", {"vectors": 3}, id="dpcml"),
     pytest.param("lrml", {"slots": 4}, id="lrml"),
+    pytest.param("history_mean", {"weight": 0.8}, id="history_mean"),
     pytest.param("hlr", {"slots": 4, "beta": 0.7}, id="hlr"),
     pytest.param("hlr", {"slots": 3, "include_user": False}, id="hlr-without-user"),
     pytest.param("hlr", {"slots": 3, "include_user": False, "beta": 0.4}, id="hlr-smoothed"),
@@ -145,7 +146,7 @@ def test_fast_scores_are_those_of_any_relation(name, options, users):
     assert wanted.shape == (users, ITEMS)
     fast = base.scores(model, params["relation"], rows, items, items, histories)
     np.testing.assert_allclose(fast, wanted, rtol=1e-4, atol=1e-5)
-    if model.uses_history:
+    if isinstance(model, HistoryRelation):
         np.testing.assert_allclose(scores(HistoryRelation.scores), wanted, rtol=1e-4, atol=1e-5)
 
 

@@ -14,6 +14,7 @@ NAMES = {
     "adacml": "AdaCML",
     "transcf": "TransCF",
     "dpcml": "DPCML",
+    "history_mean": "CML + history mean",
     "most_popular": "most popular",
     "ease": "EASE",
     "ials": "iALS",

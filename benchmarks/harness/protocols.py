@@ -4,6 +4,7 @@ A contender is added by adding a line; the next run of its protocol fills it in.
 settings have changed is run anew.
 """
 
+import dataclasses
 from typing import Any
 
 from harness.contenders import Baseline, Model, Protocol, Reference
@@ -32,11 +33,14 @@ def _published(name: str, learning_rate: float, margin: float, **settings: Any) 
     )
 
 
-def _tuned(name: str, shared: dict[str, Any], **settings: Any) -> Model:
+def _tuned(name: str, shared: dict[str, Any], label: str = "tuned", **settings: Any) -> Model:
     """Settings that did well on validation, most of them shared by several models."""
-    pretrained = "cml-tuned" if shared in (ML_100K_FROM_CML, ML_1M_FROM_CML) else ""
-    values = {"model.name": name, **shared, **settings}
-    return Model(name, "tuned", values, pretrained=pretrained)
+    return Model(name, label, {"model.name": name, **shared, **settings})
+
+
+def _tuned_from_cml(name: str, shared: dict[str, Any], **settings: Any) -> Model:
+    """The same for a model that starts from the tables of tuned CML."""
+    return dataclasses.replace(_tuned(name, shared, **settings), pretrained="cml-tuned")
 
 
 # The softmax, and the interactions of active users counted less.
@@ -72,6 +76,12 @@ GOWALLA_CONTRASTIVE = {
     "training.epochs": 20,
     "training.select": "ndcg@20",
     "training.refit": True,
+}
+GOWALLA_HISTORY = GOWALLA_CONTRASTIVE | {
+    "model.dim": 256,
+    "loss.negative_weight": 200.0,
+    "sampling.history_length": 20,
+    "evaluation.history_length": 100,
 }
 # From the tables of tuned CML, with a relation that is kept short.
 ML_100K_FROM_CML = ML_100K_SOFTMAX | {
@@ -134,9 +144,9 @@ ML_100K_HLR = Protocol(
         _published("adacml", 1e-3, 0.5),
         _published("transcf", 1e-3, 0.5),
         _tuned("cml", ML_100K_SOFTMAX, **{"sampling.pool": "catalogue", "training.epochs": 80}),
-        _tuned("lrml", ML_100K_FROM_CML, **SHARED_100),
-        _tuned("hlr", ML_100K_FROM_CML, **OWN_10),
-        _tuned("hlrpp", ML_100K_FROM_CML, **OWN_10),
+        _tuned_from_cml("lrml", ML_100K_FROM_CML, **SHARED_100),
+        _tuned_from_cml("hlr", ML_100K_FROM_CML, **OWN_10),
+        _tuned_from_cml("hlrpp", ML_100K_FROM_CML, **OWN_10),
     ),
     references=(
         Reference("EASE", dict(zip(TOP_10, (0.325, 0.236, 0.248), strict=True)), _OPTIMISTIC),
@@ -163,8 +173,8 @@ ML_1M_HLR = Protocol(
         _published("adacml", 1e-3, 0.5),
         _published("transcf", 1e-3, 0.5),
         _tuned("cml", ML_1M_SOFTMAX),
-        _tuned("lrml", ML_1M_FROM_CML),
-        _tuned("hlr", ML_1M_FROM_CML, **RELATION_ALONE),
+        _tuned_from_cml("lrml", ML_1M_FROM_CML),
+        _tuned_from_cml("hlr", ML_1M_FROM_CML, **RELATION_ALONE),
     ),
     references=(
         Reference("EASE", dict(zip(TOP_10, (0.437, 0.386, 0.180), strict=True)), _OPTIMISTIC),
@@ -262,16 +272,14 @@ GOWALLA = Protocol(
             },
         ),
         _tuned("cml", GOWALLA_CONTRASTIVE),
-        Model(
+        _tuned(
             "cml",
+            GOWALLA_CONTRASTIVE,
             "tuned-256",
-            {
-                "model.name": "cml",
-                **GOWALLA_CONTRASTIVE,
-                "model.dim": 256,
-                "loss.negative_weight": 80.0,
-            },
+            **{"model.dim": 256, "loss.negative_weight": 80.0},
         ),
+        _tuned("history_mean", GOWALLA_HISTORY),
+        _tuned("history_mean", GOWALLA_HISTORY, "tuned-512", **{"model.dim": 512}),
     ),
     references=tuple(
         Reference(name, dict(zip(_LIGHTGCN, values, strict=True)), _BARS)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hlr_jax.data import Interactions
+from peers import torch_device
 from peers.torch_sampling import (
     Batch,
     Rows,
@@ -47,7 +48,7 @@ class PlainModel(nn.Module):
         super().__init__()
         self.name, self.margin = name, margin
         for field, value in params.items():
-            self.register_parameter(field, nn.Parameter(torch.tensor(value)))
+            self.register_parameter(field, nn.Parameter(torch_device.tensor(value).clone()))
 
     def relation(
         self, user: Tensor, item: Tensor, history: Tensor | None, mask: Tensor | None
@@ -144,13 +145,14 @@ class PlainTrainer:
         self.batches = random_batches(torch.arange(len(self.rows.items)), batch_size)
 
     def run(self, steps: int) -> None:
-        """Take steps."""
+        """Take steps, and wait for the last."""
         for _ in range(steps):
             with torch.no_grad():
                 batch = draw_batch(
                     self.rows, next(self.batches), *self.sizes, unseen_items=self.unseen_items
                 )
             self.step(batch)
+        torch_device.wait()
 
     def step(self, batch: Batch) -> None:
         """Gradient, Adam, projection of the tables."""
@@ -203,25 +205,27 @@ class PlainRanker:
             chunk = slice(start, start + step)
             scores = self._scores_of(users[chunk], drawn and tuple(x[chunk] for x in drawn), pairs)
             best.append(torch.topk(scores, self.k))
-        scores, ids = (torch.cat(parts).numpy() for parts in zip(*best, strict=True))
+        scores, ids = (torch.cat(parts).cpu().numpy() for parts in zip(*best, strict=True))
         return ids, scores
 
     def _scores_of(
         self, users: np.ndarray, drawn: tuple[np.ndarray, np.ndarray] | None, pairs: int
     ) -> Tensor:
         """`[users, I]`; `pairs` of users and items at a time."""
-        rows = torch.from_numpy(users).long()
+        rows = torch_device.tensor(users).long()
         history = mask = None
         if self.history_length:
             if drawn is None:
                 items, mask = histories(self.rows, rows, None, self.history_length)
             else:
-                items, mask = torch.from_numpy(drawn[0]).long(), torch.from_numpy(drawn[1])
+                items, mask = map(torch_device.tensor, drawn)
+                items = items.long()
             history = self.model.item[items]
         parts = self.model.item.split(max(pairs // len(users), 1))
         user = self.model.user[rows]
         scores = torch.cat([self.scores(user, part, history, mask) for part in parts], 1)
         seen = [self.interactions.of(user) for user in users.tolist()]
         place = np.repeat(np.arange(len(users)), [len(items) for items in seen])
-        scores[torch.from_numpy(place), torch.from_numpy(np.concatenate(seen)).long()] = -torch.inf
+        own = torch_device.tensor(place), torch_device.tensor(np.concatenate(seen)).long()
+        scores[own] = -torch.inf
         return scores

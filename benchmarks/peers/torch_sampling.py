@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from hlr_jax.data import Interactions
+from peers import torch_device
 
 
 class Rows(NamedTuple):
@@ -27,11 +28,11 @@ class Rows(NamedTuple):
 
     @classmethod
     def of(cls, interactions: Interactions) -> "Rows":
-        users = torch.from_numpy(interactions.users).long()
-        offsets = torch.from_numpy(interactions.offsets)
+        users = torch_device.tensor(interactions.users).long()
+        offsets = torch_device.tensor(interactions.offsets)
         return cls(
             users,
-            torch.from_numpy(interactions.items).long(),
+            torch_device.tensor(interactions.items).long(),
             torch.arange(len(interactions)) - offsets[users],
             offsets,
             int(interactions.counts.max(initial=0)),

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from hlr_jax.data import Interactions
+from peers import torch_device
 from peers.plain_pytorch import project
 from peers.torch_sampling import random_batches
 
@@ -41,15 +42,16 @@ class UsersAtOnce:
         compiled: bool,
     ) -> None:
         self.user, self.item = (
-            torch.nn.Parameter(torch.tensor(params[name])) for name in ("user", "item")
+            torch.nn.Parameter(torch_device.tensor(params[name]).clone())
+            for name in ("user", "item")
         )
         self.optimizer = torch.optim.Adam([self.user, self.item], lr=learning_rate, fused=True)
         # A row of items for each user; what fills it up is a column past the end.
-        counts = torch.from_numpy(interactions.counts)
+        counts = torch_device.tensor(interactions.counts)
         self.num_items = interactions.num_items
         self.items = torch.full((len(counts), int(counts.max())), self.num_items)
         filled = torch.arange(self.items.shape[1]) < counts[:, None]
-        self.items[filled] = torch.from_numpy(interactions.items).long()
+        self.items[filled] = torch_device.tensor(interactions.items).long()
         self.temperature = temperature
         self.loss, self.project = loss, project
         if compiled:
@@ -63,7 +65,7 @@ class UsersAtOnce:
         return self.loss(rows, self.item, seen[:, :-1], self.temperature)
 
     def run(self, steps: int) -> None:
-        """Take steps."""
+        """Take steps, and wait for the last."""
         for _ in range(steps):
             self.optimizer.zero_grad()
             self.loss_of(next(self.batches)).backward()
@@ -71,3 +73,4 @@ class UsersAtOnce:
             with torch.no_grad():
                 self.project(self.user)
                 self.project(self.item)
+        torch_device.wait()

@@ -18,10 +18,15 @@ from hlr_jax.functional.attention import attention_weights
 
 
 def product_scores(users: Float[Array, "u d"], items: Float[Array, "t d"]) -> Float[Array, "u t"]:
-    """`-||user - item||^2` as `2 u.i - ||u||^2 - ||i||^2`: one matrix product."""
+    """`-||user - item||^2` as `2 u.i - ||u||^2 - ||i||^2`: one matrix product.
+
+    In full float32 also where the default is less, as on GPUs (TF32) and TPUs (bfloat16): what is
+    left of large terms would lose most of their digits.
+    """
     user_norms = jnp.sum(jnp.square(users), axis=-1, keepdims=True)
     item_norms = jnp.sum(jnp.square(items), axis=-1)
-    return 2 * users @ items.T - user_norms - item_norms[None]
+    products = jnp.matmul(users, items.T, precision="highest")
+    return 2 * products - user_norms - item_norms[None]
 
 
 def slots_of_row(

@@ -41,6 +41,8 @@ CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
     },
     "hlrpp": {"beta": (1.0, 0.5)},
     "adacml": {"beta": (1.0, 0.5)},
+    # The translated user is beyond the smaller ball, and within the larger.
+    "history_mean": {"weight": (1.0, 0.5), "radius": (1.0, 3.0)},
     # Users' diversity is below, between and above the bounds.
     "dpcml": {
         "vectors": (2, 3),
@@ -386,7 +388,7 @@ def test_options_decide_which_parameters_there_are() -> None:
         return shapes_of(build(name, DIM, options))
 
     shared = {"key": (DIM, 20), "memory": (20, DIM)}
-    for name in ("cml", "cmlf", "adacml", "transcf", "dpcml"):
+    for name in ("cml", "cmlf", "adacml", "transcf", "dpcml", "history_mean"):
         assert shapes(name) == {}
     assert shapes("lrml") == shapes("hlr") == shapes("hlrpp") == shared
     own = {"user_key": (DIM, 7), "user_memory": (7, DIM)}
@@ -428,6 +430,13 @@ def test_values_out_of_range_are_refused(name: str, options: dict[str, Any]) -> 
 def test_a_negative_smoothing_is_refused(name: str) -> None:
     with pytest.raises(InputError, match=r"config\.model\.beta=-0\.5: use 0 or more"):
         build(name, DIM, {"beta": -0.5})
+
+
+@pytest.mark.parametrize("option", ["weight", "radius"])
+@pytest.mark.parametrize("value", [0.0, -0.5])
+def test_a_mean_or_ball_of_no_size_is_refused(option: str, value: float) -> None:
+    with pytest.raises(InputError, match=rf"config\.model\.{option}={value}: use a number above 0"):
+        build("history_mean", DIM, {option: value})
 
 
 @pytest.mark.parametrize("option", ["alpha_nbr", "alpha_dist"])

@@ -1,0 +1,79 @@
+"""CML from the mean of the user's items: no paper's model, and what sparse data want."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from hlr_jax.errors import InputError
+from hlr_jax.functional import project_on_ball, tiles
+from hlr_jax.models.base import Histories, History, Relation, register
+
+
+def history_mean_relation(
+    user: Float[Array, "*#b d"], history: History, weight: float = 1.0, radius: float = 1.0
+) -> Float[Array, "*b d"]:
+    """`r = project(u + weight * mean_k p_k) - u`, on the ball of that radius.
+
+    A user is its own row and the mean of its items, as in SVD++ (Koren, KDD 2008) and SimpleX
+    (Mao et al., CIKM 2021), whose scores are inner products and cosines. The ball is CML's
+    (Hsieh et al. 2017, section 3.4). The mean of an empty history is zero.
+    """
+    counted = history.mask.astype(history.rows.dtype)
+    total = jnp.einsum("...p,...pd->...d", counted, history.rows)
+    mean = total / jnp.maximum(jnp.sum(counted, axis=-1, keepdims=True), 1)
+    return project_on_ball(user + weight * mean, radius) - user
+
+
+@register("history_mean")
+class HistoryMean(Relation):
+    """The user moves by the mean of its items, whatever the target.
+
+    Attributes:
+      weight: of the mean beside the user's own row.
+      radius: of the ball in which what they make stays; `config.model.clip_norm` is that of rows.
+    """
+
+    weight: float = 1.0
+    radius: float = 1.0
+
+    uses_history = True
+
+    def __post_init__(self) -> None:
+        for option in ("weight", "radius"):
+            if getattr(self, option) <= 0:
+                raise InputError(
+                    f"config.model.{option}={getattr(self, option)}: use a number above 0"
+                )
+        super().__post_init__()
+
+    def __call__(
+        self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History | None
+    ) -> Float[Array, "*b d"]:
+        assert history is not None
+        relation = history_mean_relation(user, history, self.weight, self.radius)
+        return jnp.broadcast_to(relation, jnp.broadcast_shapes(relation.shape, item.shape))
+
+    def distances_to_all(
+        self, users: Float[Array, "u d"], items: Float[Array, "k d"], history: History | None
+    ) -> Float[Array, "u k"]:
+        """One matrix product."""
+        assert history is not None
+        relation = history_mean_relation(users, history, self.weight, self.radius)
+        return -tiles.product_scores(users + relation, items)
+
+    def scores(
+        self,
+        users: Float[Array, "u d"],
+        tile: Float[Array, "t d"],
+        catalogue: Float[Array, "i d"],
+        histories: Histories | None,
+    ) -> Float[Array, "u t"]:
+        """One matrix product, after a few users' histories at a time."""
+        assert histories is not None
+
+        def translated(user: Array, ids: Array, mask: Bool[Array, " p"]) -> Array:
+            history = History(catalogue[ids], mask)
+            return user + history_mean_relation(user, history, self.weight, self.radius)
+
+        args = (users, histories.items, histories.mask)
+        floats = histories.items.shape[1] * self.dim
+        return tiles.product_scores(tiles.blockwise(translated, args, floats), tile)
