@@ -39,7 +39,10 @@ def _machine() -> dict[str, Any]:
 
 def _commit() -> str:
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
-    done = subprocess.run(command, cwd=_BENCHMARKS, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, cwd=_BENCHMARKS, capture_output=True, text=True, check=False)
+    except FileNotFoundError:  # There is no git.
+        return "unknown"
     return done.stdout.strip() if done.returncode == 0 else "unknown"
 
 
