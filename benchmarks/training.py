@@ -61,7 +61,7 @@ def contestants(shape: shapes.Shape, data: Interactions) -> dict[str, Any]:
     from peers.plain_pytorch import PlainModel, PlainTrainer
     from peers.published_port import TYPES, PublishedTrainer
 
-    torch_device.follow_jax()
+    torch_device.set_precision()
     torch.compiler.reset()  # What was compiled for the model before does not count against this.
     ours = OurTrainer(config_of(shape), data)
     touched = OurTrainer(config_of(shape, rows="touched"), data)

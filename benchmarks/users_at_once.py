@@ -56,7 +56,7 @@ def contestants(data: Interactions) -> dict[str, Any]:
     from peers import torch_device  # Only now: `--help` need not wait for PyTorch.
     from peers.users_at_once import UsersAtOnce
 
-    torch_device.follow_jax()
+    torch_device.set_precision()
     ours = trainer(data, "users", _USERS.value)
     found: dict[str, Any] = {
         BY_USER: ours,

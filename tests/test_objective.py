@@ -18,6 +18,12 @@ from hlr_jax.sampling import Batch
 USERS, ITEMS, DIM, ROWS, NEGATIVES, PLACES = 4, 9, 6, 7, 3, 3
 
 
+@pytest.fixture(autouse=True)
+def slices_as_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the tests run: what slices give does not depend on it."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+
+
 def batch_of(uses_history: bool) -> Batch:
     """Few users and items, so that rows repeat; one row is padding, one history is empty."""
     rng = np.random.default_rng(1)

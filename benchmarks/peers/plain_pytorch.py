@@ -142,7 +142,9 @@ class PlainTrainer:
             self.unseen_items, self.loss, self.project = (
                 torch.compile(part, dynamic=False) for part in (unseen_items, model, project)
             )
-        self.batches = random_batches(torch.arange(len(self.rows.items)), batch_size)
+        self.batches = random_batches(
+            torch.arange(len(self.rows.items), device=torch_device.device()), batch_size
+        )
 
     def run(self, steps: int) -> None:
         """Take steps, and wait for the last."""

@@ -33,7 +33,7 @@ class Rows(NamedTuple):
         return cls(
             users,
             torch_device.tensor(interactions.items).long(),
-            torch.arange(len(interactions)) - offsets[users],
+            torch.arange(len(interactions), device=users.device) - offsets[users],
             offsets,
             int(interactions.counts.max(initial=0)),
             interactions.num_items,
@@ -58,14 +58,14 @@ class Batch(NamedTuple):
 def random_batches(rows: Tensor, size: int) -> Iterator[Tensor]:
     """`rows [N]` in random order, `[size]` at a time, epoch after epoch; short batches left out."""
     while True:
-        for batch in rows[torch.randperm(len(rows))].split(size):
+        for batch in rows[torch.randperm(len(rows), device=rows.device)].split(size):
             if len(batch) == size:
                 yield batch
 
 
 def _below(bound: Tensor, size: tuple[int, ...]) -> Tensor:
     """Uniform integers from 0 to `bound - 1`, which broadcasts to `size`."""
-    return (torch.rand(size, dtype=torch.float64) * bound).long()
+    return (torch.rand(size, dtype=torch.float64, device=bound.device) * bound).long()
 
 
 def unseen_items(rows: Rows, users: Tensor, num: int) -> Tensor:
@@ -100,14 +100,14 @@ def histories(
     if position is not None:
         count = count - 1
     size = count.clamp(max=length)
-    step = torch.arange(length)
+    step = torch.arange(length, device=start.device)
     last = count - size + step
     draws = _below(last + 1, last.shape)
     mask = step < size
     # Beyond the mask `last` may leave the table; what is taken there does not matter.
     inside = last.clamp(max=rows.longest - 1)
     draws = draws.clamp(max=rows.longest - 1)
-    marks = torch.zeros(len(users), rows.longest, dtype=torch.bool)
+    marks = torch.zeros(len(users), rows.longest, dtype=torch.bool, device=start.device)
     chosen = torch.empty_like(draws)
     for i in range(length):
         draw = draws[:, i : i + 1]

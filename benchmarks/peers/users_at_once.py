@@ -49,8 +49,9 @@ class UsersAtOnce:
         # A row of items for each user; what fills it up is a column past the end.
         counts = torch_device.tensor(interactions.counts)
         self.num_items = interactions.num_items
-        self.items = torch.full((len(counts), int(counts.max())), self.num_items)
-        filled = torch.arange(self.items.shape[1]) < counts[:, None]
+        places = torch.arange(int(counts.max()), device=counts.device)
+        filled = places < counts[:, None]
+        self.items = torch.full_like(filled, self.num_items, dtype=torch.int64)
         self.items[filled] = torch_device.tensor(interactions.items).long()
         self.temperature = temperature
         self.loss, self.project = loss, project
@@ -59,7 +60,7 @@ class UsersAtOnce:
         self.batches = random_batches(torch.nonzero(counts)[:, 0], batch_size)
 
     def loss_of(self, users: Tensor) -> Tensor:
-        seen = torch.zeros(len(users), self.num_items + 1, dtype=torch.bool)
+        seen = self.items.new_zeros(len(users), self.num_items + 1, dtype=torch.bool)
         seen.scatter_(1, self.items[users], True)
         rows = torch.nn.functional.embedding(users, self.user)
         return self.loss(rows, self.item, seen[:, :-1], self.temperature)
