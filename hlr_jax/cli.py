@@ -95,7 +95,7 @@ def _configuration_fault(argv: list[str], error: Exception) -> str:
         names = "|".join(map(re.escape, flag.split(".")[1:]))
         if names and re.search(rf"\b({names})\b", missing):
             hint = rest.split('"')
-            remedy = f"did you mean {hint[1]}?" if len(hint) > 1 else "see hlr_jax/config.py"
+            remedy = f"did you mean {hint[1]}?" if len(hint) > 1 else "see hlr_jax/config/fields.py"
             return f"{flag}: there is no such field; {remedy}"
     return f"--config: {type(error).__name__}: {error}"
 

@@ -94,7 +94,7 @@ def parse(specs: Sequence[str]) -> Space:
             raise InputError(f"--vary={spec}: write {_FORMS}")
         if field not in kinds:
             close = difflib.get_close_matches(field, kinds, n=1)
-            hint = f"did you mean {close[0]}?" if close else "see hlr_jax/config.py"
+            hint = f"did you mean {close[0]}?" if close else "see hlr_jax/config/fields.py"
             raise InputError(f"--vary={spec}: there is no field {field!r}; {hint}")
         if field == "training.select":
             raise InputError(f"--vary={spec}: what selects is --objective, the same for all trials")

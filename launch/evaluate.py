@@ -3,7 +3,7 @@
   python launch/evaluate.py --workdir=runs/hlr
   python launch/evaluate.py --workdir=runs/hlr --split=valid --config.evaluation.cutoffs="(5,20)"
 
-Fields of config.evaluation (hlr_jax/config.py tells what they mean) can be changed by flags;
+Fields of config.evaluation (hlr_jax/config/fields.py tells what they mean) can be changed by flags;
 everything else is as the model was trained.
 """
 

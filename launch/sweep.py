@@ -4,8 +4,8 @@
     --vary=optimizer.learning_rate=log:1e-4:3e-3 --vary=loss.margin=0.2:2.0 \
     --vary=sampling.negatives=int:1:20 --vary=model.dim=choice:32,64,100
 
-Any field of the configuration can be varied (hlr_jax/config.py tells what they mean), and any
-other be set, --config.training.epochs=20. Trials that are worse than the median of the others
+Any field of the configuration can be varied (hlr_jax/config/fields.py tells what they mean), and
+any other be set, --config.training.epochs=20. Trials that are worse than the median of the others
 are pruned. In the working directory come trials.csv, best.json (the configuration of the best
 trial) and importance.png. The same command again resumes a sweep that was stopped; with more
 --trials or --minutes, which count from the sweep's beginning, it goes on.

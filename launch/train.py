@@ -5,7 +5,7 @@
 Any field of the configuration can be changed by a flag, for example
   --config.optimizer.learning_rate=3e-4 --config.training.epochs=20 --config.seed=1
   --config.data.predefined=DIR   (a folder with train.csv, valid.csv and test.csv)
-and its fields with their meaning stand in hlr_jax/config.py. In the working directory come
+and its fields with their meaning stand in hlr_jax/config/fields.py. In the working directory come
 config.json, metrics.jsonl (a line per epoch), checkpoints/ and results.json. The same command
 again resumes an unfinished run, on any number of devices and processes.
 

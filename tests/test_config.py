@@ -24,6 +24,7 @@ from hlr_jax.config import (
     ShardingConfig,
     TrainingConfig,
 )
+from hlr_jax.config.values import typed
 from hlr_jax.errors import InputError
 from hlr_jax.models import base
 
@@ -374,7 +375,7 @@ def test_defaults_have_the_types_of_their_fields():
         hints = typing.get_type_hints(cls)
         fields = {field.name: field for field in dataclasses.fields(cls) if field.name != "options"}
         for name, field in fields.items():
-            configs._typed(f"{section}.{name}", hints[name], field.default)
+            typed(f"{section}.{name}", hints[name], field.default)
 
 
 # --- the files -----------------------------------------------------------------------------------

@@ -1,60 +1,15 @@
-"""Typed, validated configuration of a run.
-
-A run is described by one frozen `Config`. Files under `configs/` return it as an
-`ml_collections.ConfigDict` (through `as_config_dict`), which absl turns into
-`--config.section.field=value` flags; `from_config_dict` brings it back, validated.
-The options of a model are the fields of its module (see `hlr_jax.models`), so a new
-model brings its own options with it.
-"""
+"""Every field of a run's configuration, with its meaning, default and bounds."""
 
 import dataclasses
-import difflib
-import math
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import ml_collections
-from absl import logging
-from ml_collections import config_dict
-
-from hlr_jax.errors import InputError
-
-
-def _unknown(path: str, name: str, known: list[str]) -> InputError:
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(known)}"
-    return InputError(f"{path}.{name}: there is no such field; {hint}")
-
-
-def _require(condition: bool, field: str, value: Any, remedy: str) -> None:
-    if not condition:
-        raise InputError(f"config.{field}={value!r}: {remedy}")
-
-
-def _require_one_of(value: str, allowed: tuple[str, ...], field: str) -> None:
-    _require(value in allowed, field, value, f"use one of {', '.join(allowed)}")
-
-
-class _Section:
-    """A section of the configuration: its values get their types, then it is checked."""
-
-    def __post_init__(self) -> None:
-        section = type(self).__name__.removesuffix("Config").lower()
-        hints = typing.get_type_hints(type(self))
-        for name in _field_names(self):
-            value = _typed(f"{section}.{name}", hints[name], getattr(self, name))
-            object.__setattr__(self, name, value)  # frozen only from here on
-        self.check()
-
-    def check(self) -> None:
-        """Raises InputError for values out of range."""
-        raise NotImplementedError
+from hlr_jax.config.values import Section, require, require_one_of
 
 
 @dataclasses.dataclass(frozen=True)
-class DataConfig(_Section):
+class DataConfig(Section):
     """Which interactions, how they are filtered and how they are split.
 
     `name` is a data set of the registry (`hlr_jax.data.datasets`), or `file` for the
@@ -106,10 +61,10 @@ class DataConfig(_Section):
     FORMATS: typing.ClassVar = ("", "csv", "tsv", "dat", "ndjson", "parquet", "adjacency", "lists")
 
     def check(self) -> None:
-        _require(bool(self.name), "data.name", self.name, "name a data set, or 'file'")
-        _require_one_of(self.split, self.SPLITS, "data.split")
-        _require_one_of(self.format, self.FORMATS, "data.format")
-        _require(
+        require(bool(self.name), "data.name", self.name, "name a data set, or 'file'")
+        require_one_of(self.split, self.SPLITS, "data.split")
+        require_one_of(self.format, self.FORMATS, "data.format")
+        require(
             self.name != "file" or bool(self.path or self.predefined),
             "data.path",
             self.path,
@@ -117,13 +72,13 @@ class DataConfig(_Section):
         )
         for field in ("core", "item_core"):
             value = getattr(self, field)
-            _require(
+            require(
                 value is None or value >= 0, f"data.{field}", value, "use 0 (no filter) or more"
             )
         for field in ("valid_fraction", "test_fraction"):
             value = getattr(self, field)
-            _require(0 < value < 1, f"data.{field}", value, "use a fraction between 0 and 1")
-        _require(
+            require(0 < value < 1, f"data.{field}", value, "use a fraction between 0 and 1")
+        require(
             self.valid_fraction + self.test_fraction < 1,
             "data.test_fraction",
             self.test_fraction,
@@ -137,7 +92,7 @@ class DataConfig(_Section):
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """Which model: the embedding tables' width and bound, and the model's own options.
 
     `options` maps the fields of the model's module to values; fields left out keep
@@ -153,13 +108,13 @@ class ModelConfig(_Section):
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
 
     def check(self) -> None:
-        _require(self.dim >= 1, "model.dim", self.dim, "the embedding size must be at least 1")
-        _require(self.clip_norm > 0, "model.clip_norm", self.clip_norm, "use a radius above 0")
-        _require_one_of(self.surface, ("ball", "sphere"), "model.surface")
+        require(self.dim >= 1, "model.dim", self.dim, "the embedding size must be at least 1")
+        require(self.clip_norm > 0, "model.clip_norm", self.clip_norm, "use a radius above 0")
+        require_one_of(self.surface, ("ball", "sphere"), "model.surface")
 
 
 @dataclasses.dataclass(frozen=True)
-class SamplingConfig(_Section):
+class SamplingConfig(Section):
     """What is drawn for each positive interaction."""
 
     # K, negatives per positive.
@@ -176,26 +131,26 @@ class SamplingConfig(_Section):
     history: str = "uniform"
 
     def check(self) -> None:
-        _require(self.negatives >= 1, "sampling.negatives", self.negatives, "draw at least 1")
-        _require(
+        require(self.negatives >= 1, "sampling.negatives", self.negatives, "draw at least 1")
+        require(
             self.history_length >= 1,
             "sampling.history_length",
             self.history_length,
             "use 1 or more",
         )
-        _require_one_of(self.pool, ("triplet", "batch", "catalogue"), "sampling.pool")
-        _require(0 <= self.skew <= 2, "sampling.skew", self.skew, "use 0 to 2")
-        _require(
+        require_one_of(self.pool, ("triplet", "batch", "catalogue"), "sampling.pool")
+        require(0 <= self.skew <= 2, "sampling.skew", self.skew, "use 0 to 2")
+        require(
             not (self.skew and self.pool == "catalogue"),
             "sampling.skew",
             self.skew,
             "use 0: with config.sampling.pool='catalogue' nothing is drawn",
         )
-        _require_one_of(self.history, ("uniform", "unpopular"), "sampling.history")
+        require_one_of(self.history, ("uniform", "unpopular"), "sampling.history")
 
 
 @dataclasses.dataclass(frozen=True)
-class LossConfig(_Section):
+class LossConfig(Section):
     """The loss of a positive and its negatives, and what may be added to it."""
 
     # hinge: of every negative (the papers). closest: of the closest negative alone. semi_hard: of
@@ -239,26 +194,26 @@ class LossConfig(_Section):
     OF_USERS: typing.ClassVar = ("squared", "contrastive", "softmax")
 
     def check(self) -> None:
-        _require_one_of(self.name, self.NAMES, "loss.name")
-        _require(self.margin >= 0, "loss.margin", self.margin, "the margin must not be negative")
-        _require(
+        require_one_of(self.name, self.NAMES, "loss.name")
+        require(self.margin >= 0, "loss.margin", self.margin, "the margin must not be negative")
+        require(
             self.negative_weight >= 0, "loss.negative_weight", self.negative_weight, "use 0 or more"
         )
-        _require(self.temperature > 0, "loss.temperature", self.temperature, "use more than 0")
-        _require(0 <= self.balance <= 1, "loss.balance", self.balance, "use 0 to 1")
-        _require(
+        require(self.temperature > 0, "loss.temperature", self.temperature, "use more than 0")
+        require(0 <= self.balance <= 1, "loss.balance", self.balance, "use 0 to 1")
+        require(
             not self.rank_weight or self.name in ("hinge", "closest"),
             "loss.rank_weight",
             self.rank_weight,
             f"it weighs hinges; use False with config.loss.name={self.name!r}",
         )
-        _require_one_of(self.reduction, ("sum", "mean"), "loss.reduction")
-        _require(self.covariance >= 0, "loss.covariance", self.covariance, "use 0 or more")
-        _require_one_of(self.covariance_form, ("off_diagonal", "log_det"), "loss.covariance_form")
+        require_one_of(self.reduction, ("sum", "mean"), "loss.reduction")
+        require(self.covariance >= 0, "loss.covariance", self.covariance, "use 0 or more")
+        require_one_of(self.covariance_form, ("off_diagonal", "log_det"), "loss.covariance_form")
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerConfig(_Section):
+class OptimizerConfig(Section):
     """An Optax optimizer and its learning-rate schedule."""
 
     name: str = "adam"
@@ -281,23 +236,23 @@ class OptimizerConfig(_Section):
     rows: str = "all"
 
     def check(self) -> None:
-        _require_one_of(self.name, ("adam", "adamw", "adagrad", "sgd"), "optimizer.name")
-        _require_one_of(self.rows, ("all", "touched"), "optimizer.rows")
-        _require_one_of(self.schedule, ("constant", "exponential", "cosine"), "optimizer.schedule")
-        _require(
+        require_one_of(self.name, ("adam", "adamw", "adagrad", "sgd"), "optimizer.name")
+        require_one_of(self.rows, ("all", "touched"), "optimizer.rows")
+        require_one_of(self.schedule, ("constant", "exponential", "cosine"), "optimizer.schedule")
+        require(
             self.learning_rate > 0,
             "optimizer.learning_rate",
             self.learning_rate,
             "use a rate above 0",
         )
-        _require(0 < self.decay_rate <= 1, "optimizer.decay_rate", self.decay_rate, "use (0, 1]")
+        require(0 < self.decay_rate <= 1, "optimizer.decay_rate", self.decay_rate, "use (0, 1]")
         for field in ("schedule_epochs", "warmup_epochs", "gradient_clip", "weight_decay"):
             value = getattr(self, field)
-            _require(value >= 0, f"optimizer.{field}", value, "use 0 or more")
+            require(value >= 0, f"optimizer.{field}", value, "use 0 or more")
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingConfig(_Section):
+class TrainingConfig(Section):
     """How long, in what batches, and which epoch is kept."""
 
     epochs: int = 100
@@ -326,10 +281,10 @@ class TrainingConfig(_Section):
     def check(self) -> None:
         for field in ("epochs", "batch_size"):
             value = getattr(self, field)
-            _require(value >= 1, f"training.{field}", value, "use 1 or more")
-        _require_one_of(self.batch_of, ("interactions", "users"), "training.batch_of")
-        _require(self.patience >= 0, "training.patience", self.patience, "use 0 or more")
-        _require(
+            require(value >= 1, f"training.{field}", value, "use 1 or more")
+        require_one_of(self.batch_of, ("interactions", "users"), "training.batch_of")
+        require(self.patience >= 0, "training.patience", self.patience, "use 0 or more")
+        require(
             self.checkpoint_minutes > 0,
             "training.checkpoint_minutes",
             self.checkpoint_minutes,
@@ -338,7 +293,7 @@ class TrainingConfig(_Section):
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluationConfig(_Section):
+class EvaluationConfig(Section):
     """How a trained model is measured."""
 
     cutoffs: Sequence[int] = (10,)
@@ -359,21 +314,21 @@ class EvaluationConfig(_Section):
     batch_size: int = 8192
 
     def check(self) -> None:
-        _require(bool(self.cutoffs), "evaluation.cutoffs", self.cutoffs, "give at least one cutoff")
-        _require(
+        require(bool(self.cutoffs), "evaluation.cutoffs", self.cutoffs, "give at least one cutoff")
+        require(
             all(k >= 1 for k in self.cutoffs), "evaluation.cutoffs", self.cutoffs, "use 1 or more"
         )
-        _require_one_of(self.protocol, ("full", "sampled"), "evaluation.protocol")
+        require_one_of(self.protocol, ("full", "sampled"), "evaluation.protocol")
         for field in ("history_length", "cohorts", "bootstrap"):
             value = getattr(self, field)
-            _require(value >= 0, f"evaluation.{field}", value, "use 0 or more")
+            require(value >= 0, f"evaluation.{field}", value, "use 0 or more")
         for field in ("cohort_size", "batch_size"):
             value = getattr(self, field)
-            _require(value >= 1, f"evaluation.{field}", value, "use 1 or more")
+            require(value >= 1, f"evaluation.{field}", value, "use 1 or more")
 
 
 @dataclasses.dataclass(frozen=True)
-class ShardingConfig(_Section):
+class ShardingConfig(Section):
     """What devices share out, besides every batch. It changes no number of a run."""
 
     # replicated: every device has all tables and interactions. sharded: users are cut into
@@ -388,10 +343,10 @@ class ShardingConfig(_Section):
     user_parts: int = 0
 
     def check(self) -> None:
-        _require_one_of(self.tables, ("replicated", "sharded"), "sharding.tables")
-        _require(self.user_parts >= 0, "sharding.user_parts", self.user_parts, "use 0 or more")
-        _require(self.item_blocks >= 1, "sharding.item_blocks", self.item_blocks, "use 1 or more")
-        _require(
+        require_one_of(self.tables, ("replicated", "sharded"), "sharding.tables")
+        require(self.user_parts >= 0, "sharding.user_parts", self.user_parts, "use 0 or more")
+        require(self.item_blocks >= 1, "sharding.item_blocks", self.item_blocks, "use 1 or more")
+        require(
             self.item_blocks == 1 or self.is_sharded,
             "sharding.item_blocks",
             self.item_blocks,
@@ -418,21 +373,21 @@ class Config:
     seed: int = 2021
 
     def __post_init__(self) -> None:
-        _require(0 <= self.seed < 2**32, "seed", self.seed, "use 0 to 2^32 - 1")
-        _require(
+        require(0 <= self.seed < 2**32, "seed", self.seed, "use 0 to 2^32 - 1")
+        require(
             self.optimizer.rows == "all" or not self.loss.covariance,
             "optimizer.rows",
             self.optimizer.rows,
             "use all, because config.loss.covariance moves every row",
         )
         self._check_batches()
-        _require(
+        require(
             not (self.training.refit and self.data.join_valid),
             "training.refit",
             self.training.refit,
             "with config.data.join_valid=True there is nothing to add",
         )
-        _require(
+        require(
             not (self.sharding.is_sharded and self.loss.covariance),
             "loss.covariance",
             self.loss.covariance,
@@ -444,148 +399,22 @@ class Config:
         if self.training.batch_of != "users":
             return
         field = "training.batch_of"
-        _require(
+        require(
             self.sampling.pool == "catalogue",
             field,
             "users",
             "a user's negatives are all others; set config.sampling.pool='catalogue' (models that "
             "read histories take interactions)",
         )
-        _require(
+        require(
             self.loss.name in self.loss.OF_USERS,
             field,
             "users",
             f"set config.loss.name to one of {', '.join(self.loss.OF_USERS)}",
         )
-        _require(
+        require(
             not self.loss.copy_relation,
             field,
             "users",
             "a user's positives share its negatives; set config.loss.copy_relation=False",
         )
-
-
-_SECTIONS = {
-    field.name: typing.cast(type, field.default_factory)
-    for field in dataclasses.fields(Config)
-    if field.default_factory is not dataclasses.MISSING
-}
-
-
-def as_dict(config: Config) -> dict[str, Any]:
-    """The configuration as nested plain values, the model's options beside its name.
-
-    Options of other models stand there too, at their defaults, so that
-    `--config.model.name` can be changed on the command line.
-    """
-    from hlr_jax.models import base  # Imports Flax, which `--help` need not wait for.
-
-    values = dataclasses.asdict(config)
-    options = values["model"].pop("options")
-    own = base.options(base.get(config.model.name))
-    values["model"] |= base.all_options() | own | options
-    return values
-
-
-def as_config_dict(config: Config) -> ml_collections.ConfigDict:
-    """The configuration for `ml_collections.config_flags`, to be returned by `get_config()`."""
-    values = as_dict(config)
-    for name, cls in _SECTIONS.items():
-        values[name] = _with_placeholders(values[name], cls)
-    return ml_collections.ConfigDict(values)
-
-
-def section_config_dict(name: str, section: Any) -> ml_collections.ConfigDict:
-    """One section alone, for a launcher that lets only that one be changed."""
-    fields = _with_placeholders(dataclasses.asdict(section), type(section))
-    return ml_collections.ConfigDict({name: fields})
-
-
-def _with_placeholders(values: dict[str, Any], cls: type) -> dict[str, Any]:
-    """ConfigDict must know the type of a field that holds None yet."""
-    hints = typing.get_type_hints(cls)
-
-    def typed(name: str, value: Any) -> Any:
-        if value is not None:
-            return value
-        kind = next(t for t in typing.get_args(hints[name]) if t is not type(None))
-        return config_dict.placeholder(kind)
-
-    return {name: typed(name, value) for name, value in values.items()}
-
-
-def from_config_dict(values: Mapping[str, Any] | ml_collections.ConfigDict) -> Config:
-    """The validated configuration; the inverse of `as_config_dict` and `as_dict`.
-
-    Options that only other models have are left out, with a note in the log where
-    one was changed from its default.
-
-    Raises:
-      InputError: an unknown field, a value of the wrong type, or one out of range.
-    """
-    known = [*_SECTIONS, "seed"]
-    for name in values:
-        if name not in known:
-            raise _unknown("config", name, known)
-    sections = {
-        name: _section(name, cls, values[name]) for name, cls in _SECTIONS.items() if name in values
-    }
-    config = Config(**sections)
-    if "seed" in values:
-        config = dataclasses.replace(config, seed=_typed("seed", int, values["seed"]))
-    return config
-
-
-def _section(section: str, cls: type, values: Any) -> Any:
-    if not isinstance(values, Mapping | ml_collections.ConfigDict):
-        raise InputError(f"config.{section}={values!r}: expected a section with fields")
-    known = _field_names(cls)
-    chosen, options = {}, {}
-    for name, value in values.items():
-        if name in known:
-            chosen[name] = value
-        elif section == "model":
-            options[name] = value
-        else:
-            raise _unknown(f"config.{section}", name, known)
-    if section == "model":
-        chosen["options"] = _own_options(chosen.get("name", ModelConfig.name), options, known)
-    return cls(**chosen)
-
-
-def _field_names(section: Any) -> list[str]:
-    """The flat fields of a section or its class: all but a model's options."""
-    return [field.name for field in dataclasses.fields(section) if field.name != "options"]
-
-
-def _own_options(model: str, options: dict[str, Any], known: list[str]) -> dict[str, Any]:
-    """Those of the options that this model has, typed."""
-    from hlr_jax.models import base
-
-    defaults, own = base.all_options(), base.options(base.get(model))
-    chosen = {}
-    for name, value in options.items():
-        if name not in defaults:
-            raise _unknown("config.model", name, [*known, *own])
-        value = _typed(f"model.{name}", type(defaults[name]), value)
-        if name in own:
-            chosen[name] = value
-        elif value != defaults[name]:
-            logging.warning("config.model.%s=%r: model %s does not use it", name, value, model)
-    return chosen
-
-
-def _typed(field: str, kind: Any, value: Any) -> Any:
-    """The value as the field's type; an int goes for a float, and a list for a tuple."""
-    allowed = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    if typing.get_origin(kind) is Sequence:
-        items = value if isinstance(value, list | tuple) else (value,)
-        return tuple(_typed(field, typing.get_args(kind)[0], item) for item in items)
-    if float in allowed and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if type(value) not in allowed:
-        names = " or ".join("nothing" if t is type(None) else t.__name__ for t in allowed)
-        raise InputError(f"config.{field}={value!r}: expected {names}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise InputError(f"config.{field}={value!r}: expected a finite number")
-    return value
