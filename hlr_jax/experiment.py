@@ -1,4 +1,4 @@
-"""A whole run: data, model, training, evaluation, and the files that tell of it."""
+"""A whole run: data, model, training and evaluation."""
 
 import dataclasses
 import pathlib
@@ -12,15 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from hlr_jax import config as configs
 from hlr_jax import metrics, models, processes, training
-from hlr_jax.checkpoints import Checkpoints
 from hlr_jax.config import Config
 from hlr_jax.data import datasets
 from hlr_jax.data.datasets import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
-from hlr_jax.files import read_json_lines, write_json, write_json_lines
+from hlr_jax.files import write_json
 from hlr_jax.fitting import MemoryStore, Progress, Record, Store, fit
 from hlr_jax.models.base import Relation
 from hlr_jax.objective import Params
@@ -29,30 +27,11 @@ from hlr_jax.recommender import (
     Recommender,
     check_cutoffs,
     check_protocol,
-    check_same_data,
-    load_config,
-    refit_folder,
     training_positives,
     validation_positives,
 )
+from hlr_jax.run_folder import OnEpoch, ignore_epoch, open_run, refit_folder
 from hlr_jax.training import Keys
-
-# Receives one flat record per epoch.
-OnEpoch = Callable[[Record], None]
-
-# Fields a run may be resumed with other values of, because they change neither a step nor the
-# choice of the best epoch; see `_may_change`.
-_CHANGEABLE = (
-    "training.epochs",
-    "training.patience",
-    "training.checkpoint_minutes",
-    "evaluation.",
-    "sharding.",
-)
-
-
-def _ignore(record: Record) -> None:
-    pass
 
 
 def train(
@@ -60,7 +39,7 @@ def train(
     workdir: str | pathlib.Path | None = None,
     dataset: Dataset | None = None,
     show_progress: bool = True,
-    on_epoch: OnEpoch = _ignore,
+    on_epoch: OnEpoch = ignore_epoch,
 ) -> Recommender:
     """Train a model, choose its best epoch on validation, and return it.
 
@@ -126,7 +105,7 @@ def _train(
     workdir: str | pathlib.Path | None,
     dataset: Dataset | None,
     show_progress: bool,
-    on_epoch: OnEpoch = _ignore,
+    on_epoch: OnEpoch = ignore_epoch,
 ) -> tuple[Recommender, Progress]:
     if workdir is not None and pathlib.Path(workdir).is_file():
         raise InputError(f"--workdir={workdir}: is a file; name a folder")
@@ -142,9 +121,9 @@ def _train(
         params = training.constrain(params, model, config)
     validate = _validation(config, model, dataset, placement)
     store: Store = MemoryStore()
-    log: OnEpoch = _ignore
+    log: OnEpoch = ignore_epoch
     if workdir is not None:
-        store, log = _open(pathlib.Path(workdir), config, dataset, placement)
+        store, log = open_run(pathlib.Path(workdir), config, dataset, placement)
     positives = training_positives(placement, dataset, config)
 
     def tell(record: Record) -> None:
@@ -367,87 +346,3 @@ def _validation(
         return values
 
     return validate
-
-
-def _open(
-    workdir: pathlib.Path, config: Config, dataset: Dataset, placement: Placement
-) -> tuple[Checkpoints, OnEpoch]:
-    """Start or resume a run in a folder.
-
-    Raises:
-      InputError: the folder holds a run of another configuration or on other data, holds
-        damaged files, or cannot be made.
-    """
-    if (workdir / "config.json").exists():
-        # With the options that were left out at their defaults, as in the file.
-        complete = configs.from_config_dict(configs.as_dict(config))
-        _check_same_run(complete, load_config(workdir), workdir)
-        check_same_data(workdir, dataset)
-    read_json_lines(workdir / "metrics.jsonl")  # Refused now if damaged, not after an epoch.
-    store = Checkpoints(workdir / "checkpoints", placement.used_rows)
-    processes.wait_for_all("working directory read")
-    if not processes.is_first():
-        return store, _ignore
-    on_epoch = _epoch_log(workdir, config.training.tensorboard)
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        write_json(workdir / "dataset.json", {"name": dataset.name, "digest": dataset.digest})
-        write_json(workdir / "config.json", configs.as_dict(config))
-    except OSError as error:
-        raise InputError(f"--workdir={workdir}: cannot be written to ({error.strerror})") from None
-    return store, on_epoch
-
-
-def _check_same_run(config: Config, stored: Config, workdir: pathlib.Path) -> None:
-    new, old = flat(config), flat(stored)
-    for field in sorted(new.keys() | old.keys(), key=lambda field: (field != "model.name", field)):
-        if new.get(field) != old.get(field) and not _may_change(field, config):
-            raise InputError(
-                f"--workdir={workdir} holds a run with config.{field}={old.get(field)!r}, not "
-                f"{new.get(field)!r}; use another folder, or the same configuration to resume it"
-            )
-
-
-def _may_change(field: str, config: Config) -> bool:
-    if field == "training.epochs":
-        # A cosine schedule may be stretched over all epochs.
-        return config.optimizer.schedule != "cosine" or config.optimizer.schedule_epochs > 0
-    if field == "evaluation.history_length":
-        return config.training.select == "loss"
-    return field.startswith(_CHANGEABLE)
-
-
-def flat(config: Config) -> dict[str, Any]:
-    """The values of all fields by name, `section.field`, of the model's own options too."""
-    values = dataclasses.asdict(config)
-    values["model"] |= values["model"].pop("options")
-    return {"seed": values.pop("seed")} | {
-        f"{section}.{name}": value
-        for section, fields in values.items()
-        for name, value in fields.items()
-    }
-
-
-def _epoch_log(workdir: pathlib.Path, tensorboard: bool) -> OnEpoch:
-    """Appends to `metrics.jsonl`, and to TensorBoard events if wanted."""
-    path = workdir / "metrics.jsonl"
-    events: Any = None
-    if tensorboard:
-        try:
-            from tensorboardX import SummaryWriter
-        except ImportError:
-            raise InputError(
-                "config.training.tensorboard=True: needs pip install 'hlr_jax[tensorboard]'"
-            ) from None
-        events = SummaryWriter(str(workdir / "tensorboard"))
-
-    def log(record: Record) -> None:
-        # What a resumed run does again replaces what it had written.
-        earlier = [r for r in read_json_lines(path) if r.get("epoch", 0) < record["epoch"]]
-        write_json_lines(path, [*earlier, record])
-        if events:
-            for name, value in record.items():
-                events.add_scalar(name, value, record["epoch"])
-            events.flush()
-
-    return log

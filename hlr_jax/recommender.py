@@ -11,7 +11,6 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
 
-from hlr_jax import config as configs
 from hlr_jax import metrics, models, processes, ranking, sources
 from hlr_jax.checkpoints import Checkpoints
 from hlr_jax.config import Config, EvaluationConfig
@@ -19,10 +18,10 @@ from hlr_jax.data import datasets
 from hlr_jax.data.datasets import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
-from hlr_jax.files import read_json_lines, read_json_object
 from hlr_jax.models.base import Relation
 from hlr_jax.objective import Params
 from hlr_jax.placement import Placement, Positives
+from hlr_jax.run_folder import check_same_data, finished_refit, load_config
 from hlr_jax.sources import Source
 from hlr_jax.training import Keys
 
@@ -66,7 +65,7 @@ class Recommender:
         config = load_config(workdir)
         dataset = dataset or datasets.load(config.data)
         if config.training.refit and refitted:
-            return cls.load(_finished_refit(workdir), dataset.joined())
+            return cls.load(finished_refit(workdir), dataset.joined())
         check_same_data(workdir, dataset)
         model = models.build(config.model.name, config.model.dim, config.model.options)
         placement = Placement.for_ranking(config, model, dataset.num_users, dataset.num_items)
@@ -332,36 +331,6 @@ def summarize(per_user: dict[str, np.ndarray], evaluation: EvaluationConfig) -> 
     return summary
 
 
-def load_config(workdir: pathlib.Path) -> Config:
-    """The configuration a run was trained with.
-
-    Raises:
-      InputError: the folder holds no run, or its config.json is damaged.
-    """
-    path = workdir / "config.json"
-    if not path.is_file():
-        raise InputError(f"{path}: not found; give the --workdir of a finished training run")
-    return configs.from_config_dict(read_json_object(path))
-
-
-def refit_folder(workdir: pathlib.Path) -> pathlib.Path:
-    """Where a run with `config.training.refit` keeps its second half."""
-    return workdir / "refit"
-
-
-def _finished_refit(workdir: pathlib.Path) -> pathlib.Path:
-    folder = refit_folder(workdir)
-    epochs = load_config(folder).training.epochs
-    # Without validation every epoch is the best so far: that there is a model says nothing.
-    done = max((record["epoch"] for record in read_json_lines(folder / "metrics.jsonl")), default=0)
-    if done < epochs:
-        raise InputError(
-            f"{folder}: was trained for {done} of {epochs} epochs; the same training command "
-            "finishes it"
-        )
-    return folder
-
-
 def check_protocol(config: Config, dataset: Dataset) -> None:
     """Raises InputError where the sampled protocol has no negatives to rank among."""
     if config.evaluation.protocol == "sampled" and dataset.given_negatives is None:
@@ -382,16 +351,4 @@ def check_cutoffs(cutoffs: Sequence[int], dataset: Dataset, field: str) -> None:
         raise InputError(
             f"{field}: a cutoff of {max(cutoffs)} is more than the catalogue's "
             f"{dataset.num_items} items; use at most that"
-        )
-
-
-def check_same_data(workdir: pathlib.Path, dataset: Dataset) -> None:
-    """Raises InputError where a run in `workdir` was trained on other data."""
-    path = workdir / "dataset.json"
-    if not path.is_file():
-        raise InputError(f"{path}: not found; give the --workdir of a training run")
-    if read_json_object(path).get("digest") != dataset.digest:
-        raise InputError(
-            f"{workdir}: the run was trained on other data than data set {dataset.name} "
-            "is now; restore the data, or train anew in another folder"
         )

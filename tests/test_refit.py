@@ -27,7 +27,8 @@ from hlr_jax.data.datasets import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 from hlr_jax.placement import Placement
-from hlr_jax.recommender import Recommender, load_config
+from hlr_jax.recommender import Recommender
+from hlr_jax.run_folder import load_config
 
 EPOCHS, BEST = 4, 2
 

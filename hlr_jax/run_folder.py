@@ -1,0 +1,164 @@
+"""The folder of a run: what it holds, and when a run may go on in it."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from hlr_jax import config as configs
+from hlr_jax import processes
+from hlr_jax.checkpoints import Checkpoints
+from hlr_jax.config import Config
+from hlr_jax.data.datasets import Dataset
+from hlr_jax.errors import InputError
+from hlr_jax.files import read_json_lines, read_json_object, write_json, write_json_lines
+from hlr_jax.fitting import Record
+from hlr_jax.placement import Placement
+
+# Receives one flat record per epoch.
+OnEpoch = Callable[[Record], None]
+
+# Fields a run may be resumed with other values of, because they change neither a step nor the
+# choice of the best epoch; see `_may_change`.
+_CHANGEABLE = (
+    "training.epochs",
+    "training.patience",
+    "training.checkpoint_minutes",
+    "evaluation.",
+    "sharding.",
+)
+
+
+def ignore_epoch(record: Record) -> None:
+    """What a run without a folder does with what it tells of an epoch."""
+
+
+def load_config(workdir: pathlib.Path) -> Config:
+    """The configuration a run was trained with.
+
+    Raises:
+      InputError: the folder holds no run, or its config.json is damaged.
+    """
+    path = workdir / "config.json"
+    if not path.is_file():
+        raise InputError(f"{path}: not found; give the --workdir of a finished training run")
+    return configs.from_config_dict(read_json_object(path))
+
+
+def refit_folder(workdir: pathlib.Path) -> pathlib.Path:
+    """Where a run with `config.training.refit` keeps its second half."""
+    return workdir / "refit"
+
+
+def finished_refit(workdir: pathlib.Path) -> pathlib.Path:
+    """`refit_folder`, where what was chosen has been trained anew to the end.
+
+    Raises:
+      InputError: it has not.
+    """
+    folder = refit_folder(workdir)
+    epochs = load_config(folder).training.epochs
+    # Without validation every epoch is the best so far: that there is a model says nothing.
+    done = max((record["epoch"] for record in read_json_lines(folder / "metrics.jsonl")), default=0)
+    if done < epochs:
+        raise InputError(
+            f"{folder}: was trained for {done} of {epochs} epochs; the same training command "
+            "finishes it"
+        )
+    return folder
+
+
+def check_same_data(workdir: pathlib.Path, dataset: Dataset) -> None:
+    """Raises InputError where a run in `workdir` was trained on other data."""
+    path = workdir / "dataset.json"
+    if not path.is_file():
+        raise InputError(f"{path}: not found; give the --workdir of a training run")
+    if read_json_object(path).get("digest") != dataset.digest:
+        raise InputError(
+            f"{workdir}: the run was trained on other data than data set {dataset.name} "
+            "is now; restore the data, or train anew in another folder"
+        )
+
+
+def open_run(
+    workdir: pathlib.Path, config: Config, dataset: Dataset, placement: Placement
+) -> tuple[Checkpoints, OnEpoch]:
+    """Start or resume a run in a folder.
+
+    Raises:
+      InputError: the folder holds a run of another configuration or on other data, holds
+        damaged files, or cannot be made.
+    """
+    if (workdir / "config.json").exists():
+        # With the options that were left out at their defaults, as in the file.
+        complete = configs.from_config_dict(configs.as_dict(config))
+        _check_same_run(complete, load_config(workdir), workdir)
+        check_same_data(workdir, dataset)
+    read_json_lines(workdir / "metrics.jsonl")  # Refused now if damaged, not after an epoch.
+    store = Checkpoints(workdir / "checkpoints", placement.used_rows)
+    processes.wait_for_all("working directory read")
+    if not processes.is_first():
+        return store, ignore_epoch
+    on_epoch = _epoch_log(workdir, config.training.tensorboard)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_json(workdir / "dataset.json", {"name": dataset.name, "digest": dataset.digest})
+        write_json(workdir / "config.json", configs.as_dict(config))
+    except OSError as error:
+        raise InputError(f"--workdir={workdir}: cannot be written to ({error.strerror})") from None
+    return store, on_epoch
+
+
+def _check_same_run(config: Config, stored: Config, workdir: pathlib.Path) -> None:
+    new, old = flat(config), flat(stored)
+    for field in sorted(new.keys() | old.keys(), key=lambda field: (field != "model.name", field)):
+        if new.get(field) != old.get(field) and not _may_change(field, config):
+            raise InputError(
+                f"--workdir={workdir} holds a run with config.{field}={old.get(field)!r}, not "
+                f"{new.get(field)!r}; use another folder, or the same configuration to resume it"
+            )
+
+
+def _may_change(field: str, config: Config) -> bool:
+    if field == "training.epochs":
+        # A cosine schedule may be stretched over all epochs.
+        return config.optimizer.schedule != "cosine" or config.optimizer.schedule_epochs > 0
+    if field == "evaluation.history_length":
+        return config.training.select == "loss"
+    return field.startswith(_CHANGEABLE)
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """The values of all fields by name, `section.field`, of the model's own options too."""
+    values = dataclasses.asdict(config)
+    values["model"] |= values["model"].pop("options")
+    return {"seed": values.pop("seed")} | {
+        f"{section}.{name}": value
+        for section, fields in values.items()
+        for name, value in fields.items()
+    }
+
+
+def _epoch_log(workdir: pathlib.Path, tensorboard: bool) -> OnEpoch:
+    """Appends to `metrics.jsonl`, and to TensorBoard events if wanted."""
+    path = workdir / "metrics.jsonl"
+    events: Any = None
+    if tensorboard:
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError:
+            raise InputError(
+                "config.training.tensorboard=True: needs pip install 'hlr_jax[tensorboard]'"
+            ) from None
+        events = SummaryWriter(str(workdir / "tensorboard"))
+
+    def log(record: Record) -> None:
+        # What a resumed run does again replaces what it had written.
+        earlier = [r for r in read_json_lines(path) if r.get("epoch", 0) < record["epoch"]]
+        write_json_lines(path, [*earlier, record])
+        if events:
+            for name, value in record.items():
+                events.add_scalar(name, value, record["epoch"])
+            events.flush()
+
+    return log
