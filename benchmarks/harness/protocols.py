@@ -52,6 +52,16 @@ ML_100K_SOFTMAX = {
     "training.select": "ndcg@10",
     "training.refit": True,
 }
+CITEULIKE_SOFTMAX = ML_100K_SOFTMAX | {
+    "model.dim": 128,
+    "loss.temperature": 0.2,
+    "sampling.pool": "catalogue",
+    "optimizer.learning_rate": 3e-3,
+    "optimizer.schedule": "cosine",
+    "training.epochs": 30,
+}
+# Steps see 20 items of a user, and ranking 100 (of nearly all users that is all).
+MEAN_OF_20 = {"sampling.history_length": 20, "evaluation.history_length": 100}
 ML_1M_SOFTMAX = ML_100K_SOFTMAX | {
     "model.dim": 800,
     "loss.temperature": 0.28,
@@ -80,8 +90,7 @@ GOWALLA_CONTRASTIVE = {
 GOWALLA_HISTORY = GOWALLA_CONTRASTIVE | {
     "model.dim": 256,
     "loss.negative_weight": 200.0,
-    "sampling.history_length": 20,
-    "evaluation.history_length": 100,
+    **MEAN_OF_20,
 }
 # From the tables of tuned CML, with a relation that is kept short.
 ML_100K_FROM_CML = ML_100K_SOFTMAX | {
@@ -97,6 +106,7 @@ ML_1M_FROM_CML = ML_1M_SOFTMAX | {
     "training.epochs": 10,
     "training.patience": 3,
 }
+ALL_FOR_80_EPOCHS = {"sampling.pool": "catalogue", "training.epochs": 80}
 SHARED_100 = {"sampling.pool": "batch", "sampling.negatives": 100}
 OWN_10 = {"sampling.negatives": 10, "sampling.history_length": 20}
 # For a relation that reads histories, beside others that take users at once. A few negatives would
@@ -143,10 +153,12 @@ ML_100K_HLR = Protocol(
         _published("hlrpp", 1e-3, 0.2),
         _published("adacml", 1e-3, 0.5),
         _published("transcf", 1e-3, 0.5),
-        _tuned("cml", ML_100K_SOFTMAX, **{"sampling.pool": "catalogue", "training.epochs": 80}),
+        _tuned("cml", ML_100K_SOFTMAX, **ALL_FOR_80_EPOCHS),
         _tuned_from_cml("lrml", ML_100K_FROM_CML, **SHARED_100),
         _tuned_from_cml("hlr", ML_100K_FROM_CML, **OWN_10),
         _tuned_from_cml("hlrpp", ML_100K_FROM_CML, **OWN_10),
+        _tuned("adacml", ML_100K_SOFTMAX, **SHARED_100, **{"training.epochs": 60}),
+        _tuned("transcf", ML_100K_SOFTMAX, **ALL_FOR_80_EPOCHS),
     ),
     references=(
         Reference("EASE", dict(zip(TOP_10, (0.325, 0.236, 0.248), strict=True)), _OPTIMISTIC),
@@ -199,6 +211,8 @@ CITEULIKE_T_HLR = Protocol(
         _published("lrml", 1e-3, 0.5),
         _published("hlr", 1e-3, 0.2),
         _published("hlrpp", 1e-3, 0.2),
+        _tuned("cml", CITEULIKE_SOFTMAX),
+        _tuned("history_mean", CITEULIKE_SOFTMAX, **MEAN_OF_20),
     ),
     references=(Reference("EASE", {"ndcg@10": 0.160}, _OPTIMISTIC),),
 )
