@@ -7,7 +7,10 @@ validation NDCG@20. After the best epoch is known, trained anew on training and 
     python launch/train.py --config=configs/gowalla/history_mean.py \
         --workdir=runs/gowalla/history_mean
 
-SCORE
+Score (seed 2021; all 29,858 test users):
+    Recall@20 .183, NDCG@20 .148.
+Cost: 20 epochs in 17 min, and 20 again in 17, on a busy machine of 2 cores (AMD EPYC); in 8 to 12 s
+on an NVIDIA H200 that trained four models at once.
 """
 
 from ml_collections import ConfigDict
