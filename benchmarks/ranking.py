@@ -81,10 +81,8 @@ def against_pytorch(model: str) -> dict[str, Any]:
     """
     import torch
     from harness.ours import MARGIN, OurRanker
-    from peers import torch_device
     from peers.plain_pytorch import PlainModel, PlainRanker
 
-    torch_device.set_precision()
     torch.compiler.reset()  # What was compiled for the model before does not count against this.
     shape, interactions = setting(model)
     ours = OurRanker(shape, interactions, K)

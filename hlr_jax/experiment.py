@@ -19,7 +19,7 @@ from hlr_jax.data.datasets import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 from hlr_jax.files import write_json
-from hlr_jax.fitting import MemoryStore, Progress, Record, Store, fit
+from hlr_jax.fitting import MemoryStore, OnEpoch, Progress, Record, Store, fit, ignore_epoch
 from hlr_jax.models.base import Relation
 from hlr_jax.objective import Params
 from hlr_jax.placement import Placement
@@ -30,7 +30,7 @@ from hlr_jax.recommender import (
     training_positives,
     validation_positives,
 )
-from hlr_jax.run_folder import OnEpoch, ignore_epoch, open_run, refit_folder
+from hlr_jax.run_folder import open_run, refit_folder
 from hlr_jax.training import Keys
 
 

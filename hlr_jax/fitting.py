@@ -21,13 +21,18 @@ from hlr_jax.objective import Params
 from hlr_jax.placement import Placement, Positives
 from hlr_jax.training import Keys, TrainState
 
-# What is told of an epoch.
+# What is told of an epoch, and what receives it.
 Record = dict[str, int | float]
+OnEpoch = Callable[[Record], None]
 
 # Progress is shown, and an interrupt noticed, about this often.
 CHUNK_SECONDS = 1.0
 # What an interrupted run says.
 RESUMED = "the same command goes on from the last checkpoint"
+
+
+def ignore_epoch(record: Record) -> None:
+    """Does nothing with the record of an epoch."""
 
 
 class Progress(NamedTuple):
@@ -97,7 +102,7 @@ def fit(
     config: Config,
     validate: Callable[[Params], dict[str, float]],
     store: Store,
-    on_epoch: Callable[[Record], None] = lambda record: None,
+    on_epoch: OnEpoch = ignore_epoch,
     show_progress: bool = True,
 ) -> tuple[Params, Progress]:
     """Train from `params`, or from where the store left off, and return the best epoch's.

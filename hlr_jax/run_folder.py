@@ -1,8 +1,6 @@
 """The folder of a run: what it holds, and when a run may go on in it."""
 
-import dataclasses
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
 from hlr_jax import config as configs
@@ -12,11 +10,8 @@ from hlr_jax.config import Config
 from hlr_jax.data.datasets import Dataset
 from hlr_jax.errors import InputError
 from hlr_jax.files import read_json_lines, read_json_object, write_json, write_json_lines
-from hlr_jax.fitting import Record
+from hlr_jax.fitting import OnEpoch, Record, ignore_epoch
 from hlr_jax.placement import Placement
-
-# Receives one flat record per epoch.
-OnEpoch = Callable[[Record], None]
 
 # Fields a run may be resumed with other values of, because they change neither a step nor the
 # choice of the best epoch; see `_may_change`.
@@ -27,10 +22,6 @@ _CHANGEABLE = (
     "evaluation.",
     "sharding.",
 )
-
-
-def ignore_epoch(record: Record) -> None:
-    """What a run without a folder does with what it tells of an epoch."""
 
 
 def load_config(workdir: pathlib.Path) -> Config:
@@ -110,7 +101,7 @@ def open_run(
 
 
 def _check_same_run(config: Config, stored: Config, workdir: pathlib.Path) -> None:
-    new, old = flat(config), flat(stored)
+    new, old = configs.flat(config), configs.flat(stored)
     for field in sorted(new.keys() | old.keys(), key=lambda field: (field != "model.name", field)):
         if new.get(field) != old.get(field) and not _may_change(field, config):
             raise InputError(
@@ -126,17 +117,6 @@ def _may_change(field: str, config: Config) -> bool:
     if field == "evaluation.history_length":
         return config.training.select == "loss"
     return field.startswith(_CHANGEABLE)
-
-
-def flat(config: Config) -> dict[str, Any]:
-    """The values of all fields by name, `section.field`, of the model's own options too."""
-    values = dataclasses.asdict(config)
-    values["model"] |= values["model"].pop("options")
-    return {"seed": values.pop("seed")} | {
-        f"{section}.{name}": value
-        for section, fields in values.items()
-        for name, value in fields.items()
-    }
 
 
 def _epoch_log(workdir: pathlib.Path, tensorboard: bool) -> OnEpoch:

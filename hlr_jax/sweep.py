@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from hlr_jax import config as configs
-from hlr_jax import experiment, metrics, processes, run_folder, search_space, sweep_report
+from hlr_jax import experiment, metrics, processes, search_space, sweep_report
 from hlr_jax.config import Config
 from hlr_jax.data import datasets
 from hlr_jax.data.datasets import Dataset
@@ -262,7 +262,7 @@ def _check_same(chosen: _Search, stored: dict[str, Any], folder: pathlib.Path) -
 
 def _flags(description: dict[str, Any]) -> dict[str, Any]:
     """What a sweep was started with, by flag."""
-    config = run_folder.flat(configs.from_config_dict(description["config"]))
+    config = configs.flat(configs.from_config_dict(description["config"]))
     return (
         {"objective": description["objective"]}
         | {f"vary={field}": values for field, values in description["vary"].items()}

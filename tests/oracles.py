@@ -32,8 +32,6 @@ Params = dict[str, Array]
 # (user vector, item vector, history vectors) -> relation vector
 RelationFn = Callable[[Array, Array, Sequence[Array]], Array]
 
-MODELS = ("cml", "lrml", "hlr", "hlrpp", "adacml", "transcf", "dpcml", "history_mean")
-
 
 # --- geometry ------------------------------------------------------------------------------------
 
@@ -272,7 +270,8 @@ def dpcml_penalty(
 def relation_function(params: Params, model: str, options: Mapping[str, Any]) -> RelationFn:
     """The relation of a model with its parameters, as a function of ``(u, i, history)``.
 
-    Options: ``beta``, ``include_user``, ``separate_user_memory``, ``weight``, ``radius``.
+    Options: ``beta``, ``include_user``, ``separate_user_memory``, ``history_weight``,
+    ``clip_translated``.
     TransCF has none: its relation is not a function of these vectors.
     """
     beta = float(options.get("beta", 1.0))
@@ -300,7 +299,8 @@ def relation_function(params: Params, model: str, options: Mapping[str, Any]) ->
     if model == "adacml":
         return lambda u, i, history: adacml_relation(u, i, history, beta=beta)
     if model == "history_mean":
-        weight, radius = (float(options.get(name, 1.0)) for name in ("weight", "radius"))
+        names = "history_weight", "clip_translated"
+        weight, radius = (float(options.get(name, 1.0)) for name in names)
         return lambda u, i, history: history_mean_relation(u, history, weight, radius)
     if model == "dpcml":
         return dpcml_relation

@@ -20,7 +20,7 @@ USERS, ITEMS, DIM, ROWS, NEGATIVES, PLACES = 4, 9, 6, 7, 3, 3
 
 @pytest.fixture(autouse=True)
 def slices_as_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wherever the tests run: what slices give does not depend on it."""
+    """Elsewhere a slice is the whole batch; what slices add up to must be the same."""
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
 
 

@@ -287,6 +287,16 @@ def test_adacml_by_hand() -> None:
     np.testing.assert_allclose(oracles.adacml_relation(u, i, history), expected)
 
 
+def test_history_mean_by_hand() -> None:
+    u, history = np.array([1.0, 0.0]), [np.array([1.0, 2.0]), np.array([3.0, 6.0])]
+    # The mean is (2, 4), and half of it leads to (2, 2).
+    found = oracles.history_mean_relation(u, history, 0.5, 10.0)
+    np.testing.assert_allclose(found, [1.0, 2.0])
+    on_ball = oracles.history_mean_relation(u, history, 0.5, 1.0)
+    np.testing.assert_allclose(u + on_ball, [math.sqrt(0.5), math.sqrt(0.5)])
+    np.testing.assert_array_equal(oracles.history_mean_relation(u, [], 0.5, 1.0), [0.0, 0.0])
+
+
 def test_transcf_neighbours_are_means() -> None:
     params = {"user": np.array([[1.0], [2.0]]), "item": np.array([[3.0], [5.0], [7.0]])}
     user_mean, item_mean = oracles.transcf_neighbours(params, [(0, 0), (0, 1), (1, 1)])
@@ -341,7 +351,7 @@ def test_covariance_penalty_forms() -> None:
     assert oracles.covariance_penalty(rows, "paper") == pytest.approx((off**2).sum() / 9)
 
 
-@pytest.mark.parametrize("model", ["cml", "lrml", "hlr", "hlrpp", "adacml"])
+@pytest.mark.parametrize("model", ["cml", "lrml", "hlr", "hlrpp", "adacml", "history_mean"])
 def test_batch_loss_adds_up_over_rows_and_negatives(model: str) -> None:
     params = random_params()
     whole = oracles.batch_loss(params, BATCH, model, {"beta": 0.7}, margin=2.0)
@@ -409,7 +419,7 @@ def test_adam_projects_the_named_tables_after_the_step() -> None:
 
 def test_scores_are_minus_the_training_distance() -> None:
     params = random_params(seed=7)
-    for model in ("cml", "lrml", "hlr", "hlrpp", "adacml"):
+    for model in ("cml", "lrml", "hlr", "hlrpp", "adacml", "history_mean"):
         d_pos, _ = oracles.batch_distances(params, BATCH, model, {})
         scores = oracles.rank_scores(params, BATCH["users"], BATCH["history"], model, {})
         for b, positive in enumerate(BATCH["positives"]):

@@ -18,6 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from hlr_jax import (
     batching,
+    checkpoints,
     devices,
     experiment,
     files,
@@ -48,7 +49,7 @@ from hlr_jax.objective import Params
 from hlr_jax.placement import Placement
 from hlr_jax.training import Keys, TrainState
 
-MODELS = ["cml", "cmlf", "lrml", "hlr", "hlrpp", "transcf", "dpcml"]
+MODELS = ["cml", "cmlf", "lrml", "hlr", "hlrpp", "transcf", "dpcml", "history_mean"]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -728,7 +729,7 @@ def test_a_run_killed_between_its_two_saves_logs_no_epoch_twice(tmp_path, monkey
             train(config, tmp_path / "parts")
         patched.undo()
         # The epoch is logged and its best parameters are saved; the state is not.
-        patched.setattr(experiment.Checkpoints, "save", kill)
+        patched.setattr(checkpoints.Checkpoints, "save", kill)
         with pytest.raises(Killed):
             train(config, tmp_path / "parts")
     assert [record["epoch"] for record in read_log(tmp_path / "parts")] == [1, 2]

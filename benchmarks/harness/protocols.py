@@ -34,7 +34,7 @@ def _published(name: str, learning_rate: float, margin: float, **settings: Any) 
 
 
 def _tuned(name: str, shared: dict[str, Any], label: str = "tuned", **settings: Any) -> Model:
-    """Settings that did well on validation, most of them shared by several models."""
+    """Settings that did well on validation for this model or, where they are shared, for CML."""
     return Model(name, label, {"model.name": name, **shared, **settings})
 
 
@@ -61,7 +61,7 @@ CITEULIKE_SOFTMAX = ML_100K_SOFTMAX | {
     "training.epochs": 30,
 }
 # Steps see 20 items of a user, and ranking 100 (of nearly all users that is all).
-MEAN_OF_20 = {"sampling.history_length": 20, "evaluation.history_length": 100}
+HISTORIES = {"sampling.history_length": 20, "evaluation.history_length": 100}
 ML_1M_SOFTMAX = ML_100K_SOFTMAX | {
     "model.dim": 800,
     "loss.temperature": 0.28,
@@ -90,7 +90,7 @@ GOWALLA_CONTRASTIVE = {
 GOWALLA_HISTORY = GOWALLA_CONTRASTIVE | {
     "model.dim": 256,
     "loss.negative_weight": 200.0,
-    **MEAN_OF_20,
+    **HISTORIES,
 }
 # From the tables of tuned CML, with a relation that is kept short.
 ML_100K_FROM_CML = ML_100K_SOFTMAX | {
@@ -212,7 +212,7 @@ CITEULIKE_T_HLR = Protocol(
         _published("hlr", 1e-3, 0.2),
         _published("hlrpp", 1e-3, 0.2),
         _tuned("cml", CITEULIKE_SOFTMAX),
-        _tuned("history_mean", CITEULIKE_SOFTMAX, **MEAN_OF_20),
+        _tuned("history_mean", CITEULIKE_SOFTMAX, **HISTORIES),
     ),
     references=(Reference("EASE", {"ndcg@10": 0.160}, _OPTIMISTIC),),
 )
@@ -292,7 +292,7 @@ GOWALLA = Protocol(
             "tuned-256",
             **{"model.dim": 256, "loss.negative_weight": 80.0},
         ),
-        _tuned("history_mean", GOWALLA_HISTORY),
+        _tuned("history_mean", GOWALLA_HISTORY, "tuned-256"),
         _tuned("history_mean", GOWALLA_HISTORY, "tuned-512", **{"model.dim": 512}),
     ),
     references=tuple(

@@ -48,7 +48,7 @@ class PlainModel(nn.Module):
         super().__init__()
         self.name, self.margin = name, margin
         for field, value in params.items():
-            self.register_parameter(field, nn.Parameter(torch_device.tensor(value).clone()))
+            self.register_parameter(field, nn.Parameter(torch_device.tensor(value)))
 
     def relation(
         self, user: Tensor, item: Tensor, history: Tensor | None, mask: Tensor | None

@@ -12,21 +12,16 @@ def device() -> torch.device:
 
 
 def tensor(array: np.ndarray) -> Tensor:
-    """The array on the device."""
-    return torch.as_tensor(array, device=device())
+    """A copy of the array on the device."""
+    return torch.tensor(array, device=device())
 
 
-def set_precision() -> None:
-    """On a GPU, let float32 products use TF32, as JAX's do."""
-    torch.set_float32_matmul_precision("high" if device().type == "cuda" else "highest")
+def allow_tf32() -> None:
+    """On a GPU, let float32 products use TF32, as JAX's do where it is not told otherwise."""
+    torch.set_float32_matmul_precision("high")
 
 
 def wait() -> None:
     """Return when all that was asked of the device is done."""
     if device().type == "cuda":
         torch.cuda.synchronize()
-
-
-def loss_tolerance() -> float:
-    """By how much two losses of a batch may differ, as a share of them; TF32 keeps 10 bits."""
-    return 1e-3 if device().type == "cuda" else 1e-4

@@ -42,8 +42,7 @@ class UsersAtOnce:
         compiled: bool,
     ) -> None:
         self.user, self.item = (
-            torch.nn.Parameter(torch_device.tensor(params[name]).clone())
-            for name in ("user", "item")
+            torch.nn.Parameter(torch_device.tensor(params[name])) for name in ("user", "item")
         )
         self.optimizer = torch.optim.Adam([self.user, self.item], lr=learning_rate, fused=True)
         # A row of items for each user; what fills it up is a column past the end.
@@ -51,7 +50,7 @@ class UsersAtOnce:
         self.num_items = interactions.num_items
         places = torch.arange(int(counts.max()), device=counts.device)
         filled = places < counts[:, None]
-        self.items = torch.full_like(filled, self.num_items, dtype=torch.int64)
+        self.items = torch.full(filled.shape, self.num_items, device=counts.device)
         self.items[filled] = torch_device.tensor(interactions.items).long()
         self.temperature = temperature
         self.loss, self.project = loss, project

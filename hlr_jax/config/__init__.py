@@ -7,7 +7,13 @@ The options of a model are the fields of its module (see `hlr_jax.models`), so a
 model brings its own options with it.
 """
 
-from hlr_jax.config.dicts import as_config_dict, as_dict, from_config_dict, section_config_dict
+from hlr_jax.config.dicts import (
+    as_config_dict,
+    as_dict,
+    flat,
+    from_config_dict,
+    section_config_dict,
+)
 from hlr_jax.config.fields import (
     Config,
     DataConfig,
@@ -32,6 +38,7 @@ __all__ = [
     "TrainingConfig",
     "as_config_dict",
     "as_dict",
+    "flat",
     "from_config_dict",
     "section_config_dict",
 ]

@@ -13,7 +13,7 @@ from hlr_jax.config.fields import Config, ModelConfig
 from hlr_jax.config.values import field_names, typed, unknown
 from hlr_jax.errors import InputError
 
-SECTIONS = {
+_SECTIONS = {
     field.name: typing.cast(type, field.default_factory)
     for field in dataclasses.fields(Config)
     if field.default_factory is not dataclasses.MISSING
@@ -35,10 +35,21 @@ def as_dict(config: Config) -> dict[str, Any]:
     return values
 
 
+def flat(config: Config) -> dict[str, Any]:
+    """The values of all fields by name, `section.field`, of the model's own options too."""
+    values = dataclasses.asdict(config)
+    values["model"] |= values["model"].pop("options")
+    return {"seed": values.pop("seed")} | {
+        f"{section}.{name}": value
+        for section, fields in values.items()
+        for name, value in fields.items()
+    }
+
+
 def as_config_dict(config: Config) -> ml_collections.ConfigDict:
     """The configuration for `ml_collections.config_flags`, to be returned by `get_config()`."""
     values = as_dict(config)
-    for name, cls in SECTIONS.items():
+    for name, cls in _SECTIONS.items():
         values[name] = _with_placeholders(values[name], cls)
     return ml_collections.ConfigDict(values)
 
@@ -53,13 +64,13 @@ def _with_placeholders(values: dict[str, Any], cls: type) -> dict[str, Any]:
     """ConfigDict must know the type of a field that holds None yet."""
     hints = typing.get_type_hints(cls)
 
-    def typed(name: str, value: Any) -> Any:
+    def with_type(name: str, value: Any) -> Any:
         if value is not None:
             return value
         kind = next(t for t in typing.get_args(hints[name]) if t is not type(None))
         return config_dict.placeholder(kind)
 
-    return {name: typed(name, value) for name, value in values.items()}
+    return {name: with_type(name, value) for name, value in values.items()}
 
 
 def from_config_dict(values: Mapping[str, Any] | ml_collections.ConfigDict) -> Config:
@@ -71,12 +82,12 @@ def from_config_dict(values: Mapping[str, Any] | ml_collections.ConfigDict) -> C
     Raises:
       InputError: an unknown field, a value of the wrong type, or one out of range.
     """
-    known = [*SECTIONS, "seed"]
+    known = [*_SECTIONS, "seed"]
     for name in values:
         if name not in known:
             raise unknown("config", name, known)
     sections = {
-        name: _section(name, cls, values[name]) for name, cls in SECTIONS.items() if name in values
+        name: _section(name, cls, values[name]) for name, cls in _SECTIONS.items() if name in values
     }
     config = Config(**sections)
     if "seed" in values:

@@ -20,8 +20,9 @@ from hlr_jax.functional.attention import attention_weights
 def product_scores(users: Float[Array, "u d"], items: Float[Array, "t d"]) -> Float[Array, "u t"]:
     """`-||user - item||^2` as `2 u.i - ||u||^2 - ||i||^2`: one matrix product.
 
-    In full float32 also where the default is less, as on GPUs (TF32) and TPUs (bfloat16): what is
-    left of large terms would lose most of their digits.
+    In full float32 also where the default is less, as on GPUs (TF32) and TPUs (bfloat16): between
+    close rows a small number is left of large ones, and would have few right digits. What relations
+    add is no such difference.
     """
     user_norms = jnp.sum(jnp.square(users), axis=-1, keepdims=True)
     item_norms = jnp.sum(jnp.square(items), axis=-1)

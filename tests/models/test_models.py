@@ -41,8 +41,8 @@ CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
     },
     "hlrpp": {"beta": (1.0, 0.5)},
     "adacml": {"beta": (1.0, 0.5)},
-    # The translated user is beyond the smaller ball, and within the larger.
-    "history_mean": {"weight": (1.0, 0.5), "radius": (1.0, 3.0)},
+    # Most translated users leave the smaller ball, and none the larger.
+    "history_mean": {"history_weight": (1.0, 0.5), "clip_translated": (1.0, 3.0)},
     # Users' diversity is below, between and above the bounds.
     "dpcml": {
         "vectors": (2, 3),
@@ -432,11 +432,29 @@ def test_a_negative_smoothing_is_refused(name: str) -> None:
         build(name, DIM, {"beta": -0.5})
 
 
-@pytest.mark.parametrize("option", ["weight", "radius"])
-@pytest.mark.parametrize("value", [0.0, -0.5])
-def test_a_mean_or_ball_of_no_size_is_refused(option: str, value: float) -> None:
-    with pytest.raises(InputError, match=rf"config\.model\.{option}={value}: use a number above 0"):
+@pytest.mark.parametrize(
+    ("option", "value", "remedy"),
+    [
+        ("history_weight", -0.5, "use 0 or more"),
+        ("clip_translated", 0.0, "use a radius above 0"),
+        ("clip_translated", -1.0, "use a radius above 0"),
+    ],
+)
+def test_a_mean_or_ball_out_of_range_is_refused(option: str, value: float, remedy: str) -> None:
+    with pytest.raises(InputError, match=rf"config\.model\.{option}={value}: {remedy}"):
         build("history_mean", DIM, {option: value})
+
+
+def test_some_translated_users_are_brought_back_into_the_ball_and_some_are_not() -> None:
+    """Or the tests of history_mean would say little; of an empty history the mean is zero."""
+    case = Case("history_mean", {"clip_translated": 100.0})
+    moved = []
+    for user, ids in zip(case.users, case.history, strict=True):
+        row, history = case.params["user"][user], [case.params["item"][i] for i in ids if i >= 0]
+        moved.append(row + oracles.history_mean_relation(row, history, 1.0, 100.0))
+    norms = np.linalg.norm(moved, axis=1)
+    assert norms.min() < 0.99 < 1.01 < norms[2] < norms.max() < 3
+    np.testing.assert_array_equal(moved[2], case.params["user"][case.users[2]])
 
 
 @pytest.mark.parametrize("option", ["alpha_nbr", "alpha_dist"])
