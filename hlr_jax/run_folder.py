@@ -50,13 +50,24 @@ def finished_refit(workdir: pathlib.Path) -> pathlib.Path:
     folder = refit_folder(workdir)
     epochs = load_config(folder).training.epochs
     # Without validation every epoch is the best so far: that there is a model says nothing.
-    done = max((record["epoch"] for record in read_json_lines(folder / "metrics.jsonl")), default=0)
+    done = _epochs_of(folder)
     if done < epochs:
         raise InputError(
             f"{folder}: was trained for {done} of {epochs} epochs; the same training command "
             "finishes it"
         )
     return folder
+
+
+def _epochs_of(workdir: pathlib.Path) -> int:
+    """How many a run has trained for; 0 where there is none.
+
+    Raises:
+      InputError: metrics.jsonl is damaged.
+    """
+    return max(
+        (record["epoch"] for record in read_json_lines(workdir / "metrics.jsonl")), default=0
+    )
 
 
 def check_same_data(workdir: pathlib.Path, dataset: Dataset) -> None:
@@ -77,15 +88,20 @@ def open_run(
     """Start or resume a run in a folder.
 
     Raises:
-      InputError: the folder holds a run of another configuration or on other data, holds
-        damaged files, or cannot be made.
+      InputError: the folder holds a run of another configuration, of more epochs or on other
+        data, holds damaged files, or cannot be made.
     """
     if (workdir / "config.json").exists():
         # With the options that were left out at their defaults, as in the file.
         complete = configs.from_config_dict(configs.as_dict(config))
         _check_same_run(complete, load_config(workdir), workdir)
         check_same_data(workdir, dataset)
-    read_json_lines(workdir / "metrics.jsonl")  # Refused now if damaged, not after an epoch.
+    trained = _epochs_of(workdir)  # Refused now if damaged, not after an epoch.
+    if config.training.epochs < trained:
+        raise InputError(
+            f"--workdir={workdir} holds a run of {trained} epochs; use another folder, or "
+            f"config.training.epochs={trained} or more, not {config.training.epochs}"
+        )
     store = Checkpoints(workdir / "checkpoints", placement.used_rows)
     processes.wait_for_all("working directory read")
     if not processes.is_first():

@@ -41,6 +41,7 @@ def main() -> None:
     if output:
         with files.replacing(output) as unfinished:
             writers[output.suffix](table, unfinished)
+        print(f"{len(table)} recommendations written to {output}")
         return
     print(cli.plain(table))
 

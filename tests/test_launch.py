@@ -262,6 +262,7 @@ def test_recommend_writes_tables(suffix, reader, trained, launch, tmp_path):
     flags = [f"--workdir={trained}", "--users=7,3", "--k=4", f"--output={output}"]
     done = launch("recommend", *flags)
     assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == f"8 recommendations written to {output}"
     table = reader(output)
     assert table.columns == ["user", "rank", "item", "title", "score"]
     assert table["user"].to_list() == [7] * 4 + [3] * 4

@@ -127,6 +127,14 @@ def test_equal_scores_come_in_the_order_of_items(tile, k, monkeypatch):
     np.testing.assert_array_equal(scores[rows, places], exact[rows, ids[rows, places]])
 
 
+def test_rows_are_multiplied_in_full_float32():
+    """A GPU or a TPU multiplies less precisely by default; what a CPU computes would not tell."""
+    program = jax.jit(tiles.product_scores).lower(jnp.zeros((2, DIM)), jnp.zeros((4, DIM)))
+    products = [line for line in program.as_text().splitlines() if "dot_general" in line]
+    assert len(products) == 1
+    assert "[HIGHEST, HIGHEST]" in products[0]
+
+
 @pytest.mark.parametrize(("name", "options"), CASES)
 @pytest.mark.parametrize("users", [1, USERS])
 def test_fast_scores_are_those_of_any_relation(name, options, users):

@@ -755,6 +755,14 @@ def test_more_epochs_go_on_where_the_run_ended(tmp_path):
     assert read_log(tmp_path / "parts") == read_log(tmp_path / "whole")
 
 
+def test_fewer_epochs_than_a_run_has_are_refused_and_nothing_changes(tmp_path):
+    train(config_of(epochs=2), tmp_path)
+    before = (tmp_path / "config.json").read_text()
+    with pytest.raises(InputError, match=r"a run of 2 epochs.*training\.epochs=2 or more, not 1"):
+        train(config_of(epochs=1), tmp_path)
+    assert (tmp_path / "config.json").read_text() == before
+
+
 def with_cosine(epochs: int, schedule_epochs: int) -> Config:
     config = config_of(epochs=epochs)
     cosine = {"schedule": "cosine", "schedule_epochs": schedule_epochs}

@@ -201,11 +201,14 @@ def _present(folder: pathlib.Path, name: str) -> pathlib.Path | None:
 
 
 def _not_found(source: Source, reason: str, needs_ratings: bool) -> str:
+    # Of what is downloaded file by file each is named, also one that a data set may lack.
+    names = [download.file for download in source.downloads if download.file] or source.files
     addresses = [download.url for download in source.downloads] or [source.homepage]
     message = (
         f"config.data.name={source.name!r}: the data set is not here, and {reason}; "
-        f"get {', '.join(source.files)} from {', '.join(addresses)} ({source.licence}) and put "
-        f"them into {data_folder() / source.folders[0]}"
+        f"get {', '.join(names)} from {', '.join(addresses)} ({source.licence}) and put "
+        f"them into {data_folder() / source.folders[0]}, or set HLR_JAX_DATA to a folder that has "
+        f"them in {source.folders[0]}"
     )
     stand_in = _find_unrated(source) if needs_ratings else None
     if stand_in:
