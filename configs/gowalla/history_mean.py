@@ -9,8 +9,8 @@ validation NDCG@20. After the best epoch is known, trained anew on training and 
 
 Score (seed 2021; all 29,858 test users):
     Recall@20 .183, NDCG@20 .148.
-Cost: 20 epochs in 17 min, and 20 again in 17, on a busy machine of 2 cores (AMD EPYC); in 8 to 12 s
-on an NVIDIA H200 that trained four models at once.
+Cost: 20 epochs in 17 min, and 20 again in 17, on a busy machine of 2 cores (AMD EPYC). On an NVIDIA
+H200 that trained four models at once the first 20 took 8 to 12 s.
 """
 
 from ml_collections import ConfigDict
