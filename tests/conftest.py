@@ -10,7 +10,7 @@
 import functools
 import os
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +94,13 @@ def golden_folder() -> Path:
     if not folder or not os.path.isdir(folder):
         pytest.skip("needs the reference outputs: set HLR_JAX_GOLDEN to their folder")
     return Path(folder)
+
+
+@pytest.fixture(scope="module")
+def one_optimizer_per_configuration() -> Iterator[None]:
+    """Programs are compiled for an optimizer object; tests of one configuration share it."""
+    from hlr_jax import optimizers  # Not before the shape checks are there.
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(optimizers, "build", functools.cache(optimizers.build))
+        yield

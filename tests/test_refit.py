@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_training import (
+from small_runs import (
     ITEMS,
     USERS,
     assert_same,

@@ -1,215 +1,49 @@
-"""Steps, epochs, selection, and resuming: a run is a function of its configuration alone."""
+"""Steps, epochs, and selection: a run is a function of its configuration alone."""
 
 import dataclasses
-import functools
 import itertools
-import os
-import pathlib
 import signal
-from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from small_runs import (
+    BATCH,
+    ITEMS,
+    STEPS,
+    USERS,
+    Run,
+    assert_same,
+    config_of,
+    differ,
+    draw_batch,
+    planted,
+    read_log,
+    train,
+)
 
 from hlr_jax import (
     batching,
-    checkpoints,
-    devices,
     experiment,
     files,
     fitting,
     models,
     objective,
-    optimizers,
     sampling,
     sources,
     training,
 )
-from hlr_jax.config import (
-    Config,
-    DataConfig,
-    LossConfig,
-    ModelConfig,
-    OptimizerConfig,
-    SamplingConfig,
-    TrainingConfig,
-)
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.config import LossConfig, SamplingConfig, TrainingConfig
 from hlr_jax.data.interactions import Interactions
-from hlr_jax.errors import DivergedError, InputError
-from hlr_jax.fitting import MemoryStore, Progress
-from hlr_jax.layout import REPLICATED
-from hlr_jax.models import base
+from hlr_jax.errors import DivergedError
 from hlr_jax.objective import Params
-from hlr_jax.placement import Placement
 from hlr_jax.training import Keys, TrainState
 
+pytestmark = pytest.mark.usefixtures("one_optimizer_per_configuration")
+
 MODELS = ["cml", "cmlf", "lrml", "hlr", "hlrpp", "transcf", "dpcml", "history_mean"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_optimizer_per_configuration():
-    """Programs are compiled for an optimizer object; tests of one configuration share it."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(optimizers, "build", functools.cache(optimizers.build))
-        yield
-
-
-GROUPS, USERS, ITEMS = 3, 24, 30
-
-
-@functools.cache
-def planted() -> Dataset:
-    """Users and items of three groups; a user likes 9 of the 10 items of its group."""
-    generator = np.random.default_rng(0)
-    splits: list[list[tuple[int, int]]] = [[], [], []]
-    for user in range(USERS):
-        own = generator.permutation(np.arange(user % GROUPS, ITEMS, GROUPS))[:9].tolist()
-        for split, items in zip(splits, (own[:6], own[6:7], own[7:]), strict=True):
-            split += [(user, item) for item in items]
-    parts = [
-        Interactions.from_pairs(*np.array(pairs).T, num_users=USERS, num_items=ITEMS)
-        for pairs in splits
-    ]
-    return Dataset("planted", *parts, user_ids=np.arange(USERS), item_ids=np.arange(ITEMS))
-
-
-def data_for(model: str) -> Dataset:
-    """The planted data; with the group of each item for a model that reads features."""
-    if not base.get(model).uses_features:
-        return planted()
-    groups = np.eye(GROUPS, dtype=np.float32)[np.arange(ITEMS) % GROUPS]
-    return dataclasses.replace(planted(), features=groups)
-
-
-# 144 training pairs: eleven full batches and one of a single row.
-BATCH, STEPS = 13, 12
-
-
-def config_of(
-    model: str = "cml",
-    options: dict[str, Any] | None = None,
-    negatives: int = 2,
-    learning_rate: float = 0.03,
-    seed: int = 1,
-    **fields: Any,
-) -> Config:
-    """A small model; `fields` are those of `training`."""
-    fields = {"epochs": 3, "batch_size": BATCH, "patience": 0} | fields
-    own = {"slots": 4} if "slots" in base.options(base.get(model)) else {}
-    return Config(
-        model=ModelConfig(name=model, dim=6, options=own | (options or {})),
-        sampling=SamplingConfig(negatives=negatives, history_length=4),
-        loss=LossConfig(margin=0.5),
-        optimizer=OptimizerConfig(learning_rate=learning_rate),
-        training=TrainingConfig(**fields),
-        seed=seed,
-    )
-
-
-draw_batch = jax.jit(sampling.draw_batch, static_argnames=("negatives", "history_length"))
-
-
-def train(config: Config, workdir: pathlib.Path | None = None) -> Params:
-    data = data_for(config.model.name)
-    return experiment.train(config, workdir, data, show_progress=False).params
-
-
-def assert_same(one: Any, two: Any) -> None:
-    """Bitwise."""
-    assert jax.tree.structure(one) == jax.tree.structure(two)
-    for left, right in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
-        np.testing.assert_array_equal(left, right)
-
-
-def differ(one: Params, two: Params) -> bool:
-    return any((a != b).any() for a, b in zip(*map(jax.tree.leaves, (one, two)), strict=True))
-
-
-def read_log(workdir: pathlib.Path) -> list[fitting.Record]:
-    """What a run wrote of its epochs, without times."""
-    records = files.read_json_lines(workdir / "metrics.jsonl")
-    return [{k: v for k, v in record.items() if k != "seconds"} for record in records]
-
-
-@dataclasses.dataclass
-class Run:
-    """What `fit` puts together, for tests of its parts."""
-
-    config: Config
-    model: models.Relation
-    optimizer: Any
-    source: sources.Source
-
-    @classmethod
-    def of(cls, config: Config) -> "Run":
-        model = models.build(config.model.name, config.model.dim, config.model.options)
-        return cls(
-            config,
-            model,
-            optimizers.build(config.optimizer, config.training, STEPS),
-            sources.training_source(planted().train, features=data_for(config.model.name).features),
-        )
-
-    def params(self) -> Params:
-        key = Keys.of(self.config.seed).init
-        num_features = data_for(self.config.model.name).num_features
-        return training.init_params(key, self.model, USERS, ITEMS, num_features)
-
-    def state(self) -> TrainState:
-        return TrainState.of(self.params(), self.optimizer)
-
-    def order(self) -> np.ndarray:
-        batch_size = self.config.training.batch_size
-        return batching.epoch_order(jax.random.key(7), len(self.source.users), batch_size)
-
-    def steps(
-        self,
-        state: TrainState,
-        start: int,
-        stop: int,
-        order: np.ndarray | None = None,
-        key: jax.Array | None = None,
-        parts: int = 1,
-    ) -> TrainState:
-        """On so many devices."""
-        mesh = Mesh(jax.local_devices()[:parts], REPLICATED.batch)
-        state, source = jax.device_put((state, self.source), NamedSharding(mesh, PartitionSpec()))
-        return training.train_steps(
-            state,
-            source,
-            devices.split(self.order() if order is None else order, parts),
-            jax.random.key(8) if key is None else key,
-            start,
-            stop,
-            self.model,
-            self.optimizer,
-            self.config,
-        )
-
-    @property
-    def placement(self) -> Placement:
-        return Placement.of(self.config, self.model, USERS, ITEMS)
-
-    def fit(
-        self, validate: Callable[[Params], dict[str, float]], **kwargs: Any
-    ) -> tuple[Params, Progress]:
-        return fitting.fit(
-            self.model,
-            self.placement,
-            self.placement.params(self.params()),
-            self.placement.positives(planted().train.offsets, lambda users: self.source),
-            self.config,
-            validate,
-            kwargs.pop("store", MemoryStore()),
-            show_progress=False,
-            **kwargs,
-        )
 
 
 # --- the start -----------------------------------------------------------------------------------
@@ -524,298 +358,3 @@ def test_a_loss_that_is_not_finite_names_the_learning_rate():
     assert "in epoch 1" in message
     assert "config.optimizer.learning_rate (now 3e+38)" in message
     assert "config.optimizer.gradient_clip" in message
-
-
-# --- pretrained and frozen tables ----------------------------------------------------------------
-
-
-NPY_HEADER = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1,), }".ljust(117) + b"\n"
-
-
-@pytest.fixture
-def tables(tmp_path):
-    """Tables on disk; some rows are outside the unit ball."""
-    generator = np.random.default_rng(3)
-    arrays = {
-        "user": generator.normal(size=(USERS, 6)).astype(np.float32),
-        "item": generator.normal(size=(ITEMS, 6)).astype(np.float32),
-    }
-    np.savez(tmp_path / "tables.npz", **arrays)
-    return tmp_path / "tables.npz", arrays
-
-
-def test_a_frozen_pretrained_table_stays_as_it_is(tables):
-    path, arrays = tables
-    params = train(config_of("cml", pretrained=str(path), freeze_item=True))
-    np.testing.assert_array_equal(params["item"], arrays["item"])
-    assert (params["user"] != arrays["user"]).any(axis=1).all()
-    both = train(config_of("lrml", pretrained=str(path), freeze_item=True, freeze_user=True))
-    np.testing.assert_array_equal(both["item"], arrays["item"])
-    np.testing.assert_array_equal(both["user"], arrays["user"])
-    # Then only the relation learns.
-    started = Run.of(config_of("lrml")).params()
-    assert differ(both["relation"], started["relation"])
-
-
-def test_a_pretrained_table_is_where_training_starts(tables):
-    path, arrays = tables
-    params = train(config_of(pretrained=str(path), learning_rate=1e-30, epochs=1))
-    for name, table in arrays.items():
-        norms = np.linalg.norm(table, axis=1, keepdims=True)
-        np.testing.assert_allclose(params[name], table / np.maximum(norms, 1), rtol=1e-5)
-
-
-def test_one_pretrained_table_will_do(tables, tmp_path):
-    _, arrays = tables
-    np.savez(tmp_path / "items.npz", item=arrays["item"])
-    config = config_of(pretrained=str(tmp_path / "items.npz"), freeze_item=True, freeze_user=True)
-    params = train(config)
-    np.testing.assert_array_equal(params["item"], arrays["item"])
-    run = Run.of(config)
-    started = run.placement.new_params(Keys.of(config.seed).init, run.model, config)
-    np.testing.assert_array_equal(params["user"], started["user"])
-    np.testing.assert_allclose(started["user"], run.params()["user"], rtol=1e-6)
-
-
-def test_pretrained_tables_of_another_run(tmp_path, monkeypatch):
-    monkeypatch.setenv("HLR_JAX_CACHE", str(tmp_path / "cache"))
-    rows = [f"{u},{i}" for u in range(10) for i in range(12) if (u + i) % 3 and i != u]
-    (tmp_path / "pairs.csv").write_text("user,item\n" + "\n".join(rows))
-    data = DataConfig(name="file", path=str(tmp_path / "pairs.csv"), core=0)
-    config = dataclasses.replace(config_of("cml", epochs=2), data=data)
-    first = experiment.train(config, tmp_path / "first", show_progress=False)
-
-    second = dataclasses.replace(
-        config_of("lrml", pretrained=str(tmp_path / "first"), freeze_user=True, freeze_item=True),
-        data=data,
-    )
-    after = experiment.train(second, tmp_path / "second", show_progress=False)
-    for name in ("user", "item"):
-        np.testing.assert_array_equal(after.params[name], first.params[name])
-
-    (tmp_path / "others.csv").write_text("user,item\n" + "\n".join(rows).replace("0,", "77,"))
-    others = dataclasses.replace(data, path=str(tmp_path / "others.csv"))
-    with pytest.raises(InputError, match=r"config\.training\.pretrained=.* other user_ids"):
-        experiment.train(dataclasses.replace(second, data=others), show_progress=False)
-
-
-@pytest.mark.parametrize(
-    ("arrays", "fault"),
-    [
-        ({"user": np.zeros((USERS, 5))}, r"user has shape \(24, 5\), expected \(24, 6\)"),
-        ({"item": np.zeros((ITEMS + 1, 6))}, r"item has shape \(31, 6\), expected \(30, 6\)"),
-        ({"users": np.zeros((USERS, 6))}, "neither an array 'user' nor 'item'"),
-        ({"user": np.array(["words"] * USERS, object)}, "not a run's folder or an .npz file"),
-    ],
-)
-def test_pretrained_tables_that_do_not_fit(tmp_path, arrays, fault):
-    np.savez(tmp_path / "tables.npz", **arrays)
-    with pytest.raises(InputError, match=fault) as caught:
-        train(config_of(pretrained=str(tmp_path / "tables.npz")), tmp_path / "run")
-    assert "config.training.pretrained" in str(caught.value)
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        pytest.param(None, id="missing"),
-        pytest.param(b"", id="empty"),
-        pytest.param(b"not an archive", id="text"),
-        pytest.param(b"PK\x03\x04 cut off", id="cut off"),
-        pytest.param(b"\x93NUMPY\x01\x00v\x00" + NPY_HEADER + bytes(4), id="a bare array"),
-    ],
-)
-def test_pretrained_files_that_cannot_be_read(tmp_path, content):
-    if content is not None:
-        (tmp_path / "tables.npz").write_bytes(content)
-    with pytest.raises(InputError, match=r"config\.training\.pretrained") as caught:
-        train(config_of(pretrained=str(tmp_path / "tables.npz")))
-    assert "\n" not in str(caught.value)
-
-
-# --- interruption --------------------------------------------------------------------------------
-
-
-def interrupt_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
-    """Ask to stop after so many steps; the host looks after every single one."""
-
-    class Impatient(fitting.StopRequest):
-        looks = 0
-
-        @property
-        def received(self) -> bool:
-            Impatient.looks += 1
-            return Impatient.looks == steps
-
-        @received.setter
-        def received(self, value: bool) -> None:
-            pass
-
-    monkeypatch.setattr(fitting, "CHUNK_SECONDS", 0.0)
-    monkeypatch.setattr(fitting, "StopRequest", Impatient)
-
-
-@pytest.mark.parametrize("model", ["cml", "cmlf", "hlr", "transcf"])
-@pytest.mark.parametrize(
-    "steps",
-    [
-        pytest.param(1, id="after the first step"),
-        pytest.param(STEPS + 5, id="within an epoch"),
-        pytest.param(2 * STEPS, id="at an epoch's end"),
-        pytest.param(3 * STEPS, id="at the last epoch's end"),
-    ],
-)
-def test_a_resumed_run_is_the_uninterrupted_run(model, steps, tmp_path, monkeypatch):
-    config = config_of(model)
-    whole = train(config, tmp_path / "whole")
-    with monkeypatch.context() as patched:
-        interrupt_after(patched, steps)
-        with pytest.raises(KeyboardInterrupt):
-            train(config, tmp_path / "parts")
-    assert len(read_log(tmp_path / "parts")) == (steps - 1) // STEPS
-    assert_same(train(config, tmp_path / "parts"), whole)
-    log = read_log(tmp_path / "parts")
-    assert [record["epoch"] for record in log] == [1, 2, 3]
-    assert log == read_log(tmp_path / "whole")
-
-
-def test_a_run_interrupted_again_and_again(tmp_path, monkeypatch):
-    config = config_of("hlr")
-    whole = train(config, tmp_path / "whole")
-    with monkeypatch.context() as patched:
-        for steps in (3, 9, 5, 12):
-            interrupt_after(patched, steps)
-            with pytest.raises(KeyboardInterrupt):
-                train(config, tmp_path / "parts")
-    assert_same(train(config, tmp_path / "parts"), whole)
-    assert read_log(tmp_path / "parts") == read_log(tmp_path / "whole")
-
-
-@pytest.mark.parametrize(("before", "after"), [(8, 1), (1, 8)])
-def test_a_run_goes_on_with_another_number_of_devices(before, after, tmp_path, monkeypatch):
-    config = config_of("hlr", epochs=2)
-    monkeypatch.setattr(devices, "count", lambda: after)
-    whole = train(config, tmp_path / "whole")
-    with monkeypatch.context() as patched:
-        patched.setattr(devices, "count", lambda: before)
-        interrupt_after(patched, STEPS + 5)
-        with pytest.raises(KeyboardInterrupt):
-            train(config, tmp_path / "parts")
-    parts = train(config, tmp_path / "parts")
-    assert jax.tree.structure(parts) == jax.tree.structure(whole)
-    for x, y in zip(jax.tree.leaves(parts), jax.tree.leaves(whole), strict=True):
-        np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
-    log, whole_log = read_log(tmp_path / "parts"), read_log(tmp_path / "whole")
-    assert [record["step"] for record in log] == [STEPS, 2 * STEPS]
-    for record, expected in zip(log, whole_log, strict=True):
-        assert record == pytest.approx(expected, rel=1e-4)
-
-
-class Killed(Exception):
-    pass
-
-
-def test_a_run_killed_between_its_two_saves_logs_no_epoch_twice(tmp_path, monkeypatch):
-    config = config_of()
-    whole = train(config, tmp_path / "whole")
-
-    def kill(store: Any, state: TrainState, progress: Progress) -> None:
-        raise Killed
-
-    with monkeypatch.context() as patched:
-        interrupt_after(patched, STEPS + 2)
-        with pytest.raises(KeyboardInterrupt):
-            train(config, tmp_path / "parts")
-        patched.undo()
-        # The epoch is logged and its best parameters are saved; the state is not.
-        patched.setattr(checkpoints.Checkpoints, "save", kill)
-        with pytest.raises(Killed):
-            train(config, tmp_path / "parts")
-    assert [record["epoch"] for record in read_log(tmp_path / "parts")] == [1, 2]
-    assert_same(train(config, tmp_path / "parts"), whole)
-    assert read_log(tmp_path / "parts") == read_log(tmp_path / "whole")
-
-
-def test_a_finished_run_is_not_trained_on(tmp_path, monkeypatch):
-    config = config_of()
-    first = train(config, tmp_path)
-
-    def step(*args: Any, **kwargs: Any) -> None:
-        raise AssertionError("trained on")
-
-    monkeypatch.setattr(Placement, "advance", step)
-    assert_same(train(config, tmp_path), first)
-
-
-def test_more_epochs_go_on_where_the_run_ended(tmp_path):
-    train(config_of(epochs=1), tmp_path / "parts")
-    longer = train(config_of(epochs=3), tmp_path / "parts")
-    assert_same(longer, train(config_of(epochs=3), tmp_path / "whole"))
-    assert read_log(tmp_path / "parts") == read_log(tmp_path / "whole")
-
-
-def test_fewer_epochs_than_a_run_has_are_refused_and_nothing_changes(tmp_path):
-    train(config_of(epochs=2), tmp_path)
-    before = (tmp_path / "config.json").read_text()
-    with pytest.raises(InputError, match=r"a run of 2 epochs.*training\.epochs=2 or more, not 1"):
-        train(config_of(epochs=1), tmp_path)
-    assert (tmp_path / "config.json").read_text() == before
-
-
-def with_cosine(epochs: int, schedule_epochs: int) -> Config:
-    config = config_of(epochs=epochs)
-    cosine = {"schedule": "cosine", "schedule_epochs": schedule_epochs}
-    optimizer = dataclasses.replace(config.optimizer, **cosine)
-    return dataclasses.replace(config, optimizer=optimizer)
-
-
-def test_a_cosine_over_epochs_of_its_own_goes_on_where_the_run_ended(tmp_path):
-    train(with_cosine(2, 8), tmp_path / "parts")
-    longer = train(with_cosine(3, 8), tmp_path / "parts")
-    assert_same(longer, train(with_cosine(3, 8), tmp_path / "whole"))
-    assert differ(longer, train(with_cosine(3, 0)))
-
-
-def test_a_cosine_over_all_epochs_is_not_stretched(tmp_path):
-    train(with_cosine(2, 0), tmp_path)
-    with pytest.raises(InputError, match=r"config\.training\.epochs=2, not 3; use another folder"):
-        train(with_cosine(3, 0), tmp_path)
-
-
-def test_the_state_is_saved_within_a_long_epoch(tmp_path, monkeypatch):
-    saved: list[int] = []
-
-    class Recording(MemoryStore):
-        def save(self, state: TrainState, progress: Progress) -> None:
-            saved.append(int(state.step))
-
-    monkeypatch.setattr(fitting, "CHUNK_SECONDS", 0.0)
-    run = Run.of(config_of(epochs=1, checkpoint_minutes=1e-9))
-    run.fit(lambda params: {}, store=Recording())
-    assert saved == [*range(1, STEPS + 1), STEPS]
-
-
-def test_another_configuration_is_refused_in_the_same_folder(tmp_path):
-    train(config_of(epochs=1), tmp_path)
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    for other, field in [
-        (config_of(epochs=1, seed=5), "config.seed=1, not 5"),
-        (config_of("lrml", epochs=1), "config.model."),
-        (config_of(epochs=1, learning_rate=0.5), "config.optimizer.learning_rate=0.03, not 0.5"),
-    ]:
-        with pytest.raises(InputError) as caught:
-            train(other, tmp_path)
-        assert field in str(caught.value)
-        assert str(tmp_path) in str(caught.value)
-        assert "\n" not in str(caught.value)
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
-
-
-def test_signals_are_noted_and_afterwards_handled_as_before():
-    previous = signal.getsignal(signal.SIGTERM)
-    with fitting.StopRequest() as request:
-        assert not request.received
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert request.received
-    assert signal.getsignal(signal.SIGTERM) is previous

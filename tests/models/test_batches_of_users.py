@@ -8,15 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
+from small_runs import assert_same, config_of, interrupt_after, planted, read_log
 from test_models import ITEMS, Case
 from test_sampling import ITEMS_OF, TRAIN, interactions
-from test_training import (
-    assert_same,
-    config_of,
-    interrupt_after,
-    planted,
-    read_log,
-)
 
 from hlr_jax import experiment, objective, recommender, sampling, sources, training
 from hlr_jax.config import Config, LossConfig, ModelConfig, SamplingConfig, TrainingConfig

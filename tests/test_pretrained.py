@@ -1,0 +1,118 @@
+"""Tables that a run starts from, and keeps where they are frozen."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from small_runs import ITEMS, USERS, Run, config_of, differ, train
+
+from hlr_jax import experiment
+from hlr_jax.config import DataConfig
+from hlr_jax.errors import InputError
+from hlr_jax.training import Keys
+
+pytestmark = pytest.mark.usefixtures("one_optimizer_per_configuration")
+
+NPY_HEADER = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1,), }".ljust(117) + b"\n"
+
+
+@pytest.fixture
+def tables(tmp_path):
+    """Tables on disk; some rows are outside the unit ball."""
+    generator = np.random.default_rng(3)
+    arrays = {
+        "user": generator.normal(size=(USERS, 6)).astype(np.float32),
+        "item": generator.normal(size=(ITEMS, 6)).astype(np.float32),
+    }
+    np.savez(tmp_path / "tables.npz", **arrays)
+    return tmp_path / "tables.npz", arrays
+
+
+def test_a_frozen_pretrained_table_stays_as_it_is(tables):
+    path, arrays = tables
+    params = train(config_of("cml", pretrained=str(path), freeze_item=True))
+    np.testing.assert_array_equal(params["item"], arrays["item"])
+    assert (params["user"] != arrays["user"]).any(axis=1).all()
+    both = train(config_of("lrml", pretrained=str(path), freeze_item=True, freeze_user=True))
+    np.testing.assert_array_equal(both["item"], arrays["item"])
+    np.testing.assert_array_equal(both["user"], arrays["user"])
+    # Then only the relation learns.
+    started = Run.of(config_of("lrml")).params()
+    assert differ(both["relation"], started["relation"])
+
+
+def test_a_pretrained_table_is_where_training_starts(tables):
+    path, arrays = tables
+    params = train(config_of(pretrained=str(path), learning_rate=1e-30, epochs=1))
+    for name, table in arrays.items():
+        norms = np.linalg.norm(table, axis=1, keepdims=True)
+        np.testing.assert_allclose(params[name], table / np.maximum(norms, 1), rtol=1e-5)
+
+
+def test_one_pretrained_table_will_do(tables, tmp_path):
+    _, arrays = tables
+    np.savez(tmp_path / "items.npz", item=arrays["item"])
+    config = config_of(pretrained=str(tmp_path / "items.npz"), freeze_item=True, freeze_user=True)
+    params = train(config)
+    np.testing.assert_array_equal(params["item"], arrays["item"])
+    run = Run.of(config)
+    started = run.placement.new_params(Keys.of(config.seed).init, run.model, config)
+    np.testing.assert_array_equal(params["user"], started["user"])
+    np.testing.assert_allclose(started["user"], run.params()["user"], rtol=1e-6)
+
+
+def test_pretrained_tables_of_another_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("HLR_JAX_CACHE", str(tmp_path / "cache"))
+    rows = [f"{u},{i}" for u in range(10) for i in range(12) if (u + i) % 3 and i != u]
+    (tmp_path / "pairs.csv").write_text("user,item\n" + "\n".join(rows))
+    data = DataConfig(name="file", path=str(tmp_path / "pairs.csv"), core=0)
+    config = dataclasses.replace(config_of("cml", epochs=2), data=data)
+    first = experiment.train(config, tmp_path / "first", show_progress=False)
+
+    second = dataclasses.replace(
+        config_of("lrml", pretrained=str(tmp_path / "first"), freeze_user=True, freeze_item=True),
+        data=data,
+    )
+    after = experiment.train(second, tmp_path / "second", show_progress=False)
+    for name in ("user", "item"):
+        np.testing.assert_array_equal(after.params[name], first.params[name])
+
+    (tmp_path / "others.csv").write_text("user,item\n" + "\n".join(rows).replace("0,", "77,"))
+    others = dataclasses.replace(data, path=str(tmp_path / "others.csv"))
+    with pytest.raises(InputError, match=r"config\.training\.pretrained=.* other user_ids"):
+        experiment.train(dataclasses.replace(second, data=others), show_progress=False)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "fault"),
+    [
+        ({"user": np.zeros((USERS, 5))}, r"user has shape \(24, 5\), expected \(24, 6\)"),
+        ({"item": np.zeros((ITEMS + 1, 6))}, r"item has shape \(31, 6\), expected \(30, 6\)"),
+        ({"users": np.zeros((USERS, 6))}, "neither an array 'user' nor 'item'"),
+        ({"user": np.array(["words"] * USERS, object)}, "not a run's folder or an .npz file"),
+    ],
+)
+def test_pretrained_tables_that_do_not_fit(tmp_path, arrays, fault):
+    np.savez(tmp_path / "tables.npz", **arrays)
+    with pytest.raises(InputError, match=fault) as caught:
+        train(config_of(pretrained=str(tmp_path / "tables.npz")), tmp_path / "run")
+    assert "config.training.pretrained" in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(None, id="missing"),
+        pytest.param(b"", id="empty"),
+        pytest.param(b"not an archive", id="text"),
+        pytest.param(b"PK\x03\x04 cut off", id="cut off"),
+        pytest.param(b"\x93NUMPY\x01\x00v\x00" + NPY_HEADER + bytes(4), id="a bare array"),
+    ],
+)
+def test_pretrained_files_that_cannot_be_read(tmp_path, content):
+    if content is not None:
+        (tmp_path / "tables.npz").write_bytes(content)
+    with pytest.raises(InputError, match=r"config\.training\.pretrained") as caught:
+        train(config_of(pretrained=str(tmp_path / "tables.npz")))
+    assert "\n" not in str(caught.value)
