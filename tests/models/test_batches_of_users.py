@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
+from cases import ITEMS, Case
 from small_runs import assert_same, config_of, interrupt_after, planted, read_log
-from test_models import ITEMS, Case
 from test_sampling import ITEMS_OF, TRAIN, interactions
 
 from hlr_jax import experiment, objective, recommender, sampling, sources, training

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
-from test_models import ITEMS, VARIANTS, Case, variants
+from cases import ITEMS, VARIANTS, Case, variants
 
 from hlr_jax import objective
 from hlr_jax.config import LossConfig
