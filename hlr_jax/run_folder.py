@@ -65,9 +65,13 @@ def _epochs_of(workdir: pathlib.Path) -> int:
     Raises:
       InputError: metrics.jsonl is damaged.
     """
-    return max(
-        (record["epoch"] for record in read_json_lines(workdir / "metrics.jsonl")), default=0
-    )
+    path = workdir / "metrics.jsonl"
+    try:
+        return max((int(record["epoch"]) for record in read_json_lines(path)), default=0)
+    except (KeyError, TypeError, ValueError):
+        raise InputError(
+            f"{path}: a line has no number of an epoch; repair or delete the file"
+        ) from None
 
 
 def check_same_data(workdir: pathlib.Path, dataset: Dataset) -> None:

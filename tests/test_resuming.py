@@ -127,6 +127,15 @@ def test_fewer_epochs_than_a_run_has_are_refused_and_nothing_changes(tmp_path):
     assert (tmp_path / "config.json").read_text() == before
 
 
+def test_an_epoch_record_without_its_number_is_refused_with_the_file(tmp_path):
+    train(config_of(epochs=1), tmp_path)
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 12}\n')
+    with pytest.raises(InputError, match="no number of an epoch; repair or delete") as caught:
+        train(config_of(epochs=1), tmp_path)
+    assert str(path) in str(caught.value)
+
+
 def with_cosine(epochs: int, schedule_epochs: int) -> Config:
     config = config_of(epochs=epochs)
     cosine = {"schedule": "cosine", "schedule_epochs": schedule_epochs}

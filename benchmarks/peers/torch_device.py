@@ -18,7 +18,8 @@ def tensor(array: np.ndarray) -> Tensor:
 
 def allow_tf32() -> None:
     """On a GPU, let float32 products use TF32, as JAX's do where it is not told otherwise."""
-    torch.set_float32_matmul_precision("high")
+    if device().type == "cuda":
+        torch.set_float32_matmul_precision("high")
 
 
 def wait() -> None:

@@ -201,7 +201,7 @@ def _present(folder: pathlib.Path, name: str) -> pathlib.Path | None:
 
 
 def _not_found(source: Source, reason: str, needs_ratings: bool) -> str:
-    # Of what is downloaded file by file each is named, also one that a data set may lack.
+    # Single files to download may be more than those that there must be, as a validation split.
     names = [download.file for download in source.downloads if download.file] or source.files
     addresses = [download.url for download in source.downloads] or [source.homepage]
     message = (

@@ -29,7 +29,8 @@ class HistoryMean(Relation):
     """The user moves by the mean of its items, whatever the target.
 
     Attributes:
-      history_weight: of the mean beside the user's own row; 0 is CML.
+      history_weight: of the mean beside the user's own row; 0 is CML, if the ball is no smaller
+        than that of rows.
       clip_translated: radius of the ball that their sum is brought back into, as
         `config.model.clip_norm` is that of rows.
     """

@@ -134,8 +134,9 @@ def test_without_network_the_error_says_what_to_put_where(folders, name):
     assert "config.data.name" in message
     assert str(folders[0] / source.folders[0]) in message
     assert "https://" in message or "http://" in message
-    for file in source.files:
+    for file in (*source.files, *(download.file for download in source.downloads)):
         assert file in message
+    assert f"HLR_JAX_DATA to a folder that has them in {source.folders[0]}" in message
 
 
 def test_order_of_time_stands_in_for_ratings_that_nobody_asks_for(folders):

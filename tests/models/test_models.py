@@ -1,5 +1,6 @@
 """Every model against the oracle with each of its options, and its own parameters."""
 
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,6 +29,11 @@ from hlr_jax.models import base, build, names
 from hlr_jax.training import TrainState
 
 # --- the oracle ----------------------------------------------------------------------------------
+
+
+def test_no_model_of_the_library_is_left_out() -> None:
+    configs = pathlib.Path(__file__).parents[2] / "configs" / "embedded"
+    assert {path.stem for path in configs.glob("*.py")} | {"cmlf"} <= set(CHOICES)
 
 
 @pytest.mark.parametrize("name", CHOICES)
@@ -117,6 +123,18 @@ def test_scores_match_the_oracle(name: str, options: dict[str, Any]) -> None:
     users, items = params["user"][case.users], params["item"]
     scores = compiled_scores(case.model, params["relation"], users, items, items, histories)
     np.testing.assert_allclose(scores, expected, rtol=1e-5)
+
+
+def test_some_translated_users_are_brought_back_into_the_ball_and_some_are_not() -> None:
+    """Or the tests of history_mean would say little; of an empty history the mean is zero."""
+    case = Case("history_mean", {"clip_translated": 100.0})
+    moved = []
+    for user, ids in zip(case.users, case.history, strict=True):
+        row, history = case.params["user"][user], [case.params["item"][i] for i in ids if i >= 0]
+        moved.append(row + oracles.history_mean_relation(row, history, 1.0, 100.0))
+    norms = np.linalg.norm(moved, axis=1)
+    assert norms.min() < 0.99 < 1.01 < norms[2] < norms.max() < 3
+    np.testing.assert_array_equal(moved[2], case.params["user"][case.users[2]])
 
 
 # --- a model's own parameters --------------------------------------------------------------------
