@@ -348,6 +348,8 @@ CITEULIKE_T = Protocol(
                 "training.select": "recall@50",
             },
         ),
+        _tuned("cml", CITEULIKE_SOFTMAX | {"training.select": "recall@50"}),
+        _tuned("history_mean", CITEULIKE_SOFTMAX | {"training.select": "recall@50"}, **HISTORIES),
     ),
     references=(
         Reference(
