@@ -154,7 +154,7 @@ def _epoch_log(workdir: pathlib.Path, tensorboard: bool) -> OnEpoch:
 
     def log(record: Record) -> None:
         # What a resumed run does again replaces what it had written.
-        earlier = [r for r in read_json_lines(path) if r.get("epoch", 0) < record["epoch"]]
+        earlier = [r for r in read_json_lines(path) if r["epoch"] < record["epoch"]]
         write_json_lines(path, [*earlier, record])
         if events:
             for name, value in record.items():

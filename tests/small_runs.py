@@ -43,20 +43,29 @@ from hlr_jax.training import Keys, TrainState
 GROUPS, USERS, ITEMS = 3, 24, 30
 
 
-@functools.cache
-def planted() -> Dataset:
-    """Users and items of three groups; a user likes 9 of the 10 items of its group."""
+def planted_of(num_users: int, num_items: int, until: tuple[int, int, int]) -> Dataset:
+    """Users and items of three groups; a user likes items of its group, in random order.
+
+    Args:
+      until: where in this order its items of training, of validation, and of test end.
+    """
     generator = np.random.default_rng(0)
     splits: list[list[tuple[int, int]]] = [[], [], []]
-    for user in range(USERS):
-        own = generator.permutation(np.arange(user % GROUPS, ITEMS, GROUPS))[:9].tolist()
-        for split, items in zip(splits, (own[:6], own[6:7], own[7:]), strict=True):
-            split += [(user, item) for item in items]
+    for user in range(num_users):
+        own = generator.permutation(np.arange(user % GROUPS, num_items, GROUPS)).tolist()
+        for split, start, end in zip(splits, (0, *until[:2]), until, strict=True):
+            split += [(user, item) for item in own[start:end]]
     parts = [
-        Interactions.from_pairs(*np.array(pairs).T, num_users=USERS, num_items=ITEMS)
+        Interactions.from_pairs(*np.array(pairs).T, num_users=num_users, num_items=num_items)
         for pairs in splits
     ]
-    return Dataset("planted", *parts, user_ids=np.arange(USERS), item_ids=np.arange(ITEMS))
+    return Dataset("planted", *parts, user_ids=np.arange(num_users), item_ids=np.arange(num_items))
+
+
+@functools.cache
+def planted() -> Dataset:
+    """A user likes 9 of the 10 items of its group."""
+    return planted_of(USERS, ITEMS, (6, 7, 9))
 
 
 def data_for(model: str) -> Dataset:

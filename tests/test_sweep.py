@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 import sqlalchemy
+from small_runs import planted_of
 
 from hlr_jax import config as configs
 from hlr_jax import experiment, files, search_space, sweep
@@ -18,7 +19,7 @@ from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import DivergedError, InputError
 from hlr_jax.search_space import Choice, Range
 
-USERS, ITEMS, GROUPS = 18, 24, 3
+USERS, ITEMS = 18, 24
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -36,17 +37,7 @@ def no_waiting_for_the_disk():
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
     """A user likes the 8 items of its group."""
-    rng = np.random.default_rng(0)
-    splits: list[list[tuple[int, int]]] = [[], [], []]
-    for user in range(USERS):
-        own = rng.permutation(np.arange(user % GROUPS, ITEMS, GROUPS)).tolist()
-        for split, items in zip(splits, (own[:5], own[5:7], own[7:]), strict=True):
-            split += [(user, item) for item in items]
-    parts = [
-        Interactions.from_pairs(*np.array(pairs).T, num_users=USERS, num_items=ITEMS)
-        for pairs in splits
-    ]
-    return Dataset("planted", *parts, user_ids=np.arange(USERS), item_ids=np.arange(ITEMS))
+    return planted_of(USERS, ITEMS, (5, 7, 8))
 
 
 def config_of(epochs: int = 2, **fields: Any) -> Config:

@@ -60,6 +60,7 @@ CITEULIKE_SOFTMAX = ML_100K_SOFTMAX | {
     "optimizer.schedule": "cosine",
     "training.epochs": 30,
 }
+CITEULIKE_PER_USER = CITEULIKE_SOFTMAX | {"training.select": "recall@50"}
 # Steps see 20 items of a user, and ranking 100 (of nearly all users that is all).
 HISTORIES = {"sampling.history_length": 20, "evaluation.history_length": 100}
 ML_1M_SOFTMAX = ML_100K_SOFTMAX | {
@@ -348,8 +349,8 @@ CITEULIKE_T = Protocol(
                 "training.select": "recall@50",
             },
         ),
-        _tuned("cml", CITEULIKE_SOFTMAX | {"training.select": "recall@50"}),
-        _tuned("history_mean", CITEULIKE_SOFTMAX | {"training.select": "recall@50"}, **HISTORIES),
+        _tuned("cml", CITEULIKE_PER_USER),
+        _tuned("history_mean", CITEULIKE_PER_USER, **HISTORIES),
     ),
     references=(
         Reference(
