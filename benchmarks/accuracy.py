@@ -124,7 +124,7 @@ def run_model(protocol: Protocol, model: Model, seed: int) -> dict[str, Any]:
     # These import JAX, which --help need not wait for.
     from harness import peaks
 
-    from hlr_jax import experiment
+    from hlr_jax.runs import experiment
 
     results = experiment.train_and_evaluate(
         _run_config(protocol, model, seed), _folder(protocol, model, seed)

@@ -25,7 +25,8 @@ import jax
 from harness import carried, cost_model, peaks, report, spread, timing, two_processes
 from harness.spread import Case, Contestant
 
-from hlr_jax import devices, layout, training
+from hlr_jax.parallel import devices, layout
+from hlr_jax.training import step as training
 
 STRONG, WEAK = 4096, 1024  # triplets of a step: of all devices, of each device
 COUNTS = (1, 2, 4, 8)

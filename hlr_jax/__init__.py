@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     )
     from hlr_jax.data import Dataset, Interactions
     from hlr_jax.errors import DivergedError, InputError
-    from hlr_jax.experiment import train, train_and_evaluate
     from hlr_jax.models import Relation, register
-    from hlr_jax.recommender import Recommender
+    from hlr_jax.runs.experiment import train, train_and_evaluate
+    from hlr_jax.runs.recommender import Recommender
 
 __all__ = [
     "Config",
@@ -52,11 +52,11 @@ _HOMES = {
     "DivergedError": "errors",
     "InputError": "errors",
     "Interactions": "data",
-    "Recommender": "recommender",
+    "Recommender": "runs.recommender",
     "Relation": "models",
     "register": "models",
-    "train": "experiment",
-    "train_and_evaluate": "experiment",
+    "train": "runs.experiment",
+    "train_and_evaluate": "runs.experiment",
 }
 
 

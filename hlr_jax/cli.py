@@ -45,7 +45,7 @@ def defined(define: Callable[[], _Flag]) -> _Flag:
 
 def say(text: str) -> None:
     """Print; of several processes, only the first does."""
-    from hlr_jax import processes
+    from hlr_jax.parallel import processes
 
     if processes.is_first():
         print(text)
@@ -107,7 +107,7 @@ def _guarded(main: Callable[[], None]) -> None:
     # These import JAX, which --help need not wait for.
     from jax.errors import JaxRuntimeError
 
-    from hlr_jax import devices, processes
+    from hlr_jax.parallel import devices, processes
 
     try:
         devices.use_all_cores()
@@ -136,7 +136,7 @@ def _guarded(main: Callable[[], None]) -> None:
 
 def _fail(message: str, code: int = 2) -> NoReturn:
     if "jax" in sys.modules:
-        from hlr_jax import processes
+        from hlr_jax.parallel import processes
 
         if processes.are_joined():
             processes.leave(message, code)

@@ -27,8 +27,8 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder to keep the runs in; by 
 def main() -> None:
     """Train both, compare them with the most popular items, recommend."""
     from hlr_jax import baselines, data
-    from hlr_jax.experiment import train_and_evaluate
-    from hlr_jax.recommender import Recommender
+    from hlr_jax.runs.experiment import train_and_evaluate
+    from hlr_jax.runs.recommender import Recommender
 
     data.load(DataConfig(name="embedded")).user_index(_USER.value)  # Refused now if unknown.
     with tempfile.TemporaryDirectory() as temporary:

@@ -27,8 +27,9 @@ _CONFIG = cli.defined(
 
 def main() -> None:
     """Evaluate and print."""
-    from hlr_jax import files, processes
-    from hlr_jax.recommender import Recommender
+    from hlr_jax import files
+    from hlr_jax.parallel import processes
+    from hlr_jax.runs.recommender import Recommender
 
     output = _OUTPUT.value and cli.output_file("output", _OUTPUT.value, [".json"])
     changes = config_flags.get_override_values(flags.FLAGS["config"])

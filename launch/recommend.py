@@ -25,7 +25,7 @@ def main() -> None:
     import polars as pl
 
     from hlr_jax import files
-    from hlr_jax.recommender import Recommender
+    from hlr_jax.runs.recommender import Recommender
 
     writers = {
         ".csv": pl.DataFrame.write_csv,

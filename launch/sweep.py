@@ -38,7 +38,8 @@ flags.mark_flags_as_required(["config", "workdir", "vary"])
 
 def main() -> None:
     """Search, print the best trials and how to train the best one."""
-    from hlr_jax import sweep, sweep_report  # Imports JAX, which --help need not wait for.
+    from hlr_jax.tuning import report as sweep_report
+    from hlr_jax.tuning import sweep
 
     outcome = sweep.search(
         config.from_config_dict(_CONFIG.value),

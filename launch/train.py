@@ -28,7 +28,7 @@ flags.mark_flags_as_required(["config", "workdir"])
 
 def main() -> None:
     """Train, evaluate, print the test metrics."""
-    from hlr_jax import experiment  # Imports JAX, which --help need not wait for.
+    from hlr_jax.runs import experiment
 
     results = experiment.train_and_evaluate(config.from_config_dict(_CONFIG.value), _WORKDIR.value)
     cli.say(cli.metrics_table({name: results[name] for name in ("test", "valid") if results[name]}))

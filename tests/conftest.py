@@ -99,7 +99,7 @@ def golden_folder() -> Path:
 @pytest.fixture(scope="module")
 def one_optimizer_per_configuration() -> Iterator[None]:
     """Programs are compiled for an optimizer object; tests of one configuration share it."""
-    from hlr_jax import optimizers  # Not before the shape checks are there.
+    from hlr_jax.training import optimizers
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(optimizers, "build", functools.cache(optimizers.build))

@@ -11,18 +11,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from hlr_jax import (
-    batching,
-    devices,
-    experiment,
-    files,
-    fitting,
-    models,
-    optimizers,
-    sampling,
-    sources,
-    training,
-)
+from hlr_jax import files, models
 from hlr_jax.config import (
     Config,
     LossConfig,
@@ -33,12 +22,20 @@ from hlr_jax.config import (
 )
 from hlr_jax.data.datasets import Dataset
 from hlr_jax.data.interactions import Interactions
-from hlr_jax.fitting import MemoryStore, Progress
-from hlr_jax.layout import REPLICATED
-from hlr_jax.models import base
-from hlr_jax.objective import Params
-from hlr_jax.placement import Placement
-from hlr_jax.training import Keys, TrainState
+from hlr_jax.models import relation as base
+from hlr_jax.parallel import devices
+from hlr_jax.parallel.layout import REPLICATED
+from hlr_jax.parallel.placement import Placement
+from hlr_jax.runs import experiment
+from hlr_jax.sampling import batches as sampling
+from hlr_jax.sampling import epoch_order as batching
+from hlr_jax.sampling import sources
+from hlr_jax.training import loop as fitting
+from hlr_jax.training import optimizers
+from hlr_jax.training import step as training
+from hlr_jax.training.loop import MemoryStore, Progress
+from hlr_jax.training.objective import Params
+from hlr_jax.training.step import Keys, TrainState
 
 GROUPS, USERS, ITEMS = 3, 24, 30
 

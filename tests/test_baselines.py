@@ -15,7 +15,7 @@ from hlr_jax.config import Config, DataConfig, EvaluationConfig
 from hlr_jax.data.datasets import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import DivergedError, InputError
-from hlr_jax.search_space import Choice, Range
+from hlr_jax.tuning.search_space import Choice, Range
 
 USERS, ITEMS = 30, 14
 SMALL = {

@@ -15,11 +15,11 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from hlr_jax import files
-from hlr_jax.checkpoints import Checkpoints
 from hlr_jax.errors import InputError
-from hlr_jax.fitting import Progress
-from hlr_jax.objective import Params
-from hlr_jax.training import TrainState
+from hlr_jax.runs.checkpoints import Checkpoints
+from hlr_jax.training.loop import Progress
+from hlr_jax.training.objective import Params
+from hlr_jax.training.step import TrainState
 
 PROGRESS = Progress(epochs=2, seconds=1.5, best_epoch=1, best={"loss": 0.25, "ndcg@10": 0.5})
 
@@ -153,8 +153,8 @@ def test_a_state_goes_from_some_devices_to_others(tmp_path, saved_on, restored_o
 ON_ONE_DEVICE = """
 import pathlib, sys
 import jax, jax.numpy as jnp, optax
-from hlr_jax.checkpoints import Checkpoints
-from hlr_jax.training import TrainState
+from hlr_jax.runs.checkpoints import Checkpoints
+from hlr_jax.training.step import TrainState
 
 assert jax.device_count() == 1
 relation = {"key": jnp.zeros((3, 4)), "memory": jnp.zeros((4, 3))}

@@ -26,7 +26,7 @@ from hlr_jax.config import (
 )
 from hlr_jax.config.values import typed
 from hlr_jax.errors import InputError
-from hlr_jax.models import base
+from hlr_jax.models import relation as base
 
 CONFIG_FILES = sorted((pathlib.Path(__file__).parent.parent / "configs").glob("*/*.py"))
 SECTIONS = [field.name for field in dataclasses.fields(Config) if field.name != "seed"]

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from hlr_jax import batching, devices, models, optimizers, ranking, sources, training
+from hlr_jax import models
 from hlr_jax.config import (
     Config,
     LossConfig,
@@ -20,8 +20,14 @@ from hlr_jax.config import (
     TrainingConfig,
 )
 from hlr_jax.data.interactions import Interactions
-from hlr_jax.placement import Placement
-from hlr_jax.training import TrainState
+from hlr_jax.evaluation import ranking
+from hlr_jax.parallel import devices
+from hlr_jax.parallel.placement import Placement
+from hlr_jax.sampling import epoch_order as batching
+from hlr_jax.sampling import sources
+from hlr_jax.training import optimizers
+from hlr_jax.training import step as training
+from hlr_jax.training.step import TrainState
 
 USERS, ITEMS, BATCH = 9, 30, 7
 build_optimizer = functools.cache(optimizers.build)

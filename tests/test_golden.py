@@ -12,13 +12,15 @@ import optax
 import pytest
 from numpy.typing import ArrayLike
 
-from hlr_jax import objective, optimizers, training
 from hlr_jax.config import Config, LossConfig, ModelConfig, OptimizerConfig
-from hlr_jax.models import Relation, base, build
-from hlr_jax.models.base import Histories
-from hlr_jax.objective import Params
-from hlr_jax.sampling import Batch
-from hlr_jax.training import TrainState
+from hlr_jax.models import Relation, build
+from hlr_jax.models import relation as base
+from hlr_jax.models.relation import Histories
+from hlr_jax.sampling.batches import Batch
+from hlr_jax.training import objective, optimizers
+from hlr_jax.training import step as training
+from hlr_jax.training.objective import Params
+from hlr_jax.training.step import TrainState
 
 
 def assert_close(actual: ArrayLike, expected: ArrayLike, bound: float = 1e-5) -> None:

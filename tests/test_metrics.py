@@ -10,9 +10,9 @@ import pytest
 import pytrec_eval
 from hypothesis import given
 
-from hlr_jax import metrics
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
+from hlr_jax.evaluation import metrics
 
 
 def interactions(items_of: list[list[int]], num_items: int) -> Interactions:

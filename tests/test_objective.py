@@ -8,12 +8,14 @@ import numpy as np
 import oracles
 import pytest
 
-from hlr_jax import models, objective, training
+from hlr_jax import models
 from hlr_jax.config import LossConfig
-from hlr_jax.models import base
-from hlr_jax.models.base import Histories
-from hlr_jax.objective import Params, TripletRows, row_ids
-from hlr_jax.sampling import Batch
+from hlr_jax.models import relation as base
+from hlr_jax.models.relation import Histories
+from hlr_jax.sampling.batches import Batch
+from hlr_jax.training import objective
+from hlr_jax.training import step as training
+from hlr_jax.training.objective import Params, TripletRows, row_ids
 
 USERS, ITEMS, DIM, ROWS, NEGATIVES, PLACES = 4, 9, 6, 7, 3, 3
 

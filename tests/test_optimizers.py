@@ -14,14 +14,15 @@ import pytest
 from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
-from hlr_jax import optimizers, training
 from hlr_jax.config import Config, LossConfig, ModelConfig, OptimizerConfig, TrainingConfig
 from hlr_jax.models import History, Relation, build
-from hlr_jax.models.base import Histories
-from hlr_jax.objective import Params
-from hlr_jax.optimizers import LastUse
-from hlr_jax.sampling import Batch
-from hlr_jax.training import TrainState
+from hlr_jax.models.relation import Histories
+from hlr_jax.sampling.batches import Batch
+from hlr_jax.training import optimizers
+from hlr_jax.training import step as training
+from hlr_jax.training.objective import Params
+from hlr_jax.training.optimizers import LastUse
+from hlr_jax.training.step import TrainState
 
 STEPS = 12
 SHAPES = {"user": (3, 4), "item": (5, 4), "key": (4, 2)}

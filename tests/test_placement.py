@@ -10,8 +10,7 @@ import oracles
 import pytest
 from jax.sharding import Mesh
 
-from hlr_jax import experiment, layout, models, optimizers, recommender, sampling
-from hlr_jax.checkpoints import Checkpoints
+from hlr_jax import models
 from hlr_jax.config import (
     Config,
     EvaluationConfig,
@@ -25,11 +24,16 @@ from hlr_jax.config import (
 from hlr_jax.data.datasets import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
-from hlr_jax.fitting import Progress
-from hlr_jax.models import base
-from hlr_jax.placement import Placement
-from hlr_jax.recommender import Recommender
-from hlr_jax.training import TrainState
+from hlr_jax.models import relation as base
+from hlr_jax.parallel import layout
+from hlr_jax.parallel.placement import Placement
+from hlr_jax.runs import experiment, recommender
+from hlr_jax.runs.checkpoints import Checkpoints
+from hlr_jax.runs.recommender import Recommender
+from hlr_jax.sampling import batches as sampling
+from hlr_jax.training import optimizers
+from hlr_jax.training.loop import Progress
+from hlr_jax.training.step import TrainState
 
 PARTS, BATCH = 8, 30
 

@@ -11,11 +11,15 @@ import pytest
 from scipy import stats
 from test_sampling import ITEMS_OF, TRAIN, assert_distributed, interactions
 
-from hlr_jax import models, recommender, sampling, sources, training
+from hlr_jax import models
 from hlr_jax.config import Config, LossConfig, ModelConfig, SamplingConfig
 from hlr_jax.data.datasets import Dataset
-from hlr_jax.placement import Placement
-from hlr_jax.sources import Rows, Weights
+from hlr_jax.parallel.placement import Placement
+from hlr_jax.runs import recommender
+from hlr_jax.sampling import batches as sampling
+from hlr_jax.sampling import sources
+from hlr_jax.sampling.sources import Rows, Weights
+from hlr_jax.training import step as training
 
 draw_batch = jax.jit(
     sampling.draw_batch, static_argnames=("negatives", "history_length", "balance")

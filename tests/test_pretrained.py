@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from small_runs import ITEMS, USERS, Run, config_of, differ, train
 
-from hlr_jax import experiment
 from hlr_jax.config import DataConfig
 from hlr_jax.errors import InputError
-from hlr_jax.training import Keys
+from hlr_jax.runs import experiment
+from hlr_jax.training.step import Keys
 
 pytestmark = pytest.mark.usefixtures("one_optimizer_per_configuration")
 

@@ -170,7 +170,7 @@ def test_wrong_flags_are_told_in_a_line(tmp_path, cache, flags, fault):
 
 def test_lists_of_processes_are_joined_in_order(monkeypatch):
     """By what two processes would send each other."""
-    from hlr_jax import processes
+    from hlr_jax.parallel import processes
 
     sent = [np.arange(3.0), np.arange(10.0, 15.0)]
 

@@ -9,12 +9,15 @@ import numpy as np
 import oracles
 import pytest
 
-from hlr_jax import models, ranking, sources
+from hlr_jax import models
 from hlr_jax.data.interactions import Interactions
-from hlr_jax.functional import tiles
-from hlr_jax.models import Relation, base
+from hlr_jax.evaluation import ranking
+from hlr_jax.kernels import tiled_scores as tiles
+from hlr_jax.models import Relation
+from hlr_jax.models import relation as base
 from hlr_jax.models.memory import HistoryRelation
-from hlr_jax.training import Params, init_params
+from hlr_jax.sampling import sources
+from hlr_jax.training.step import Params, init_params
 
 USERS, ITEMS, DIM = 12, 23, 6
 LONGEST = 8

@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 
 from hlr_jax import config as configs
-from hlr_jax import experiment, models, optimizers
+from hlr_jax import models
 from hlr_jax.config import (
     Config,
     DataConfig,
@@ -29,7 +29,9 @@ from hlr_jax.config import (
 from hlr_jax.data.datasets import Dataset, load
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
-from hlr_jax.recommender import Recommender
+from hlr_jax.runs import experiment
+from hlr_jax.runs.recommender import Recommender
+from hlr_jax.training import optimizers
 
 USERS, ITEMS = 12, 20
 

@@ -20,15 +20,16 @@ from small_runs import (
     read_log,
 )
 
-from hlr_jax import experiment, optimizers
 from hlr_jax.config import Config, DataConfig
 from hlr_jax.data import datasets
 from hlr_jax.data.datasets import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
-from hlr_jax.placement import Placement
-from hlr_jax.recommender import Recommender
-from hlr_jax.run_folder import load_config
+from hlr_jax.parallel.placement import Placement
+from hlr_jax.runs import experiment
+from hlr_jax.runs.recommender import Recommender
+from hlr_jax.runs.workdir import load_config
+from hlr_jax.training import optimizers
 
 EPOCHS, BEST = 4, 2
 

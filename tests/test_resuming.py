@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from small_runs import STEPS, Run, assert_same, config_of, differ, interrupt_after, read_log, train
 
-from hlr_jax import checkpoints, devices, fitting
 from hlr_jax.config import Config
 from hlr_jax.errors import InputError
-from hlr_jax.fitting import MemoryStore, Progress
-from hlr_jax.placement import Placement
-from hlr_jax.training import TrainState
+from hlr_jax.parallel import devices
+from hlr_jax.parallel.placement import Placement
+from hlr_jax.runs import checkpoints
+from hlr_jax.training import loop as fitting
+from hlr_jax.training.loop import MemoryStore, Progress
+from hlr_jax.training.step import TrainState
 
 pytestmark = pytest.mark.usefixtures("one_optimizer_per_configuration")
 

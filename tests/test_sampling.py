@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given, settings
 from scipy import stats
 
-from hlr_jax import batching, sampling, sources
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
+from hlr_jax.sampling import batches as sampling
+from hlr_jax.sampling import epoch_order as batching
+from hlr_jax.sampling import sources
 
 # A sampler of the right distribution stays above it, except once in this many seeds; a wrong
 # one falls below by far with the number of draws made here. The seeds are fixed.

@@ -12,12 +12,14 @@ import sqlalchemy
 from small_runs import planted_of
 
 from hlr_jax import config as configs
-from hlr_jax import experiment, files, search_space, sweep
+from hlr_jax import files
 from hlr_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TrainingConfig
 from hlr_jax.data.datasets import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import DivergedError, InputError
-from hlr_jax.search_space import Choice, Range
+from hlr_jax.runs import experiment
+from hlr_jax.tuning import search_space, sweep
+from hlr_jax.tuning.search_space import Choice, Range
 
 USERS, ITEMS = 18, 24
 

@@ -24,22 +24,19 @@ from small_runs import (
     train,
 )
 
-from hlr_jax import (
-    batching,
-    experiment,
-    files,
-    fitting,
-    models,
-    objective,
-    sampling,
-    sources,
-    training,
-)
+from hlr_jax import files, models
 from hlr_jax.config import LossConfig, SamplingConfig, TrainingConfig
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import DivergedError
-from hlr_jax.objective import Params
-from hlr_jax.training import Keys, TrainState
+from hlr_jax.runs import experiment
+from hlr_jax.sampling import batches as sampling
+from hlr_jax.sampling import epoch_order as batching
+from hlr_jax.sampling import sources
+from hlr_jax.training import loop as fitting
+from hlr_jax.training import objective
+from hlr_jax.training import step as training
+from hlr_jax.training.objective import Params
+from hlr_jax.training.step import Keys, TrainState
 
 pytestmark = pytest.mark.usefixtures("one_optimizer_per_configuration")
 

@@ -151,7 +151,7 @@ def settings_of(config: Config) -> dict[str, Any]:
 
     So it stays as it is when the library gets another option.
     """
-    from hlr_jax.models import base  # Imports Flax.
+    from hlr_jax.models import relation as base
 
     changed = {"model.name": config.model.name}
     for section in dataclasses.fields(Config):

@@ -7,16 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from harness.shapes import Shape
-from hlr_jax import (
-    devices,
-    models,
-    objective,
-    optimizers,
-    ranking,
-    recommender,
-    sources,
-    training,
-)
+from hlr_jax import models
 from hlr_jax.config import (
     Config,
     LossConfig,
@@ -26,9 +17,15 @@ from hlr_jax.config import (
     TrainingConfig,
 )
 from hlr_jax.data import Dataset, Interactions
+from hlr_jax.evaluation import ranking
 from hlr_jax.models import Relation
-from hlr_jax.objective import Params
-from hlr_jax.placement import Placement
+from hlr_jax.parallel import devices
+from hlr_jax.parallel.placement import Placement
+from hlr_jax.runs import recommender
+from hlr_jax.sampling import sources
+from hlr_jax.training import objective, optimizers
+from hlr_jax.training import step as training
+from hlr_jax.training.objective import Params
 
 LEARNING_RATE = 1e-3
 MARGIN = 0.5

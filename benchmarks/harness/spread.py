@@ -7,11 +7,15 @@ import numpy as np
 from jax.sharding import Mesh
 
 from harness import traffic
-from hlr_jax import layout, models, optimizers, processes, recommender, training
+from hlr_jax import models
 from hlr_jax.config import Config, ModelConfig, OptimizerConfig, SamplingConfig, TrainingConfig
 from hlr_jax.data.datasets import Dataset
 from hlr_jax.data.interactions import Interactions
-from hlr_jax.placement import Placement
+from hlr_jax.parallel import layout, processes
+from hlr_jax.parallel.placement import Placement
+from hlr_jax.runs import recommender
+from hlr_jax.training import optimizers
+from hlr_jax.training import step as training
 
 DIM, SLOTS, HISTORY, PARTS = 32, 20, 20, 8
 # Users, items, interactions of a user.

@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument("--number", type=int)
     arguments = parser.parse_args()
 
-    from hlr_jax import devices, processes
+    from hlr_jax.parallel import devices, processes
 
     devices.keep_compiled_programs()
     if arguments.count > 1:

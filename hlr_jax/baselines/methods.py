@@ -14,7 +14,7 @@ from jaxtyping import Float
 from hlr_jax.baselines.scoring import Factors, ItemScores, ItemWeights, Scorer, as_matrix
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import DivergedError, InputError
-from hlr_jax.search_space import Choice, Range
+from hlr_jax.tuning.search_space import Choice, Range
 
 
 @dataclasses.dataclass(frozen=True)

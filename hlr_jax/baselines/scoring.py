@@ -9,12 +9,12 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Float, Int
 
-from hlr_jax import metrics
 from hlr_jax.config import Config, EvaluationConfig
 from hlr_jax.data.datasets import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
-from hlr_jax.recommender import (
+from hlr_jax.evaluation import metrics
+from hlr_jax.runs.recommender import (
     check_cutoffs,
     check_protocol,
     given_candidates,

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from hlr_jax import metrics, processes
 from hlr_jax.baselines.methods import METHODS, Method
 from hlr_jax.baselines.scoring import evaluate
 from hlr_jax.config import Config, EvaluationConfig
 from hlr_jax.data import datasets
 from hlr_jax.data.datasets import Dataset
 from hlr_jax.errors import DivergedError, InputError
+from hlr_jax.evaluation import metrics
 from hlr_jax.files import write_json
-from hlr_jax.recommender import check_cutoffs, check_protocol
-from hlr_jax.search_space import suggest
+from hlr_jax.parallel import processes
+from hlr_jax.runs.recommender import check_cutoffs, check_protocol
+from hlr_jax.tuning.search_space import suggest
 
 if TYPE_CHECKING:
     import optuna

@@ -26,7 +26,7 @@ def as_dict(config: Config) -> dict[str, Any]:
     Options of other models stand there too, at their defaults, so that
     `--config.model.name` can be changed on the command line.
     """
-    from hlr_jax.models import base  # Imports Flax, which `--help` need not wait for.
+    from hlr_jax.models import relation as base
 
     values = dataclasses.asdict(config)
     options = values["model"].pop("options")
@@ -114,7 +114,7 @@ def _section(section: str, cls: type, values: Any) -> Any:
 
 def _own_options(model: str, options: dict[str, Any], known: list[str]) -> dict[str, Any]:
     """Those of the options that this model has, typed."""
-    from hlr_jax.models import base
+    from hlr_jax.models import relation as base
 
     defaults, own = base.all_options(), base.options(base.get(model))
     chosen = {}

@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 
-from hlr_jax.models.base import History, Relation, build, names, register
+from hlr_jax.models.relation import History, Relation, build, names, register
 
 __all__ = ["History", "Relation", "build", "names", "register"]
 

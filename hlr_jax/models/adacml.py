@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from hlr_jax.errors import InputError
-from hlr_jax.functional import attention_weights, tiles
-from hlr_jax.models.base import Histories, History, Relation, register
+from hlr_jax.functional import attention_weights
+from hlr_jax.kernels import tiled_scores as tiles
+from hlr_jax.models.relation import Histories, History, Relation, register
 
 
 def adacml_relation(

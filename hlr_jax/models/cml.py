@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from hlr_jax.functional import tiles
-from hlr_jax.models.base import Histories, History, Relation, register
+from hlr_jax.kernels import tiled_scores as tiles
+from hlr_jax.models.relation import Histories, History, Relation, register
 
 
 @register("cml")

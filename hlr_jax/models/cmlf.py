@@ -9,8 +9,8 @@ from jaxtyping import Array, Float
 
 from hlr_jax.errors import InputError
 from hlr_jax.functional import squared_distance
-from hlr_jax.models.base import register
 from hlr_jax.models.cml import CML
+from hlr_jax.models.relation import register
 
 
 @register("cmlf")

@@ -4,8 +4,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from hlr_jax.errors import InputError
-from hlr_jax.functional import project_on_ball, tiles
-from hlr_jax.models.base import Histories, History, Relation, register
+from hlr_jax.functional import project_on_ball
+from hlr_jax.kernels import tiled_scores as tiles
+from hlr_jax.models.relation import Histories, History, Relation, register
 
 
 def history_mean_relation(

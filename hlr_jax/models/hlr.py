@@ -5,9 +5,10 @@ import functools
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from hlr_jax.functional import References, attend, tiles
-from hlr_jax.models.base import Histories, History, register
+from hlr_jax.functional import References, attend
+from hlr_jax.kernels import tiled_scores as tiles
 from hlr_jax.models.memory import HistoryRelation, needed_rows, single_reference
+from hlr_jax.models.relation import Histories, History, register
 
 
 def hlr_relation(

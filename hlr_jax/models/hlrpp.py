@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from hlr_jax.functional import References, attend, memory_attention, tiles
-from hlr_jax.models.base import Histories, History, register
+from hlr_jax.functional import References, attend, memory_attention
+from hlr_jax.kernels import tiled_scores as tiles
 from hlr_jax.models.hlr import hlr_relation
 from hlr_jax.models.memory import (
     HistoryRelation,
@@ -12,6 +12,7 @@ from hlr_jax.models.memory import (
     needed_rows,
     single_reference,
 )
+from hlr_jax.models.relation import Histories, History, register
 
 
 def hlrpp_relation(

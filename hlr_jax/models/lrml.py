@@ -3,9 +3,10 @@
 import jax
 from jaxtyping import Array, Float
 
-from hlr_jax.functional import memory_attention, tiles
-from hlr_jax.models.base import Histories, History, register
+from hlr_jax.functional import memory_attention
+from hlr_jax.kernels import tiled_scores as tiles
 from hlr_jax.models.memory import MemoryRelation
+from hlr_jax.models.relation import Histories, History, register
 
 
 def lrml_relation(

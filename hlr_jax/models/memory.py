@@ -11,10 +11,10 @@ from hlr_jax.functional import (
     history_attention,
     memory_attention,
     project_on_ball,
-    tiles,
     translated_distance,
 )
-from hlr_jax.models.base import Histories, History, Params, Relation
+from hlr_jax.kernels import tiled_scores as tiles
+from hlr_jax.models.relation import Histories, History, Params, Relation
 
 Matrices = tuple[Float[Array, "d m"], Float[Array, "m d"]]
 

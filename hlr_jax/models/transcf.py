@@ -5,8 +5,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from hlr_jax.errors import InputError
-from hlr_jax.functional import squared_distance, tiles
-from hlr_jax.models.base import Histories, History, Relation, register
+from hlr_jax.functional import squared_distance
+from hlr_jax.kernels import tiled_scores as tiles
+from hlr_jax.models.relation import Histories, History, Relation, register
 
 
 def transcf_relation(

@@ -19,8 +19,8 @@ from hlr_jax.functional import (
     attention_weights,
     history_attention,
     memory_attention,
-    tiles,
 )
+from hlr_jax.kernels import tiled_scores as tiles
 
 BETAS = (1.0, 0.5, 0.25)
 MODES = ("fwd", "rev")

@@ -11,13 +11,15 @@ import oracles
 import pytest
 from numpy.typing import ArrayLike
 
-from hlr_jax import optimizers, training
 from hlr_jax.config import Config, LossConfig, ModelConfig, OptimizerConfig
-from hlr_jax.models import Relation, base, build, names
-from hlr_jax.models.base import Histories
-from hlr_jax.objective import Params
-from hlr_jax.sampling import Batch
-from hlr_jax.training import TrainState
+from hlr_jax.models import Relation, build, names
+from hlr_jax.models import relation as base
+from hlr_jax.models.relation import Histories
+from hlr_jax.sampling.batches import Batch
+from hlr_jax.training import optimizers
+from hlr_jax.training import step as training
+from hlr_jax.training.objective import Params
+from hlr_jax.training.step import TrainState
 
 # Tiny, so that the oracle's loops and numerical gradients are quick.
 USERS, ITEMS, DIM, SLOTS, PLACES = 4, 10, 6, 4, 4

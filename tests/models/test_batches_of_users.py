@@ -12,12 +12,16 @@ from cases import ITEMS, Case
 from small_runs import assert_same, config_of, interrupt_after, planted, read_log
 from test_sampling import ITEMS_OF, TRAIN, interactions
 
-from hlr_jax import experiment, objective, recommender, sampling, sources, training
 from hlr_jax.config import Config, LossConfig, ModelConfig, SamplingConfig, TrainingConfig
 from hlr_jax.errors import InputError
-from hlr_jax.objective import Params, row_ids
-from hlr_jax.recommender import Recommender
-from hlr_jax.sampling import Batch
+from hlr_jax.runs import experiment, recommender
+from hlr_jax.runs.recommender import Recommender
+from hlr_jax.sampling import batches as sampling
+from hlr_jax.sampling import sources
+from hlr_jax.sampling.batches import Batch
+from hlr_jax.training import objective
+from hlr_jax.training import step as training
+from hlr_jax.training.objective import Params, row_ids
 
 # Some have one, several and all items; the third has none and is never a row.
 LIKED = [[1, 4, 7], [3], [], list(range(ITEMS))]

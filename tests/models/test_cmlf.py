@@ -13,7 +13,7 @@ import pytest
 from jax.sharding import Mesh
 from jax.test_util import check_grads
 
-from hlr_jax import experiment, layout, models, objective, optimizers, recommender, training
+from hlr_jax import models
 from hlr_jax.config import (
     Config,
     DataConfig,
@@ -28,12 +28,16 @@ from hlr_jax.config import (
 from hlr_jax.data.datasets import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
-from hlr_jax.models import base
-from hlr_jax.objective import Params
-from hlr_jax.placement import Placement
-from hlr_jax.recommender import Recommender
-from hlr_jax.sampling import Batch
-from hlr_jax.training import TrainState
+from hlr_jax.models import relation as base
+from hlr_jax.parallel import layout
+from hlr_jax.parallel.placement import Placement
+from hlr_jax.runs import experiment, recommender
+from hlr_jax.runs.recommender import Recommender
+from hlr_jax.sampling.batches import Batch
+from hlr_jax.training import objective, optimizers
+from hlr_jax.training import step as training
+from hlr_jax.training.objective import Params
+from hlr_jax.training.step import TrainState
 
 USERS, ITEMS, DIM, HIDDEN, FEATURES = 5, 9, 4, 6, 3
 OPTIONS = {"feature_weight": 0.3, "feature_hidden": HIDDEN}

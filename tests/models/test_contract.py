@@ -20,11 +20,11 @@ from cases import (
 )
 from jaxtyping import Array
 
-from hlr_jax import objective
 from hlr_jax.config import LossConfig
 from hlr_jax.models import History, Relation, names
-from hlr_jax.models.base import Histories
-from hlr_jax.objective import Params
+from hlr_jax.models.relation import Histories
+from hlr_jax.training import objective
+from hlr_jax.training.objective import Params
 
 
 @pytest.fixture(params=names())

@@ -10,7 +10,7 @@ import numpy as np
 import oracles
 import pytest
 
-from hlr_jax import experiment, models, optimizers, training
+from hlr_jax import models
 from hlr_jax.config import (
     Config,
     EvaluationConfig,
@@ -24,9 +24,12 @@ from hlr_jax.data.datasets import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 from hlr_jax.models.dpcml import diversity
-from hlr_jax.recommender import Recommender
-from hlr_jax.sampling import Batch
-from hlr_jax.training import TrainState
+from hlr_jax.runs import experiment
+from hlr_jax.runs.recommender import Recommender
+from hlr_jax.sampling.batches import Batch
+from hlr_jax.training import optimizers
+from hlr_jax.training import step as training
+from hlr_jax.training.step import TrainState
 
 USERS, ITEMS, DIM, VECTORS = 7, 12, 5, 3
 

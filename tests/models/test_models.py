@@ -23,10 +23,12 @@ from cases import (
     shapes_of,
 )
 
-from hlr_jax import objective, optimizers, training
 from hlr_jax.config import Config, LossConfig, ModelConfig, OptimizerConfig
-from hlr_jax.models import base, build, names
-from hlr_jax.training import TrainState
+from hlr_jax.models import build, names
+from hlr_jax.models import relation as base
+from hlr_jax.training import objective, optimizers
+from hlr_jax.training import step as training
+from hlr_jax.training.step import TrainState
 
 # --- the oracle ----------------------------------------------------------------------------------
 

@@ -10,13 +10,16 @@ import pytest
 from cases import DIM, ITEMS, PLACES, USERS, as_oracle_params
 
 from hlr_jax import config as configs
-from hlr_jax import optimizers, ranking, training
 from hlr_jax.config import Config, ModelConfig, OptimizerConfig, SamplingConfig
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
-from hlr_jax.models import Relation, base, build, names, register
-from hlr_jax.placement import Placement
-from hlr_jax.sources import training_source
+from hlr_jax.evaluation import ranking
+from hlr_jax.models import Relation, build, names, register
+from hlr_jax.models import relation as base
+from hlr_jax.parallel.placement import Placement
+from hlr_jax.sampling.sources import training_source
+from hlr_jax.training import optimizers
+from hlr_jax.training import step as training
 
 
 def test_an_unknown_model_is_refused_with_the_names_of_those_there_are() -> None:

@@ -10,11 +10,12 @@ import oracles
 import pytest
 from cases import ITEMS, VARIANTS, Case, variants
 
-from hlr_jax import objective
 from hlr_jax.config import LossConfig
-from hlr_jax.models import History, Relation, base
-from hlr_jax.objective import Params
-from hlr_jax.sampling import Batch
+from hlr_jax.models import History, Relation
+from hlr_jax.models import relation as base
+from hlr_jax.sampling.batches import Batch
+from hlr_jax.training import objective
+from hlr_jax.training.objective import Params
 
 # Of a batch: an item twice, and some that users have seen. The last user but one has seen all.
 POOLS = {"batch": [7, 3, 7, 0, 5, 2], "catalogue": list(range(ITEMS))}

@@ -10,7 +10,7 @@ import numpy as np
 import oracles
 import pytest
 
-from hlr_jax import experiment, models, neighbours, objective, optimizers, ranking, recommender
+from hlr_jax import models
 from hlr_jax.config import (
     Config,
     EvaluationConfig,
@@ -24,12 +24,15 @@ from hlr_jax.config import (
 from hlr_jax.data.datasets import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
-from hlr_jax.objective import Params
-from hlr_jax.placement import Placement
-from hlr_jax.recommender import Recommender
-from hlr_jax.sampling import Batch, draw_batch
-from hlr_jax.sources import Rows
-from hlr_jax.training import Keys
+from hlr_jax.evaluation import ranking
+from hlr_jax.parallel.placement import Placement
+from hlr_jax.runs import experiment, recommender
+from hlr_jax.runs.recommender import Recommender
+from hlr_jax.sampling.batches import Batch, draw_batch
+from hlr_jax.sampling.sources import Rows
+from hlr_jax.training import neighbours, objective, optimizers
+from hlr_jax.training.objective import Params
+from hlr_jax.training.step import Keys
 
 USERS, ITEMS, DIM, BATCH = 9, 14, 5, 11
 

@@ -15,11 +15,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hlr_jax import config as configs
-from hlr_jax import experiment, models
+from hlr_jax import models
 from hlr_jax.config import Config
 from hlr_jax.data.datasets import Dataset
 from hlr_jax.errors import InputError
-from hlr_jax.models import base
+from hlr_jax.models import relation as base
+from hlr_jax.runs import experiment
 
 if TYPE_CHECKING:
     import optuna

@@ -13,13 +13,15 @@ from absl import logging
 from jaxtyping import Array
 from tqdm import tqdm
 
-from hlr_jax import batching, optimizers, processes
 from hlr_jax.config import Config
 from hlr_jax.errors import DivergedError
-from hlr_jax.models.base import Relation
-from hlr_jax.objective import Params
-from hlr_jax.placement import Placement, Positives
-from hlr_jax.training import Keys, TrainState
+from hlr_jax.models.relation import Relation
+from hlr_jax.parallel import processes
+from hlr_jax.parallel.placement import Placement, Positives
+from hlr_jax.sampling import epoch_order as batching
+from hlr_jax.training import optimizers
+from hlr_jax.training.objective import Params
+from hlr_jax.training.step import Keys, TrainState
 
 # What is told of an epoch, and what receives it.
 Record = dict[str, int | float]
@@ -65,7 +67,7 @@ class Progress(NamedTuple):
 
 @runtime_checkable
 class Store(Protocol):
-    """Where `fit` keeps its states; see `hlr_jax.checkpoints`."""
+    """Where `fit` keeps its states; see `hlr_jax.runs.checkpoints`."""
 
     def restore(self, like: TrainState) -> tuple[TrainState, Progress] | None: ...
     def restore_best(self, like: Params) -> Params: ...

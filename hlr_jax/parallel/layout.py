@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
-from hlr_jax.sampling import Batch
+from hlr_jax.sampling.batches import Batch
 
 Axes = tuple[str, ...]
 

@@ -9,10 +9,10 @@ from jaxtyping import Array, Float
 
 from hlr_jax import functional
 from hlr_jax.config import LossConfig
-from hlr_jax.functional import tiles
-from hlr_jax.models import base
-from hlr_jax.models.base import History, Relation
-from hlr_jax.sampling import Batch
+from hlr_jax.kernels import tiled_scores as tiles
+from hlr_jax.models import relation as base
+from hlr_jax.models.relation import History, Relation
+from hlr_jax.sampling.batches import Batch
 
 # {"user": [U, d], "item": [I, d], "relation": the module's own parameters}
 Params = dict[str, Any]

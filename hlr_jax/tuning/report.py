@@ -14,10 +14,11 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from hlr_jax import config as configs
-from hlr_jax import files, search_space
+from hlr_jax import files
 from hlr_jax.config import Config
 from hlr_jax.errors import InputError
-from hlr_jax.search_space import Space, Value
+from hlr_jax.tuning import search_space
+from hlr_jax.tuning.search_space import Space, Value
 
 try:
     from matplotlib.figure import Figure

@@ -14,15 +14,17 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, Key
 
-from hlr_jax import batching, devices, layout, processes, training
 from hlr_jax.config import Config
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
-from hlr_jax.layout import BOTH_CUT, MESH, REPLICATED, USERS_CUT, WHOLE, Layout
-from hlr_jax.models.base import Relation
-from hlr_jax.objective import Params
-from hlr_jax.sources import Rows, Source
-from hlr_jax.training import TrainState
+from hlr_jax.models.relation import Relation
+from hlr_jax.parallel import devices, layout, processes
+from hlr_jax.parallel.layout import BOTH_CUT, MESH, REPLICATED, USERS_CUT, WHOLE, Layout
+from hlr_jax.sampling import epoch_order as batching
+from hlr_jax.sampling.sources import Rows, Source
+from hlr_jax.training import step as training
+from hlr_jax.training.objective import Params
+from hlr_jax.training.step import TrainState
 
 EVERYWHERE = PartitionSpec()
 # A number that the usual numbers of devices divide.

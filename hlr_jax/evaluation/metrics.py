@@ -1,6 +1,6 @@
 """Ranking metrics: the standard ones, and the papers' own variants under their own names.
 
-Ranking happens elsewhere (`hlr_jax.ranking`) and hands over lists, best first. `hits`
+Ranking happens elsewhere (`hlr_jax.evaluation.ranking`) and hands over lists, best first. `hits`
 turns them into booleans; each metric is then a small function of `hits [U, k]` and of
 `num_relevant [U]`, the number of relevant items of each user (at least 1), and returns
 one number per user. `k`, the width of `hits`, is the cutoff: a shorter list is filled up

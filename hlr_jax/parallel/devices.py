@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int
 
 from hlr_jax.data.locate import cache_folder
-from hlr_jax.models.base import Relation
+from hlr_jax.models.relation import Relation
 
 # On a CPU: the most devices, and the largest tables that are worth having on each.
 MOST_CORES = 8

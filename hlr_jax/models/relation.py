@@ -16,7 +16,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from hlr_jax.errors import InputError
-from hlr_jax.functional import tiles, translated_distance
+from hlr_jax.functional import translated_distance
+from hlr_jax.kernels import tiled_scores as tiles
 
 Params = dict[str, Any]
 

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
-from hlr_jax.models.base import Histories
-from hlr_jax.sources import Rows, Source, Weights
+from hlr_jax.models.relation import Histories
+from hlr_jax.sampling.sources import Rows, Source, Weights
 
 
 class Batch(NamedTuple):

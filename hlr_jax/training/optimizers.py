@@ -9,9 +9,9 @@ import optax
 from jaxtyping import Array, Int
 
 from hlr_jax.config import OptimizerConfig, TrainingConfig
-from hlr_jax.layout import ALONE, Axes, ItemRows, Layout
-from hlr_jax.objective import Params, TripletRows, row_ids
-from hlr_jax.sampling import Batch
+from hlr_jax.parallel.layout import ALONE, Axes, ItemRows, Layout
+from hlr_jax.sampling.batches import Batch
+from hlr_jax.training.objective import Params, TripletRows, row_ids
 
 # In place of row numbers: all of an array.
 _ALL = ...

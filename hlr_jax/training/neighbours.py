@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from hlr_jax.objective import Params
-from hlr_jax.sources import Rows
+from hlr_jax.sampling.sources import Rows
+from hlr_jax.training.objective import Params
 
 # Interactions to add up at once on a CPU, so that their rows stay in a core's cache.
 SLICE = 256

@@ -12,26 +12,29 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from hlr_jax import metrics, models, processes, training
+from hlr_jax import models
 from hlr_jax.config import Config
 from hlr_jax.data import datasets
 from hlr_jax.data.datasets import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
+from hlr_jax.evaluation import metrics
 from hlr_jax.files import write_json
-from hlr_jax.fitting import MemoryStore, OnEpoch, Progress, Record, Store, fit, ignore_epoch
-from hlr_jax.models.base import Relation
-from hlr_jax.objective import Params
-from hlr_jax.placement import Placement
-from hlr_jax.recommender import (
+from hlr_jax.models.relation import Relation
+from hlr_jax.parallel import processes
+from hlr_jax.parallel.placement import Placement
+from hlr_jax.runs.recommender import (
     Recommender,
     check_cutoffs,
     check_protocol,
     training_positives,
     validation_positives,
 )
-from hlr_jax.run_folder import open_run, refit_folder
-from hlr_jax.training import Keys
+from hlr_jax.runs.workdir import open_run, refit_folder
+from hlr_jax.training import step as training
+from hlr_jax.training.loop import MemoryStore, OnEpoch, Progress, Record, Store, fit, ignore_epoch
+from hlr_jax.training.objective import Params
+from hlr_jax.training.step import Keys
 
 
 def train(

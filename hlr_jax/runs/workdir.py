@@ -4,14 +4,14 @@ import pathlib
 from typing import Any
 
 from hlr_jax import config as configs
-from hlr_jax import processes
-from hlr_jax.checkpoints import Checkpoints
 from hlr_jax.config import Config
 from hlr_jax.data.datasets import Dataset
 from hlr_jax.errors import InputError
 from hlr_jax.files import read_json_lines, read_json_object, write_json, write_json_lines
-from hlr_jax.fitting import OnEpoch, Record, ignore_epoch
-from hlr_jax.placement import Placement
+from hlr_jax.parallel import processes
+from hlr_jax.parallel.placement import Placement
+from hlr_jax.runs.checkpoints import Checkpoints
+from hlr_jax.training.loop import OnEpoch, Record, ignore_epoch
 
 # Fields a run may be resumed with other values of, because they change neither a step nor the
 # choice of the best epoch; see `_may_change`.

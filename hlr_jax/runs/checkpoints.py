@@ -9,9 +9,9 @@ import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 
 from hlr_jax.errors import InputError
-from hlr_jax.fitting import Progress
-from hlr_jax.objective import Params
-from hlr_jax.training import TrainState
+from hlr_jax.training.loop import Progress
+from hlr_jax.training.objective import Params
+from hlr_jax.training.step import TrainState
 
 
 class Checkpoints:

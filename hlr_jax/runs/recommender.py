@@ -11,19 +11,22 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
 
-from hlr_jax import metrics, models, processes, ranking, sources
-from hlr_jax.checkpoints import Checkpoints
+from hlr_jax import models
 from hlr_jax.config import Config, EvaluationConfig
 from hlr_jax.data import datasets
 from hlr_jax.data.datasets import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
-from hlr_jax.models.base import Relation
-from hlr_jax.objective import Params
-from hlr_jax.placement import Placement, Positives
-from hlr_jax.run_folder import check_same_data, finished_refit, load_config
-from hlr_jax.sources import Source
-from hlr_jax.training import Keys
+from hlr_jax.evaluation import metrics, ranking
+from hlr_jax.models.relation import Relation
+from hlr_jax.parallel import processes
+from hlr_jax.parallel.placement import Placement, Positives
+from hlr_jax.runs.checkpoints import Checkpoints
+from hlr_jax.runs.workdir import check_same_data, finished_refit, load_config
+from hlr_jax.sampling import sources
+from hlr_jax.sampling.sources import Source
+from hlr_jax.training.objective import Params
+from hlr_jax.training.step import Keys
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,7 +168,7 @@ class Recommender:
         history; validation does so with training alone.
 
         Returns:
-          `protocol`, `users`, every metric of `hlr_jax.metrics` at every cutoff, and intervals,
+          `protocol`, `users`, every metric of `evaluation.metrics` at every cutoff, and intervals,
           cohorts and `per_user` (metric to list of values, None where it leaves a user out) as
           configured.
 

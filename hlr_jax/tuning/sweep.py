@@ -2,7 +2,7 @@
 
 A sweep lives in its working directory and may be stopped at any time, also by force:
 `sweep.json` says what is searched, `sweep.db` (SQLite, by Optuna) holds the trials, and
-`hlr_jax.sweep_report` writes what they found. What a trial tries is a function of the seed and of
+`hlr_jax.tuning.report` writes what they found. What a trial tries is a function of the seed and of
 the trials that count before it, so a sweep that was stopped tries what it would have tried.
 """
 
@@ -21,15 +21,19 @@ import numpy as np
 from tqdm import tqdm
 
 from hlr_jax import config as configs
-from hlr_jax import experiment, metrics, processes, search_space, sweep_report
 from hlr_jax.config import Config
 from hlr_jax.data import datasets
 from hlr_jax.data.datasets import Dataset
 from hlr_jax.errors import DivergedError, InputError
+from hlr_jax.evaluation import metrics
 from hlr_jax.files import read_json_object, write_json
-from hlr_jax.fitting import Record
-from hlr_jax.search_space import Space, Value
-from hlr_jax.sweep_report import Outcome, Trial
+from hlr_jax.parallel import processes
+from hlr_jax.runs import experiment
+from hlr_jax.training.loop import Record
+from hlr_jax.tuning import report as sweep_report
+from hlr_jax.tuning import search_space
+from hlr_jax.tuning.report import Outcome, Trial
+from hlr_jax.tuning.search_space import Space, Value
 
 try:
     import optuna
@@ -91,8 +95,8 @@ def search(
 
     Args:
       config: what is not varied. `training.select` becomes the objective.
-      workdir: where the sweep is kept; see `hlr_jax.sweep_report` for what it writes there.
-      vary: what is varied, as in "loss.margin=0.2:2.0"; see `hlr_jax.search_space`.
+      workdir: where the sweep is kept; see `hlr_jax.tuning.report` for what it writes there.
+      vary: what is varied, as in "loss.margin=0.2:2.0"; see `hlr_jax.tuning.search_space`.
       objective: a metric such as ndcg@10, to be as high as possible; or loss, to be low.
       trials: the most trials; those of earlier sessions count, unless they were interrupted.
       minutes: the most time in trials, which also adds up over sessions. The trial that exceeds

@@ -11,15 +11,17 @@ from flax import struct
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
-from hlr_jax import functional, objective, optimizers, sampling
+from hlr_jax import functional
 from hlr_jax.config import Config, ModelConfig
-from hlr_jax.layout import ALONE, REPLICATED, Axes, ItemRows, Layout, spec
-from hlr_jax.models.base import History, Relation
-from hlr_jax.neighbours import Neighbours
-from hlr_jax.objective import Params
-from hlr_jax.optimizers import LastUse, Touched
-from hlr_jax.sampling import Batch
-from hlr_jax.sources import Source
+from hlr_jax.models.relation import History, Relation
+from hlr_jax.parallel.layout import ALONE, REPLICATED, Axes, ItemRows, Layout, spec
+from hlr_jax.sampling import batches as sampling
+from hlr_jax.sampling.batches import Batch
+from hlr_jax.sampling.sources import Source
+from hlr_jax.training import objective, optimizers
+from hlr_jax.training.neighbours import Neighbours
+from hlr_jax.training.objective import Params
+from hlr_jax.training.optimizers import LastUse, Touched
 
 
 class TrainState(struct.PyTreeNode):

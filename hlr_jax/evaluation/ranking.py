@@ -10,15 +10,16 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 from tqdm import tqdm
 
-from hlr_jax import devices, processes, sampling
 from hlr_jax.data.interactions import Interactions
-from hlr_jax.layout import Axes, Layout, own_places, own_rows, spec
-from hlr_jax.models import base
-from hlr_jax.models.base import Histories, History, Relation
-from hlr_jax.neighbours import Neighbours
-from hlr_jax.objective import Params
-from hlr_jax.placement import Placement
-from hlr_jax.sources import Rows
+from hlr_jax.models import relation as base
+from hlr_jax.models.relation import Histories, History, Relation
+from hlr_jax.parallel import devices, processes
+from hlr_jax.parallel.layout import Axes, Layout, own_places, own_rows, spec
+from hlr_jax.parallel.placement import Placement
+from hlr_jax.sampling import batches as sampling
+from hlr_jax.sampling.sources import Rows
+from hlr_jax.training.neighbours import Neighbours
+from hlr_jax.training.objective import Params
 
 # Items merged into the best at once, a multiple of 8.
 TILE = 512
