@@ -2,9 +2,9 @@
 
 A run is described by one frozen `Config`. Files under `configs/` return it as an
 `ml_collections.ConfigDict` (through `as_config_dict`), which absl turns into
-`--config.section.field=value` flags; `from_config_dict` brings it back, validated.
-The options of a model are the fields of its module (see `hlr_jax.models`), so a new
-model brings its own options with it.
+`--config.section.field=value` flags; `from_config_dict` turns that back into a validated `Config`.
+The options of relations, geometries, losses and samplers are the fields of their classes
+(`hlr_jax.registry`), so a new class brings its own options and flags with it.
 """
 
 from hlr_jax.config.dicts import (
@@ -18,6 +18,7 @@ from hlr_jax.config.fields import (
     Config,
     DataConfig,
     EvaluationConfig,
+    GeometryConfig,
     LossConfig,
     ModelConfig,
     OptimizerConfig,
@@ -30,6 +31,7 @@ __all__ = [
     "Config",
     "DataConfig",
     "EvaluationConfig",
+    "GeometryConfig",
     "LossConfig",
     "ModelConfig",
     "OptimizerConfig",

@@ -1,6 +1,7 @@
-"""The configuration as plain values and as absl flags, and back, validated."""
+"""Turn a configuration into plain values and absl flags, and back, validated."""
 
 import dataclasses
+import difflib
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -9,8 +10,9 @@ import ml_collections
 from absl import logging
 from ml_collections import config_dict
 
-from hlr_jax.config.fields import Config, ModelConfig
-from hlr_jax.config.values import field_names, typed, unknown
+from hlr_jax.config import build, plugins, renamed
+from hlr_jax.config.fields import Config
+from hlr_jax.config.values import field_names, unknown
 from hlr_jax.errors import InputError
 
 _SECTIONS = {
@@ -18,28 +20,34 @@ _SECTIONS = {
     for field in dataclasses.fields(Config)
     if field.default_factory is not dataclasses.MISSING
 }
+# Fields beside the sections.
+_ALONE = [field.name for field in dataclasses.fields(Config) if field.name not in _SECTIONS]
 
 
 def as_dict(config: Config) -> dict[str, Any]:
-    """The configuration as nested plain values, the model's options beside its name.
+    """Return the configuration as nested plain values, options beside the name of their class.
 
-    Options of other models stand there too, at their defaults, so that
-    `--config.model.name` can be changed on the command line.
+    Options of other registered classes stand there too, at their defaults, so that
+    `--config.model.name` or `--config.loss.name` can be changed on the command line.
     """
-    from hlr_jax.models import relation as base
-
+    plugins.load(config.imports)
     values = dataclasses.asdict(config)
-    options = values["model"].pop("options")
-    own = base.options(base.get(config.model.name))
-    values["model"] |= base.all_options() | own | options
+    for section in build.NAME_FIELDS:
+        fields = values[section]
+        chosen = fields.pop("options")
+        own = build.options(section, build.registered_name(section, getattr(config, section)))
+        fields |= build.all_options(section) | own | chosen
     return values
 
 
 def flat(config: Config) -> dict[str, Any]:
-    """The values of all fields by name, `section.field`, of the model's own options too."""
+    """Return the values of all fields by name, `section.field`, with the options that are used."""
+    plugins.load(config.imports)
     values = dataclasses.asdict(config)
-    values["model"] |= values["model"].pop("options")
-    return {"seed": values.pop("seed")} | {
+    for section in build.NAME_FIELDS:
+        name = build.registered_name(section, getattr(config, section))
+        values[section] |= build.options(section, name) | values[section].pop("options")
+    return {name: values.pop(name) for name in _ALONE} | {
         f"{section}.{name}": value
         for section, fields in values.items()
         for name, value in fields.items()
@@ -47,7 +55,7 @@ def flat(config: Config) -> dict[str, Any]:
 
 
 def as_config_dict(config: Config) -> ml_collections.ConfigDict:
-    """The configuration for `ml_collections.config_flags`, to be returned by `get_config()`."""
+    """Return the configuration for `ml_collections.config_flags`, as `get_config()` does."""
     values = as_dict(config)
     for name, cls in _SECTIONS.items():
         values[name] = _with_placeholders(values[name], cls)
@@ -55,13 +63,13 @@ def as_config_dict(config: Config) -> ml_collections.ConfigDict:
 
 
 def section_config_dict(name: str, section: Any) -> ml_collections.ConfigDict:
-    """One section alone, for a launcher that lets only that one be changed."""
+    """Return one section alone, for a launcher that lets only that one be changed."""
     fields = _with_placeholders(dataclasses.asdict(section), type(section))
     return ml_collections.ConfigDict({name: fields})
 
 
 def _with_placeholders(values: dict[str, Any], cls: type) -> dict[str, Any]:
-    """ConfigDict must know the type of a field that holds None yet."""
+    """Replace None by a placeholder: ConfigDict must know the type of such a field."""
     hints = typing.get_type_hints(cls)
 
     def with_type(name: str, value: Any) -> Any:
@@ -74,24 +82,27 @@ def _with_placeholders(values: dict[str, Any], cls: type) -> dict[str, Any]:
 
 
 def from_config_dict(values: Mapping[str, Any] | ml_collections.ConfigDict) -> Config:
-    """The validated configuration; the inverse of `as_config_dict` and `as_dict`.
+    """Return the validated configuration; the inverse of `as_config_dict` and `as_dict`.
 
-    Options that only other models have are left out, with a note in the log where
-    one was changed from its default.
+    Modules named in `imports` are imported first. Options that only other registered classes have
+    are left out; those among them that were changed from their default are named in the log.
 
     Raises:
-      InputError: an unknown field, a value of the wrong type, or one out of range.
+      InputError: an unknown or renamed field, a value of the wrong type or out of range, or a
+        module that cannot be imported.
     """
-    known = [*_SECTIONS, "seed"]
+    renamed.check_fields(values)
+    known = [*_SECTIONS, *_ALONE]
     for name in values:
         if name not in known:
             raise unknown("config", name, known)
+    alone = {name: values[name] for name in _ALONE if name in values}
+    plugins.load(Config(**alone).imports)
     sections = {
         name: _section(name, cls, values[name]) for name, cls in _SECTIONS.items() if name in values
     }
-    config = Config(**sections)
-    if "seed" in values:
-        config = dataclasses.replace(config, seed=typed("seed", int, values["seed"]))
+    config = Config(**alone, **sections)
+    build.check(config)
     return config
 
 
@@ -99,31 +110,35 @@ def _section(section: str, cls: type, values: Any) -> Any:
     if not isinstance(values, Mapping | ml_collections.ConfigDict):
         raise InputError(f"config.{section}={values!r}: expected a section with fields")
     known = field_names(cls)
-    chosen, options = {}, {}
-    for name, value in values.items():
-        if name in known:
-            chosen[name] = value
-        elif section == "model":
-            options[name] = value
-        else:
+    chosen = {name: value for name, value in values.items() if name in known}
+    others = {name: value for name, value in values.items() if name not in known}
+    if section not in build.NAME_FIELDS:
+        for name in others:
             raise unknown(f"config.{section}", name, known)
-    if section == "model":
-        chosen["options"] = _own_options(chosen.get("name", ModelConfig.name), options, known)
-    return cls(**chosen)
+        return cls(**chosen)
+    fields = cls(**chosen)
+    options = _own_options(section, build.registered_name(section, fields), others)
+    return dataclasses.replace(fields, options=options)
 
 
-def _own_options(model: str, options: dict[str, Any], known: list[str]) -> dict[str, Any]:
-    """Those of the options that this model has, typed."""
-    from hlr_jax.models import relation as base
-
-    defaults, own = base.all_options(), base.options(base.get(model))
-    chosen = {}
-    for name, value in options.items():
-        if name not in defaults:
-            raise unknown("config.model", name, [*known, *own])
-        value = typed(f"model.{name}", type(defaults[name]), value)
-        if name in own:
-            chosen[name] = value
-        elif value != defaults[name]:
-            logging.warning("config.model.%s=%r: model %s does not use it", name, value, model)
+def _own_options(section: str, name: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Return those of the options that this registered class has, with their types."""
+    known, own = build.all_options(section), build.options(section, name)
+    for option in values:
+        if option not in known:
+            fields = [*field_names(_SECTIONS[section]), *own]
+            # An option of another class is no help, unless it is what was meant.
+            close = difflib.get_close_matches(option, [*fields, *known], n=1)
+            raise unknown(f"config.{section}", option, close or fields)
+    chosen = build.typed_options(section, values)
+    registry = build.registry(section)
+    for option in [option for option in chosen if option not in own]:
+        value = chosen.pop(option)
+        # Classes may have different defaults for the same option.
+        defaults = [registry.options(other).get(option) for other in registry.names()]
+        if value not in defaults:
+            logging.warning(
+                "config.%s.%s=%r: %s %s does not use it",
+                *(section, option, value, registry.kind, name),
+            )
     return chosen

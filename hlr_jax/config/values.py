@@ -1,4 +1,4 @@
-"""What a section of the configuration is: typed values, and clear errors for what they are not."""
+"""What a section of the configuration is: typed values, and clear errors for wrong ones."""
 
 import dataclasses
 import difflib
@@ -8,50 +8,64 @@ import typing
 from collections.abc import Sequence
 from typing import Any
 
+from hlr_jax.config import renamed
 from hlr_jax.errors import InputError
 
 
-def unknown(path: str, name: str, known: list[str]) -> InputError:
-    """The error for a field that does not exist, with what was perhaps meant."""
+def unknown(path: str, name: str, known: Sequence[str]) -> InputError:
+    """Return the error for a field that does not exist: its new name, or the most similar one."""
+    new = renamed.explain(f"{path}.{name}")
+    if new:
+        return InputError(new)
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(known)}"
     return InputError(f"{path}.{name}: there is no such field; {hint}")
 
 
 def require(condition: bool, field: str, value: Any, remedy: str) -> None:
-    """Raises InputError, which names the field and says what to do, unless the condition holds."""
+    """Raise InputError, which names the field and the remedy, unless the condition holds."""
     if not condition:
         raise InputError(f"config.{field}={value!r}: {remedy}")
 
 
 def require_one_of(value: str, allowed: tuple[str, ...], field: str) -> None:
-    """`require` for one of a few names."""
+    """Raise InputError unless the value is one of the allowed names."""
     require(value in allowed, field, value, f"use one of {', '.join(allowed)}")
 
 
 class Section:
-    """A section of the configuration: its values get their types, then it is checked."""
+    """A section of the configuration: values are converted to their fields' types and checked."""
 
     def __post_init__(self) -> None:
-        section = type(self).__name__.removesuffix("Config").lower()
+        section = section_name(type(self))
         hints = typing.get_type_hints(type(self))
         for name in field_names(self):
-            value = typed(f"{section}.{name}", hints[name], getattr(self, name))
-            object.__setattr__(self, name, value)  # frozen only from here on
+            value = getattr(self, name)
+            renamed.check_value(f"{section}.{name}", value)
+            # The dataclass is frozen, so its own __setattr__ refuses.
+            object.__setattr__(self, name, typed(f"{section}.{name}", hints[name], value))
         self.check()
 
     def check(self) -> None:
-        """Raises InputError for values out of range."""
-        raise NotImplementedError
+        """Raise InputError for values out of range."""
+
+
+def section_name(cls: type) -> str:
+    """Return the name of a section in a configuration: `loss` for LossConfig."""
+    return cls.__name__.removesuffix("Config").lower()
 
 
 def field_names(section: Any) -> list[str]:
-    """The flat fields of a section or its class: all but a model's options."""
+    """List the fields of a section or its class, without the options of a registered class."""
     return [field.name for field in dataclasses.fields(section) if field.name != "options"]
 
 
 def typed(field: str, kind: Any, value: Any) -> Any:
-    """The value as the field's type; an int goes for a float, and a list for a tuple."""
+    """Convert a value to the type of its field: an int to a float, a list to a tuple.
+
+    Raises:
+      InputError: the value has another type, or is not finite.
+    """
     allowed = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
     if typing.get_origin(kind) is Sequence:
         items = value if isinstance(value, list | tuple) else (value,)

@@ -1,0 +1,89 @@
+"""The fields of `config.data`: which interactions, how they are filtered and split."""
+
+import dataclasses
+import typing
+
+from hlr_jax.config.values import Section, require, require_one_of
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig(Section):
+    """Which interactions, how they are filtered and how they are split.
+
+    `name` is a data set that the library knows (`hlr_jax.data.registry`), or `file` for the
+    user's own table at `path`. `predefined` names train/valid/test files: these are not filtered,
+    and only if there is no valid file is `valid_fraction` of train split off for validation.
+    """
+
+    name: str = "embedded"
+    # A folder with train/valid/test files, or the name of one under `splits/` of the data folder.
+    predefined: str = ""
+    # Only for name="file": the table, its format ("" goes by the file's extension) and its
+    # columns (a header's name, or a 0-based position where there is no header).
+    path: str = ""
+    format: str = ""
+    user_column: str = "user"
+    item_column: str = "item"
+    rating_column: str = ""
+    timestamp_column: str = ""
+    # Keep interactions rated at least this; None takes the data set's own rule.
+    min_rating: float | None = None
+    # Keep users and items with at least this many interactions, repeated until all have;
+    # None takes the data set's own rule.
+    core: int | None = None
+    # The same for items alone; None takes that of `core`.
+    item_core: int | None = None
+    # Features of items, for a model that reads them. own: those that the data set ships (genres,
+    # tags); or a .csv or .tsv file with a header, each line of which has an item's id and then
+    # numbers. They are scaled to a length of 1; items without any get zeros. "" for no features.
+    features: str = ""
+    # random, per_user, leave_one_out, global_time, per_user_time; or fixed: the split that the
+    # data set itself ships. "" takes fixed where there is one, else random.
+    split: str = ""
+    valid_fraction: float = 0.08
+    test_fraction: float = 0.2
+    split_seed: int = 2021
+    # Train on the validation interactions too: for a last run whose number of epochs is known.
+    join_valid: bool = False
+
+    SPLITS: typing.ClassVar = (
+        "",
+        "random",
+        "per_user",
+        "leave_one_out",
+        "global_time",
+        "per_user_time",
+        "fixed",
+    )
+    OWN_FEATURES: typing.ClassVar = "own"
+    FORMATS: typing.ClassVar = ("", "csv", "tsv", "dat", "ndjson", "parquet", "adjacency", "lists")
+
+    def check(self) -> None:
+        require(bool(self.name), "data.name", self.name, "name a data set, or 'file'")
+        require_one_of(self.split, self.SPLITS, "data.split")
+        require_one_of(self.format, self.FORMATS, "data.format")
+        require(
+            self.name != "file" or bool(self.path or self.predefined),
+            "data.path",
+            self.path,
+            "give the table's path (config.data.name is 'file')",
+        )
+        for field in ("core", "item_core"):
+            value = getattr(self, field)
+            require(
+                value is None or value >= 0, f"data.{field}", value, "use 0 (no filter) or more"
+            )
+        for field in ("valid_fraction", "test_fraction"):
+            value = getattr(self, field)
+            require(0 < value < 1, f"data.{field}", value, "use a fraction between 0 and 1")
+        require(
+            self.valid_fraction + self.test_fraction < 1,
+            "data.test_fraction",
+            self.test_fraction,
+            f"with config.data.valid_fraction={self.valid_fraction} nothing is left to train on",
+        )
+
+    @property
+    def has_features_file(self) -> bool:
+        """Whether features are those of a file, and not the data set's own."""
+        return self.features not in ("", self.OWN_FEATURES)

@@ -1,0 +1,116 @@
+"""The fields of `config.optimizer`, `config.training` and `config.sharding`."""
+
+import dataclasses
+
+from hlr_jax.config.values import Section, require, require_one_of
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig(Section):
+    """An Optax optimizer and its learning-rate schedule."""
+
+    name: str = "adam"
+    learning_rate: float = 1e-3
+    # constant; exponential (times decay_rate per epoch); cosine (down to 0 in schedule_epochs).
+    schedule: str = "constant"
+    # 0 takes config.training.epochs.
+    schedule_epochs: int = 0
+    decay_rate: float = 0.98
+    # Epochs of linear warm-up from 0 before the schedule begins.
+    warmup_epochs: float = 0.0
+    # Global norm that longer gradients are scaled down to; 0 leaves them.
+    gradient_clip: float = 0.0
+    # Decoupled weight decay, for adamw.
+    weight_decay: float = 1e-4
+    # Which rows of the tables a step updates. dense: all of them, as for the papers' figures.
+    # sparse: only those of the batch, in a time that does not depend on the tables' sizes. With
+    # sgd and adagrad both give the same numbers; with sparse updates adam leaves the moments of
+    # other rows as they are, and adamw their weights.
+    update: str = "dense"
+
+    def check(self) -> None:
+        require_one_of(self.name, ("adam", "adamw", "adagrad", "sgd"), "optimizer.name")
+        require_one_of(self.update, ("dense", "sparse"), "optimizer.update")
+        require_one_of(self.schedule, ("constant", "exponential", "cosine"), "optimizer.schedule")
+        require(
+            self.learning_rate > 0,
+            "optimizer.learning_rate",
+            self.learning_rate,
+            "use a rate above 0",
+        )
+        require(0 < self.decay_rate <= 1, "optimizer.decay_rate", self.decay_rate, "use (0, 1]")
+        for field in ("schedule_epochs", "warmup_epochs", "gradient_clip", "weight_decay"):
+            value = getattr(self, field)
+            require(value >= 0, f"optimizer.{field}", value, "use 0 or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig(Section):
+    """How long to train, in which batches, and which epoch to keep."""
+
+    epochs: int = 100
+    batch_size: int = 1000
+    # What batch_size counts. interactions; or users, some tens of them, each with all of its
+    # interactions, so that its distances to all items are computed once. Users need
+    # config.sampling.negatives="full_catalog" and the softmax, contrastive or sfcml loss.
+    batch_of: str = "interactions"
+    # Stop after this many epochs without a better selection value; 0 never stops early.
+    patience: int = 10
+    # What selects the best epoch on validation: loss, or a metric and its cutoff, as in ndcg@10.
+    selection_metric: str = "loss"
+    # After the best epoch is known, train again for as many epochs on training and validation
+    # interactions together: that model is measured on the test split and recommends.
+    refit: bool = False
+    # Tables to start from: another run's folder, or an .npz file with arrays "user" [U, d]
+    # and/or "item" [I, d].
+    pretrained: str = ""
+    # Tables that are not trained.
+    freeze_user: bool = False
+    freeze_item: bool = False
+    # Save within an epoch when this many minutes have passed since the last save.
+    checkpoint_minutes: float = 10.0
+    tensorboard: bool = False
+
+    def check(self) -> None:
+        for field in ("epochs", "batch_size"):
+            value = getattr(self, field)
+            require(value >= 1, f"training.{field}", value, "use 1 or more")
+        require_one_of(self.batch_of, ("interactions", "users"), "training.batch_of")
+        require(self.patience >= 0, "training.patience", self.patience, "use 0 or more")
+        require(
+            self.checkpoint_minutes > 0,
+            "training.checkpoint_minutes",
+            self.checkpoint_minutes,
+            "use a time above 0",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardingConfig(Section):
+    """What is divided among devices besides each batch. It changes no number of a run."""
+
+    # replicated: every device has all tables and interactions. sharded: each device has a shard of
+    # the users, with their rows, optimizer state and interactions.
+    tables: str = "replicated"
+    # Shards of the item rows and their optimizer state; needs tables="sharded". 1 keeps all item
+    # rows on every device. It must divide the number of devices of a process.
+    item_shards: int = 1
+    # Each batch takes an equal share from each of this many parts of the users. A device takes
+    # whole parts, so that batches are the same on any number of devices; if the parts are uneven,
+    # a batch has about (not exactly) the batch size. 0: 1 if replicated, else a multiple of 64.
+    user_parts: int = 0
+
+    def check(self) -> None:
+        require_one_of(self.tables, ("replicated", "sharded"), "sharding.tables")
+        require(self.user_parts >= 0, "sharding.user_parts", self.user_parts, "use 0 or more")
+        require(self.item_shards >= 1, "sharding.item_shards", self.item_shards, "use 1 or more")
+        require(
+            self.item_shards == 1 or self.is_sharded,
+            "sharding.item_shards",
+            self.item_shards,
+            "set config.sharding.tables='sharded' too",
+        )
+
+    @property
+    def is_sharded(self) -> bool:
+        return self.tables == "sharded"
