@@ -1,4 +1,7 @@
-"""Pure functions on arrays: the maths that every model is composed of."""
+"""Pure functions on arrays: the maths that every model is composed of, as defined.
+
+What computes the same numbers faster is in `hlr_jax.kernels`.
+"""
 
 from hlr_jax.functional.attention import (
     References,
@@ -7,36 +10,40 @@ from hlr_jax.functional.attention import (
     history_attention,
     memory_attention,
 )
-from hlr_jax.functional.distance import project_on_ball, project_on_sphere, squared_distance
-from hlr_jax.functional.hinge import (
-    closest_hinge,
-    contrastive,
-    covariance_divergence,
-    covariance_penalty,
-    rank_weight,
-    semi_hard_hinge,
-    squared_margin,
-    triplet_hinge,
-    two_sided_hinge,
+from hlr_jax.functional.distance import (
+    normalize,
+    pairwise_squared_distances,
+    project_on_ball,
+    squared_distance,
 )
-from hlr_jax.functional.softmax import sampled_softmax
+from hlr_jax.functional.geometry import Geometry
+from hlr_jax.functional.losses import Loss, NegativeDistances
+from hlr_jax.functional.losses.contrastive import contrastive
+from hlr_jax.functional.losses.cpe import two_sided_hinge
+from hlr_jax.functional.losses.hinge import hardest_hinge, rank_weight, triplet_hinge
+from hlr_jax.functional.losses.sfcml import squared_margin
+from hlr_jax.functional.losses.softmax import sampled_softmax
+from hlr_jax.functional.regularizers import covariance_divergence, covariance_penalty
 from hlr_jax.functional.translation import translate, translated_distance
 
 __all__ = [
+    "Geometry",
+    "Loss",
+    "NegativeDistances",
     "References",
     "attend",
     "attention_weights",
-    "closest_hinge",
     "contrastive",
     "covariance_divergence",
     "covariance_penalty",
+    "hardest_hinge",
     "history_attention",
     "memory_attention",
+    "normalize",
+    "pairwise_squared_distances",
     "project_on_ball",
-    "project_on_sphere",
     "rank_weight",
     "sampled_softmax",
-    "semi_hard_hinge",
     "squared_distance",
     "squared_margin",
     "translate",

@@ -1,8 +1,8 @@
-"""A relation translates a user towards an item."""
+"""Translate a user towards an item by a relation."""
 
 from jaxtyping import Array, Float
 
-from hlr_jax.functional.distance import squared_distance
+from hlr_jax.functional.geometry import Geometry
 
 
 def translate(user: Float[Array, "*#b d"], relation: Float[Array, "*#b d"]) -> Float[Array, "*b d"]:
@@ -11,10 +11,14 @@ def translate(user: Float[Array, "*#b d"], relation: Float[Array, "*#b d"]) -> F
 
 
 def translated_distance(
-    user: Float[Array, "*#b d"], relation: Float[Array, "*#b d"], item: Float[Array, "*#b d"]
+    geometry: Geometry,
+    user: Float[Array, "*#b d"],
+    relation: Float[Array, "*#b d"],
+    item: Float[Array, "*#b d"],
 ) -> Float[Array, "*b"]:
-    """`||user + relation - item||^2`: what every model of the family ranks by, smallest first.
+    """`D(user + relation, item)`: what every model of the family ranks by, smallest first.
 
-    LRML (Tay et al. 2018, eq. 5), squared as in HLR (Tran et al. 2021).
+    In the Euclidean ball `||user + relation - item||^2` (LRML, Tay et al. 2018, eq. 5, squared as
+    in HLR, Tran et al. 2021).
     """
-    return squared_distance(translate(user, relation), item)
+    return geometry.distance(translate(user, relation), item)

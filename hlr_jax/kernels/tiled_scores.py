@@ -8,26 +8,14 @@ over references adds up whole rows of a tile.
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from hlr_jax.functional.attention import attention_weights
-
-
-def product_scores(users: Float[Array, "u d"], items: Float[Array, "t d"]) -> Float[Array, "u t"]:
-    """`-||user - item||^2` as `2 u.i - ||u||^2 - ||i||^2`: one matrix product.
-
-    In full float32 also where the default is less, as on GPUs (TF32) and TPUs (bfloat16): between
-    close rows a small number is left of large ones, and would have few right digits. What relations
-    add is no such difference.
-    """
-    user_norms = jnp.sum(jnp.square(users), axis=-1, keepdims=True)
-    item_norms = jnp.sum(jnp.square(items), axis=-1)
-    products = jnp.matmul(users, items.T, precision="highest")
-    return 2 * products - user_norms - item_norms[None]
+from hlr_jax.functional import attention_weights, pairwise_squared_distances
+from hlr_jax.kernels.sizes import scoring_sizes
 
 
 def slots_of_row(
@@ -49,13 +37,15 @@ def tile_memory_attention(
     return blockwise(slots_of_row(items, key), (x,), key.shape[1] * len(items))
 
 
-def tile_logits(slots: Float[Array, "p m t"], judged: Float[Array, " m"]) -> Float[Array, "p t"]:
-    """`w_k = judge . r_k` of each reference with each item.
+def tile_logits(
+    slots: Float[Array, "p m t"], memory_query: Float[Array, " m"]
+) -> Float[Array, "p t"]:
+    """`w_k = query . r_k` of each reference with each item.
 
     Args:
-      judged: `memory @ judge`, so that `w_k = s_k . judged`.
+      memory_query: `memory @ query`, so that `w_k = s_k . memory_query`.
     """
-    return jnp.sum(slots * judged[None, :, None], axis=1)
+    return jnp.sum(slots * memory_query[None, :, None], axis=1)
 
 
 def tile_attention_weights(
@@ -99,7 +89,9 @@ def relation_scores(
     def of_one(of_user: Float[Array, " m"], *own: Any) -> Float[Array, " t"]:
         return change(of_user, coordinates(*own))
 
-    return product_scores(users, items) - blockwise(of_one, (users @ memory.T, *args), floats)
+    return -pairwise_squared_distances(users, items) - blockwise(
+        of_one, (users @ memory.T, *args), floats
+    )
 
 
 def change_of_distance(
@@ -124,7 +116,7 @@ def blockwise(function: Callable[..., Array], args: Any, floats: int) -> Array:
       floats: how many numbers `function` holds for one row.
     """
     # Of a single row, or a number that leaves a remainder, XLA makes much slower code.
-    size = 1 << max(2, sizes().floats // floats).bit_length() - 1
+    size = 1 << max(2, scoring_sizes().floats // floats).bit_length() - 1
     return jax.lax.map(lambda row: function(*row), args, batch_size=size)
 
 
@@ -138,30 +130,3 @@ def tilewise(
     padded = jnp.pad(items, ((0, tiles * size - len(items)), (0, 0)))
     scores = jax.lax.map(function, padded.reshape(tiles, size, -1))
     return jnp.moveaxis(scores, 0, 1).reshape(scores.shape[1], -1)[:, : len(items)]
-
-
-class Sizes(NamedTuple):
-    """How much to work on at once.
-
-    Attributes:
-      floats: numbers that a block of rows holds.
-      items: most items of a tile.
-    """
-
-    floats: int
-    items: int
-
-
-def sizes() -> Sizes:
-    """On CPU a block, half a MiB, stays in a core's own cache; accelerators want long loops."""
-    return Sizes(2**17, 32) if jax.default_backend() == "cpu" else Sizes(2**24, 64)
-
-
-def table_tile(rows: int, slots: int) -> int:
-    """How many items to score at once where slot weights `[rows, M, T]` are looked up.
-
-    On CPU these should stay in the cache that cores share.
-    """
-    floats, most = sizes()
-    fit = 32 * floats // (rows * slots)
-    return max(4, min(most, 1 << max(fit, 1).bit_length() - 1))

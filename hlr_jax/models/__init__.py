@@ -3,9 +3,11 @@
 import importlib
 import pkgutil
 
-from hlr_jax.models.relation import History, Relation, build, names, register
+from hlr_jax.models.registry import RELATIONS, register
+from hlr_jax.models.relation import Relation
+from hlr_jax.types import History
 
-__all__ = ["History", "Relation", "build", "names", "register"]
+__all__ = ["RELATIONS", "History", "Relation", "register"]
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")

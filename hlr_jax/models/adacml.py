@@ -1,15 +1,17 @@
 """AdaCML: the user adapts to the item (Zhang et al., DASFAA 2019)."""
 
 import functools
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from hlr_jax.errors import InputError
-from hlr_jax.functional import attention_weights
-from hlr_jax.kernels import tiled_scores as tiles
-from hlr_jax.models.relation import Histories, History, Relation, register
+from hlr_jax.functional import attention_weights, pairwise_squared_distances
+from hlr_jax.kernels.tiled_scores import blockwise
+from hlr_jax.models.registry import register
+from hlr_jax.models.relation import Relation
+from hlr_jax.types import History, HistoryIds
 
 
 def adacml_relation(
@@ -35,44 +37,41 @@ class AdaCML(Relation):
 
     beta: float = 1.0
 
-    uses_history = True
+    static: ClassVar[tuple[str, ...]] = ("beta",)
+    uses_history: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        if self.beta < 0:
-            raise InputError(f"config.model.beta={self.beta}: use 0 or more; 1 is a softmax")
-        super().__post_init__()
+    def check(self) -> None:
+        self.require(self.beta >= 0, "beta", "use 0 or more; 1 is a softmax")
 
     def __call__(
-        self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History | None
+        self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History
     ) -> Float[Array, "*b d"]:
-        assert history is not None
         relation = adacml_relation(item, history, self.beta)
         return jnp.broadcast_to(relation, jnp.broadcast_shapes(user.shape, relation.shape))
 
-    def distances_to_all(
-        self, users: Float[Array, "u d"], items: Float[Array, "k d"], history: History | None
+    def euclidean_pairwise(
+        self, users: Float[Array, "u d"], items: Float[Array, "k d"], history: History
     ) -> Float[Array, "u k"]:
-        """As `scores`, without relations."""
-        assert history is not None
+        """As `euclidean_scores`, without relations."""
         change = functools.partial(change_by_history, items, self.beta)
-        return jax.vmap(change)(users, *history) - tiles.product_scores(users, items)
+        return jax.vmap(change)(users, *history) + pairwise_squared_distances(users, items)
 
-    def scores(
+    def euclidean_scores(
         self,
         users: Float[Array, "u d"],
         tile: Float[Array, "t d"],
         catalogue: Float[Array, "i d"],
-        histories: Histories | None,
+        histories: HistoryIds,
     ) -> Float[Array, "u t"]:
         """By the attention weights, which are the relation's coordinates in the history."""
-        assert histories is not None
 
         def change(user: Array, ids: Array, mask: Array) -> Array:
             return change_by_history(tile, self.beta, user, catalogue[ids], mask)
 
         floats = len(tile) * histories.items.shape[1]
         args = (users, histories.items, histories.mask)
-        return tiles.product_scores(users, tile) - tiles.blockwise(change, args, floats)
+        change_of_all = blockwise(change, args, floats)
+        return -pairwise_squared_distances(users, tile) - change_of_all
 
 
 def change_by_history(
@@ -82,7 +81,7 @@ def change_by_history(
     rows: Float[Array, "p d"],
     mask: Bool[Array, " p"],
 ) -> Float[Array, " t"]:
-    """By how much the relation changes a user's squared distance to each item.
+    """Compute by how much the relation changes a user's squared distance to each item.
 
     With `r = a @ rows`, `||u + r - i||^2` is `||u - i||^2 + a . (2 rows @ (u - i) + G @ a)`,
     where `G = rows @ rows.T`.

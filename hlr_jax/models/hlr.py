@@ -1,39 +1,37 @@
 """HLR: relations in two levels (Tran et al., RecSys 2021)."""
 
 import functools
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from hlr_jax.functional import References, attend
 from hlr_jax.kernels import tiled_scores as tiles
+from hlr_jax.kernels.sizes import table_tile
 from hlr_jax.models.memory import HistoryRelation, needed_rows, single_reference
-from hlr_jax.models.relation import Histories, History, register
+from hlr_jax.models.registry import register
+from hlr_jax.types import History, HistoryIds
 
 
 def hlr_relation(
-    user: Float[Array, "*#b d"],
-    item: Float[Array, "*#b d"],
-    references: References,
-    user_key: Float[Array, "d m"] | None = None,
-    user_memory: Float[Array, "m d"] | None = None,
-    beta: float = 1.0,
+    user: Float[Array, "*#b d"], groups: Sequence[References], beta: float = 1.0
 ) -> Float[Array, "*b d"]:
-    """The item's relations to each reference, weighed by the user.
+    """Pool the item's relations to its references, weighed by the user.
 
     `r_k = softmax((item * p_k) @ key) @ memory` for each history row, with attention
-    `w_k = user . r_k` (Tran et al. 2021, sections 3.2 and 3.3). With `user_key` and
-    `user_memory` the user itself is a reference too, read through these.
+    `w_k = user . r_k` (Tran et al. 2021, sections 3.2 and 3.3). The published code has the user
+    itself as a reference too, which is a group of its own (`single_reference`).
+
+    Args:
+      groups: references of the item, each group with its memory.
     """
-    groups = [references]
-    if user_key is not None and user_memory is not None:
-        groups.insert(0, single_reference(user, item, user_key, user_memory))
     return attend(user, groups, beta)
 
 
 @register("hlr")
 class HLR(HistoryRelation):
-    """Item-item relations over the history, and the user-item relation, judged by the user.
+    """Item-item relations over the history, and the user-item relation, weighed by the user.
 
     Attributes:
       include_user: the user vector is a reference too (the published code).
@@ -54,18 +52,19 @@ class HLR(HistoryRelation):
         history: History,
         references: References,
     ) -> Float[Array, "*b d"]:
-        user_key, user_memory = self.own if self.include_user else (None, None)
-        return hlr_relation(user, item, references, user_key, user_memory, self.beta)
+        groups = [references]
+        if self.include_user:
+            groups.insert(0, single_reference(user, item, *self.own))
+        return hlr_relation(user, groups, self.beta)
 
-    def scores(
+    def euclidean_scores(
         self,
         users: Float[Array, "u d"],
         tile: Float[Array, "t d"],
         catalogue: Float[Array, "i d"],
-        histories: Histories | None,
+        histories: HistoryIds,
     ) -> Float[Array, "u t"]:
         """By the references' pooled slot weights, the relation's coordinates in the memory."""
-        assert histories is not None
         (key, memory), (own_key, own_memory) = self.shared, self.own
         rows, places = needed_rows(catalogue, histories)
         args: tuple[Array, ...] = (users @ memory.T, places, histories.mask)
@@ -76,16 +75,16 @@ class HLR(HistoryRelation):
             slots = tiles.tile_memory_attention(rows, items, key)
 
             def coordinates(
-                judged: Float[Array, " m"],
+                memory_query: Float[Array, " m"],
                 place: Int[Array, " p"],
                 mask: Bool[Array, " p"],
                 *of_user: Array,
             ) -> Float[Array, "n s"]:
                 found = slots.at[place].get(mode="promise_in_bounds")
-                logits, masks = [tiles.tile_logits(found, judged)], [mask]
+                logits, masks = [tiles.tile_logits(found, memory_query)], [mask]
                 if of_user:
-                    own_judged, own = of_user
-                    logits.insert(0, tiles.tile_logits(own[None], own_judged))
+                    own_query, own = of_user
+                    logits.insert(0, tiles.tile_logits(own[None], own_query))
                     masks.insert(0, jnp.ones(1, bool))
                 *own_weight, weights = tiles.tile_attention_weights(logits, masks, self.beta)
                 parts = [weight * own for weight in own_weight]
@@ -103,4 +102,4 @@ class HLR(HistoryRelation):
                 coordinates, (*args, *of_users), users, items, memory, floats
             )
 
-        return tiles.tilewise(scores_of_tile, tile, tiles.table_tile(len(rows), self.slots))
+        return tiles.tilewise(scores_of_tile, tile, table_tile(len(rows), self.slots))

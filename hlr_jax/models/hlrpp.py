@@ -5,14 +5,17 @@ from jaxtyping import Array, Bool, Float, Int
 
 from hlr_jax.functional import References, attend, memory_attention
 from hlr_jax.kernels import tiled_scores as tiles
+from hlr_jax.kernels.sizes import table_tile
 from hlr_jax.models.hlr import hlr_relation
 from hlr_jax.models.memory import (
     HistoryRelation,
+    Matrices,
     history_references,
     needed_rows,
     single_reference,
 )
-from hlr_jax.models.relation import Histories, History, register
+from hlr_jax.models.registry import register
+from hlr_jax.types import History, HistoryIds
 
 
 def hlrpp_relation(
@@ -20,21 +23,24 @@ def hlrpp_relation(
     item: Float[Array, "*#b d"],
     history: History,
     references: References,
-    key: Float[Array, "d m"],
-    memory: Float[Array, "m d"],
+    matrices: Matrices,
     beta: float = 1.0,
 ) -> Float[Array, "*b d"]:
-    """The sum of two relations that share key and memory.
+    """Add up two relations that share key and memory.
 
-    The first is HLR's without the user as reference: target the item, judge the user. In
-    the second the user is the target, the item and the history are the references, and
-    the item is the judge.
+    The first is HLR's without the user as reference: the item is the target, the user the query
+    of the attention. In the second the user is the target, the item and the history are the
+    references, and the item is the query.
+
+    Args:
+      references: the history as references of the item.
+      matrices: key and memory.
     """
     of_user = [
-        single_reference(user, item, key, memory),
-        history_references(user, *history, key, memory),
+        single_reference(user, item, *matrices),
+        history_references(user, *history, *matrices),
     ]
-    return hlr_relation(user, item, references, beta=beta) + attend(item, of_user, beta)
+    return hlr_relation(user, [references], beta) + attend(item, of_user, beta)
 
 
 @register("hlrpp")
@@ -48,42 +54,41 @@ class HLRPlusPlus(HistoryRelation):
         history: History,
         references: References,
     ) -> Float[Array, "*b d"]:
-        return hlrpp_relation(user, item, history, references, *self.shared, beta=self.beta)
+        return hlrpp_relation(user, item, history, references, self.shared, self.beta)
 
-    def scores(
+    def euclidean_scores(
         self,
         users: Float[Array, "u d"],
         tile: Float[Array, "t d"],
         catalogue: Float[Array, "i d"],
-        histories: Histories | None,
+        histories: HistoryIds,
     ) -> Float[Array, "u t"]:
         """By the references' pooled slot weights; both relations read the same memory."""
-        assert histories is not None
         key, memory = self.shared
         rows, places = needed_rows(catalogue, histories)
-        judged = users @ memory.T
+        user_query = users @ memory.T
         # The user's slot weights with its history are the same for all items.
         of_user = memory_attention(users[:, None], catalogue[histories.items], key)
 
         def scores_of_tile(items: Float[Array, "s d"]) -> Float[Array, "u s"]:
             slots = tiles.tile_memory_attention(rows, items, key)
-            judged_by_items = memory @ items.T
+            item_query = memory @ items.T
 
             def coordinates(
-                judged: Float[Array, " m"],
+                memory_query: Float[Array, " m"],
                 place: Int[Array, " p"],
                 mask: Bool[Array, " p"],
                 own: Float[Array, "m s"],
                 of_user: Float[Array, "p m"],
             ) -> Float[Array, "m s"]:
                 found = slots.at[place].get(mode="promise_in_bounds")
-                item_logits = tiles.tile_logits(found, judged)
+                item_logits = tiles.tile_logits(found, memory_query)
                 (weights,) = tiles.tile_attention_weights([item_logits], [mask], self.beta)
                 of_item = tiles.tile_pool(weights, found)
 
                 user_logits = [
-                    jnp.sum(own * judged_by_items, axis=0, keepdims=True),
-                    of_user @ judged_by_items,
+                    jnp.sum(own * item_query, axis=0, keepdims=True),
+                    of_user @ item_query,
                 ]
                 masks = [jnp.ones(1, bool), mask]
                 own_weight, weights = tiles.tile_attention_weights(user_logits, masks, self.beta)
@@ -92,11 +97,11 @@ class HLRPlusPlus(HistoryRelation):
             own = tiles.tile_memory_attention(users, items, key)
             return tiles.relation_scores(
                 coordinates,
-                (judged, places, histories.mask, own, of_user),
+                (user_query, places, histories.mask, own, of_user),
                 users,
                 items,
                 memory,
                 slots[0].size * places.shape[1],
             )
 
-        return tiles.tilewise(scores_of_tile, tile, tiles.table_tile(len(rows), self.slots))
+        return tiles.tilewise(scores_of_tile, tile, table_tile(len(rows), self.slots))

@@ -3,10 +3,12 @@
 import jax
 from jaxtyping import Array, Float
 
-from hlr_jax.functional import memory_attention
+from hlr_jax.functional import memory_attention, pairwise_squared_distances
 from hlr_jax.kernels import tiled_scores as tiles
+from hlr_jax.kernels.sizes import scoring_sizes
 from hlr_jax.models.memory import MemoryRelation
-from hlr_jax.models.relation import Histories, History, register
+from hlr_jax.models.registry import register
+from hlr_jax.types import History, HistoryIds
 
 
 def lrml_relation(
@@ -24,26 +26,26 @@ class LRML(MemoryRelation):
     """The user-item pair addresses the memory."""
 
     def __call__(
-        self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History | None
+        self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History
     ) -> Float[Array, "*b d"]:
         return lrml_relation(user, item, *self.shared)
 
-    def distances_to_all(
-        self, users: Float[Array, "u d"], items: Float[Array, "k d"], history: History | None
+    def euclidean_pairwise(
+        self, users: Float[Array, "u d"], items: Float[Array, "k d"], history: History
     ) -> Float[Array, "u k"]:
         """By the slot weights `[u, M, k]`, without relations."""
         key, memory = self.shared
         logits = (users[:, None] * key.T[None]) @ items.T  # [u, M, k]
         slots = jax.nn.softmax(logits, axis=1)
         change = jax.vmap(tiles.change_of_distance(items, memory))(users @ memory.T, slots)
-        return change - tiles.product_scores(users, items)
+        return change + pairwise_squared_distances(users, items)
 
-    def scores(
+    def euclidean_scores(
         self,
         users: Float[Array, "u d"],
         tile: Float[Array, "t d"],
         catalogue: Float[Array, "i d"],
-        histories: Histories | None,
+        histories: HistoryIds,
     ) -> Float[Array, "u t"]:
         """By the slot weights alone, which are the relation's coordinates in the memory."""
         key, memory = self.shared
@@ -53,4 +55,4 @@ class LRML(MemoryRelation):
             floats = self.slots * len(items)
             return tiles.relation_scores(slots, (users,), users, items, memory, floats)
 
-        return tiles.tilewise(scores_of_tile, tile, tiles.sizes().items)
+        return tiles.tilewise(scores_of_tile, tile, scoring_sizes().items)

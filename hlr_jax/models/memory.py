@@ -1,20 +1,23 @@
-"""What LRML and its successors share: key and memory matrices, and reading a history."""
+"""Read relations from a memory, as LRML and its successors do, for a pair or over a history."""
+
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from hlr_jax.errors import InputError
 from hlr_jax.functional import (
     References,
-    history_attention,
     memory_attention,
     project_on_ball,
     translated_distance,
 )
+from hlr_jax.kernels import history_attention
 from hlr_jax.kernels import tiled_scores as tiles
-from hlr_jax.models.relation import Histories, History, Params, Relation
+from hlr_jax.kernels.sizes import table_tile
+from hlr_jax.models.relation import Relation
+from hlr_jax.types import History, HistoryIds, Params
 
 Matrices = tuple[Float[Array, "d m"], Float[Array, "m d"]]
 
@@ -34,15 +37,10 @@ class MemoryRelation(Relation):
     clip_memory: float = 0.0
     clip_key: float = 0.0
 
-    def __post_init__(self) -> None:
-        if self.slots < 1:
-            raise InputError(f"config.model.slots={self.slots}: use at least 1 memory slot")
+    def check(self) -> None:
+        self.require(self.slots >= 1, "slots", "use at least 1 memory slot")
         for option in ("clip_memory", "clip_key"):
-            if getattr(self, option) < 0:
-                raise InputError(
-                    f"config.model.{option}={getattr(self, option)}: use a radius, or 0 for none"
-                )
-        super().__post_init__()
+            self.require(getattr(self, option) >= 0, option, "use a radius, or 0 for none")
 
     def setup(self) -> None:
         self.shared = self.matrices()
@@ -57,7 +55,9 @@ class MemoryRelation(Relation):
     def project(self, params: Params) -> Params:
         def bound(name: str, x: Array) -> Array:
             radius = self.clip_key if name.endswith("key") else self.clip_memory
-            return project_on_ball(x, radius) if radius else x
+            # A radius is a number of the compiled program, 0 too.
+            bounded = project_on_ball(x, jnp.where(radius > 0, radius, 1.0))
+            return jnp.where(radius > 0, bounded, x)
 
         return {name: bound(name, x) for name, x in params.items()}
 
@@ -73,12 +73,12 @@ class HistoryRelation(MemoryRelation):
 
     beta: float = 1.0
 
-    uses_history = True
+    static: ClassVar[tuple[str, ...]] = ("beta",)
+    uses_history: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        if self.beta < 0:
-            raise InputError(f"config.model.beta={self.beta}: use 0 or more; 1 is a softmax")
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
+        self.require(self.beta >= 0, "beta", "use 0 or more; 1 is a softmax")
 
     def from_references(
         self,
@@ -91,25 +91,24 @@ class HistoryRelation(MemoryRelation):
         raise NotImplementedError
 
     def __call__(
-        self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History | None
+        self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History
     ) -> Float[Array, "*b d"]:
-        assert history is not None
         references = history_references(item, history.rows, history.mask, *self.shared)
         return self.from_references(user, item, history, references)
 
-    def scores(
+    def general_scores(
         self,
         users: Float[Array, "u d"],
         tile: Float[Array, "t d"],
         catalogue: Float[Array, "i d"],
-        histories: Histories | None,
+        histories: HistoryIds,
     ) -> Float[Array, "u t"]:
         """The slot weights of two items are the same for all users: computed once per tile.
 
-        This works for any `from_references`; a subclass that knows its relation's coordinates
-        in the memory overrides it by `tiles.relation_scores`, which takes a fraction of the time.
+        This works for any `from_references` and geometry; a subclass that knows its relation's
+        coordinates in the memory has `euclidean_scores` by `tiles.relation_scores` too, which take
+        a fraction of the time.
         """
-        assert histories is not None
         key, memory = self.shared
         rows, places = needed_rows(catalogue, histories)
 
@@ -121,18 +120,18 @@ class HistoryRelation(MemoryRelation):
                 references = References(jnp.moveaxis(slots[place], -1, 0), mask, memory)
                 history = History(catalogue[ids][None], mask)
                 relation = self.from_references(user[None], items, history, references)
-                return -translated_distance(user[None], relation, items)
+                return -translated_distance(self.geometry, user[None], relation, items)
 
             args = (users, histories.items, places, histories.mask)
             return jax.lax.map(lambda one: scores_of_one(*one), args)
 
-        return tiles.tilewise(scores_of_tile, tile, tiles.table_tile(len(rows), self.slots))
+        return tiles.tilewise(scores_of_tile, tile, table_tile(len(rows), self.slots))
 
 
 def needed_rows(
-    catalogue: Float[Array, "i d"], histories: Histories
+    catalogue: Float[Array, "i d"], histories: HistoryIds
 ) -> tuple[Float[Array, "n d"], Int[Array, "u p"]]:
-    """The rows that histories refer to, and where they stand there: all, or theirs if fewer."""
+    """Gather the rows that histories refer to, if fewer than all, and where each stands there."""
     if histories.items.size >= len(catalogue):
         return catalogue, histories.items
     places = jnp.arange(histories.items.size).reshape(histories.items.shape)
@@ -145,7 +144,7 @@ def single_reference(
     key: Float[Array, "d m"],
     memory: Float[Array, "m d"],
 ) -> References:
-    """The user-item pair as the only reference: its slot weights are LRML's."""
+    """Take the user-item pair as the only reference: its slot weights are LRML's."""
     slots = memory_attention(user, item, key)[..., None, :]
     return References(slots, jnp.ones(slots.shape[:-1], bool), memory)
 
@@ -157,7 +156,7 @@ def history_references(
     key: Float[Array, "d m"],
     memory: Float[Array, "m d"],
 ) -> References:
-    """Each row of a history as a reference of the target: `s_k = softmax((target * p_k) @ key)`."""
+    """Take each row of a history as a reference: `s_k = softmax((target * p_k) @ key)`."""
     if target.ndim > 1 and history.shape[:-2] == (*target.shape[:-2], 1):
         slots = history_attention(target, history[..., 0, :, :], key)
     else:

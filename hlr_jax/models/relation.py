@@ -1,68 +1,78 @@
 """The contract: a model is a relation.
 
-Every model of the family ranks items by `||user + r - item||^2` and differs from the
-others only in the vector `r(user, item | history)`. A model is a subclass of `Relation`
-that says what `r` is; training, checkpoints, evaluation, ranking and recommendation
-follow from that. The embedding tables are not the module's: it is handed rows.
+Every model of the family ranks items by the distance `D(user + r, item)` in a geometry, and differs
+from the others only in the vector `r(user, item | history)`. A model is a subclass of `Relation`
+that says what `r` is; training, checkpoints, evaluation, ranking and recommendation follow from
+that. The embedding tables are not the module's: it is handed rows.
 """
 
-import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float
 
-from hlr_jax.errors import InputError
-from hlr_jax.functional import translated_distance
-from hlr_jax.kernels import tiled_scores as tiles
+from hlr_jax.functional import translate, translated_distance
+from hlr_jax.functional.geometry import Geometry
+from hlr_jax.functional.geometry.ball import Ball
+from hlr_jax.kernels.sizes import scoring_sizes
+from hlr_jax.kernels.tiled_scores import blockwise, tilewise
+from hlr_jax.registry import Options, register_pytree
+from hlr_jax.types import History, HistoryIds, Params
 
-Params = dict[str, Any]
-
-
-class History(NamedTuple):
-    """Item rows of a user's history.
-
-    Attributes:
-      rows: `[*b, P, d]`; at a masked place stands any finite row.
-      mask: `[*b, P]`; True where a row counts. The target item is never among those.
-    """
-
-    rows: Float[Array, "*b p d"]
-    mask: Bool[Array, "*#b p"]
-
-
-class Histories(NamedTuple):
-    """Items of users' histories, by id.
-
-    Attributes:
-      items: `[*b, P]`; 0 at masked places.
-      mask: `[*b, P]`; which places hold an item.
-    """
-
-    items: Int[Array, "*b p"]
-    mask: Bool[Array, "*b p"]
+# Methods that compute what others define, and by which methods it is defined. A class that defines
+# one of the latter again does not inherit the former: they would rank by another relation.
+_FOLLOWS = {
+    "general_pairwise": ("__call__",),
+    "general_scores": ("__call__",),
+    "euclidean_pairwise": ("__call__", "from_references"),
+    "euclidean_scores": ("__call__", "from_references"),
+}
 
 
-class Relation(nn.Module):
-    """Base of all models. Fields other than `dim` are the options `config.model` takes.
+class Relation(Options, nn.Module):
+    """Base of all models. Annotated fields are the options that `config.model` takes.
+
+    Rows that a model reads are points of its geometry. Float options are traced: another value
+    needs no new compilation, and `__call__` must not branch on them in Python; name those that
+    shape the program in `static`.
 
     Attributes:
       dim: `d`, the embedding size.
+      geometry: in which distances are measured.
       uses_history: whether `__call__` reads the history (if not, none is sampled).
       uses_neighbours: whether rows of users and items are handed over as `[.., 2 d]`, followed by
         the mean row of their neighbours in training: of a user's items, of an item's users.
         These means are constants in the gradient.
       uses_features: whether training reads features of items, by `features_penalty`.
+      reads_item: whether the relation depends on the item; if not, users are translated once.
     """
 
     dim: int
+    geometry: Geometry = Ball()
 
+    section: ClassVar[str] = "model"
     uses_history: ClassVar[bool] = False
     uses_neighbours: ClassVar[bool] = False
     uses_features: ClassVar[bool] = False
+    reads_item: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        own = vars(cls)
+        if "distances" in own or "translated" in own:
+            raise TypeError(
+                f"{cls.__module__}.{cls.__qualname__} defines a distance of its own, by which "
+                "shared negatives and ranking would not measure; write a Geometry instead"
+            )
+        for fast, definitions in _FOLLOWS.items():
+            if fast not in own and any(name in own for name in definitions):
+                setattr(cls, fast, getattr(Relation, fast))
+        if "__call__" in own and "reads_item" not in own:
+            cls.reads_item = True
+        super().__init_subclass__(**kwargs)
+        fields = [name for name in cls.__dataclass_fields__ if name not in ("parent", "name")]
+        register_pytree(cls, fields, _unchecked)
 
     @property
     def user_width(self) -> int:
@@ -73,194 +83,200 @@ class Relation(nn.Module):
         return self.dim
 
     def __call__(
-        self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History | None
+        self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History
     ) -> Float[Array, "*b d"]:
         """The relation `r` that translates each user to each item.
 
         Args:
           user: `[*b, d]`.
           item: `[*b, d]`; batch axes broadcast against the user's (axes of size 1 stretch).
-          history: `rows [*b, P, d]` and `mask [*b, P]`, or None if `uses_history` is False.
+          history: `rows [*b, P, d]` and `mask [*b, P]`; P = 0 if `uses_history` is False.
         """
         raise NotImplementedError
 
     def distances(
-        self, user: Float[Array, "*#b u"], item: Float[Array, "*#b i"], history: History | None
+        self, user: Float[Array, "*#b u"], item: Float[Array, "*#b i"], history: History
     ) -> Float[Array, "*b"]:
-        """`||user + r - item||^2`; takes the arguments of `__call__`."""
-        return self.translated(user, self(user, item, history), item)
+        """`D(user + r, item)`, on the first vector of each row; takes what `__call__` takes."""
+        relation = self(user, item, history)
+        return translated_distance(self.geometry, self.first(user), relation, self.first(item))
 
-    def translated(
+    def distances_by(
         self,
-        user: Float[Array, "*#b u"],
         relation: Float[Array, "*#b d"],
+        user: Float[Array, "*#b u"],
         item: Float[Array, "*#b i"],
     ) -> Float[Array, "*b"]:
-        """`||user + relation - item||^2`, on the first vector of each row."""
-        return translated_distance(user[..., : self.dim], relation, item[..., : self.dim])
+        """`distances` by a relation that is known, as of a positive that negatives copy."""
+        return translated_distance(self.geometry, self.first(user), relation, self.first(item))
 
-    def distances_to_all(
-        self, users: Float[Array, "u a"], items: Float[Array, "k b"], history: History | None
+    def first(self, rows: Float[Array, "*b a"]) -> Float[Array, "*b d"]:
+        """The first vector of each row, which is translated and compared."""
+        return rows[..., : self.dim]
+
+    # ---------------------------------------------------------------------------------------------
+    # Every user with every item.
+
+    def pairwise_distances(
+        self, users: Float[Array, "u a"], items: Float[Array, "k b"], history: History
     ) -> Float[Array, "u k"]:
-        """`distances` of every user to every item, for training with negatives that users share.
-
-        This definition works for any relation and holds `[u, k, d]`. A model may override it by
-        something faster that gives the same numbers and gradients.
+        """`distances` of every user to every item, for training with items that users share.
 
         Args:
           history: `rows [u, P, d]` and `mask [u, P]`; no item is in it.
         """
-        pairs = jnp.broadcast_to(items, (len(users), *items.shape))
-        if history is not None:
-            history = History(history.rows[:, None], history.mask[:, None])
-        return self.distances(users[:, None], pairs, history)
-
-    def penalty(
-        self,
-        user: Float[Array, "b 1 u"],
-        items: Float[Array, "b k_plus_1 i"],
-        distances: Float[Array, "b k_plus_1"],
-    ) -> Float[Array, "b"] | None:
-        """What a model adds to the loss of each row of a batch; None adds nothing.
-
-        Args:
-          items: the positive and the row's own negatives.
-          distances: to each of them.
-        """
-        return None
-
-    def features_penalty(
-        self,
-        items: Float[Array, "i d"],
-        features: Float[Array, "i f"],
-        project: Callable[[Array], Array],
-    ) -> Float[Array, ""]:
-        """What a model with `uses_features` adds to the loss of each step, once for all items.
-
-        Args:
-          items: the whole table.
-          features: of each item.
-          project: vectors `[.., d]` to the ball or sphere that item rows are kept in.
-        """
-        raise NotImplementedError
+        if not self.reads_item:
+            translated = translate(self.first(users), self(users, items[:1], history))
+            return self.geometry.pairwise(translated, self.first(items))
+        if self.geometry.is_euclidean:
+            return self.euclidean_pairwise(users, items, history)
+        return self.general_pairwise(users, items, history)
 
     def scores(
         self,
         users: Float[Array, "u a"],
         tile: Float[Array, "t b"],
         catalogue: Float[Array, "i b"],
-        histories: Histories | None,
+        histories: HistoryIds,
     ) -> Float[Array, "u t"]:
-        """`-||user + r - item||^2` of every user with every item of a tile, for ranking.
-
-        This definition works for any relation, a user at a time. A model may override it by
-        something faster that gives the same numbers.
+        """Minus the `distances` of every user to every item of a tile, for ranking.
 
         Args:
           catalogue: all item rows, which `histories` index.
-          histories: `items [U, P]` and `mask [U, P]`; None if `uses_history` is False.
+          histories: `items [U, P]` and `mask [U, P]`.
         """
+        if not self.reads_item:
+            return self._scores_of_translated(users, tile, catalogue, histories)
+        if self.geometry.is_euclidean:
+            return self.euclidean_scores(users, tile, catalogue, histories)
+        return self.general_scores(users, tile, catalogue, histories)
+
+    def general_pairwise(
+        self, users: Float[Array, "u a"], items: Float[Array, "k b"], history: History
+    ) -> Float[Array, "u k"]:
+        """`pairwise_distances` in any geometry, by definition, which holds `[u, k, d]`.
+
+        A model may override this, and the three that follow, by something faster that gives the
+        same numbers and gradients. It is not inherited by a class that defines `__call__` again.
+        """
+        pairs = jnp.broadcast_to(items, (len(users), *items.shape))
+        return self.distances(users[:, None], pairs, history.for_targets())
+
+    def euclidean_pairwise(
+        self, users: Float[Array, "u a"], items: Float[Array, "k b"], history: History
+    ) -> Float[Array, "u k"]:
+        """`general_pairwise`, called where `D(x, y) = ||x - y||^2` between rows themselves."""
+        return self.general_pairwise(users, items, history)
+
+    def general_scores(
+        self,
+        users: Float[Array, "u a"],
+        tile: Float[Array, "t b"],
+        catalogue: Float[Array, "i b"],
+        histories: HistoryIds,
+    ) -> Float[Array, "u t"]:
+        """`scores` in any geometry, by definition, some users at a time."""
+        floats = (1 + histories.items.shape[1]) * self.dim
 
         def scores_of_tile(items: Array) -> Array:
-            def scores_of_one(user: Array, history: Histories | None) -> Array:
-                rows = None
-                if history is not None:
-                    rows = History(catalogue[history.items][None], history.mask[None])
-                return -self.distances(user[None], items, rows)
+            def scores_of_one(user: Array, ids: Array, mask: Array) -> Array:
+                history = History(catalogue[ids][None], mask[None])
+                return -self.distances(user[None], items, history)
 
-            return jax.lax.map(lambda args: scores_of_one(*args), (users, histories))
+            return blockwise(scores_of_one, (users, *histories), floats * len(items))
 
-        return tiles.tilewise(scores_of_tile, tile, min(len(tile), tiles.sizes().items))
+        return tilewise(scores_of_tile, tile, min(len(tile), scoring_sizes().items))
+
+    def euclidean_scores(
+        self,
+        users: Float[Array, "u a"],
+        tile: Float[Array, "t b"],
+        catalogue: Float[Array, "i b"],
+        histories: HistoryIds,
+    ) -> Float[Array, "u t"]:
+        """`general_scores`, called where `D(x, y) = ||x - y||^2` between rows themselves."""
+        return self.general_scores(users, tile, catalogue, histories)
+
+    def _scores_of_translated(
+        self,
+        users: Float[Array, "u a"],
+        tile: Float[Array, "t b"],
+        catalogue: Float[Array, "i b"],
+        histories: HistoryIds,
+    ) -> Float[Array, "u t"]:
+        """By users that are translated once. XLA does it once for all tiles, a few at a time."""
+
+        def translated(user: Array, ids: Array, mask: Array) -> Array:
+            relation = self(user, tile[0], History(catalogue[ids], mask))
+            return translate(self.first(user), relation)
+
+        floats = max(1, histories.items.shape[1]) * self.dim
+        moved = blockwise(translated, (users, *histories), floats) if self.uses_history else None
+        if moved is None:
+            moved = translate(
+                self.first(users), self(users, tile[:1], History.empty(self.first(users)))
+            )
+        return -self.geometry.pairwise(moved, self.first(tile))
+
+    # ---------------------------------------------------------------------------------------------
+    # What a model may add to training.
+
+    def penalty(
+        self,
+        user: Float[Array, "b 1 u"],
+        items: Float[Array, "b k_plus_1 i"],
+        distances: Float[Array, "b k_plus_1"],
+    ) -> Float[Array, "b"]:
+        """What a model adds to the loss of each row of a batch: nothing, unless it overrides this.
+
+        Args:
+          items: the positive and the row's own negatives.
+          distances: to each of them.
+        """
+        return jnp.zeros(len(user))
+
+    def features_penalty(
+        self, items: Float[Array, "i d"], features: Float[Array, "i f"]
+    ) -> Float[Array, ""]:
+        """What a model with `uses_features` adds to the loss of each step, once for all items.
+
+        Args:
+          items: points of the whole table.
+          features: of each item.
+        """
+        raise NotImplementedError
 
     def project(self, params: Params) -> Params:
         """The module's own parameters after an optimizer step, constrained if it wants to."""
         return params
 
 
+def _unchecked(cls: type[Relation], values: Mapping[str, Any]) -> Relation:
+    # JAX may build it anywhere, also inside a method of another module.
+    return cls(parent=None, **values)
+
+
 def apply(model: Relation, params: Params, method: str, *arguments: Any) -> Any:
-    """What a method of the model, as `"distances"`, returns by these parameters."""
+    """Call a method of a model, as `"distances"`, with the module's own parameters."""
     return model.apply({"params": params}, *arguments, method=method)
 
 
-def scores(
-    model: Relation,
-    params: Params,
-    users: Float[Array, "u a"],
-    tile: Float[Array, "t b"],
-    catalogue: Float[Array, "i b"],
-    histories: Histories | None,
-) -> Float[Array, "u t"]:
-    """Scores by these parameters; see `Relation.scores`."""
-    found = apply(model, params, "scores", users, tile, catalogue, histories)
-    assert isinstance(found, jax.Array)
-    return found
+def embed(model: Relation, rows: Float[Array, "*b a"], width: int) -> Float[Array, "*b a"]:
+    """Map rows of a table to points of the model's geometry, vector by vector.
 
-
-_REGISTRY: dict[str, type[Relation]] = {}
-
-
-def register(name: str) -> Callable[[type[Relation]], type[Relation]]:
-    """Class decorator: makes a `Relation` known as `config.model.name = name`.
-
-    Raises:
-      ValueError: the name is taken, or an option clashes with another model's option of
-        the same name (they share the flag `--config.model.<option>`).
+    Args:
+      width: numbers of a row that are its own vectors; what follows stays as it is.
     """
-
-    def add(cls: type[Relation]) -> type[Relation]:
-        if name in _REGISTRY:
-            raise ValueError(f"a model named {name!r} is registered already")
-        known = all_options()
-        for option, default in options(cls).items():
-            if option in known and type(known[option]) is not type(default):
-                raise ValueError(f"{name}.{option} and another model's {option} differ in type")
-        _REGISTRY[name] = cls
-        return cls
-
-    return add
+    if type(model.geometry).embed is Geometry.embed:
+        return rows
+    vectors = rows[..., :width].reshape(*rows.shape[:-1], -1, model.dim)
+    points = model.geometry.embed(vectors).reshape(*rows.shape[:-1], width)
+    return jnp.concatenate([points, rows[..., width:]], axis=-1)
 
 
-def names() -> list[str]:
-    """The registered models."""
-    return sorted(_REGISTRY)
-
-
-def options(cls: type[Relation]) -> dict[str, Any]:
-    """The options of a model and their defaults: its fields, without `dim` and Flax's own."""
-    return {
-        field.name: field.default
-        for field in dataclasses.fields(cls)
-        if field.name not in ("dim", "parent", "name")
+def embed_tables(model: Relation, params: Params) -> Params:
+    """Map both tables to points; see `embed`."""
+    return params | {
+        "user": embed(model, params["user"], model.user_width),
+        "item": embed(model, params["item"], model.dim),
     }
-
-
-def all_options() -> dict[str, Any]:
-    """The options of all registered models together."""
-    return {key: value for cls in _REGISTRY.values() for key, value in options(cls).items()}
-
-
-def get(name: str) -> type[Relation]:
-    """The model registered as `name`.
-
-    Raises:
-      InputError: there is none.
-    """
-    if name not in _REGISTRY:
-        raise InputError(f"config.model.name={name!r}: use one of {', '.join(names())}")
-    return _REGISTRY[name]
-
-
-def build(name: str, dim: int, chosen: Mapping[str, Any]) -> Relation:
-    """The module registered as `name`, with these options.
-
-    Raises:
-      InputError: unknown model or option, or a value out of range.
-    """
-    cls = get(name)
-    for option in chosen:
-        if option not in options(cls):
-            raise InputError(
-                f"config.model.{option}: model {name!r} has no such option; "
-                f"it has {', '.join(options(cls)) or 'none'}"
-            )
-    return cls(dim=dim, **chosen)

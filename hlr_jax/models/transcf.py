@@ -1,13 +1,15 @@
-"""TransCF: neighbourhoods say how a user is translated (Park et al., ICDM 2018)."""
+"""TransCF: translate by the neighbourhoods of user and item (Park et al., ICDM 2018)."""
+
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from hlr_jax.errors import InputError
-from hlr_jax.functional import squared_distance
-from hlr_jax.kernels import tiled_scores as tiles
-from hlr_jax.models.relation import Histories, History, Relation, register
+from hlr_jax.functional import pairwise_squared_distances
+from hlr_jax.models.registry import register
+from hlr_jax.models.relation import Relation
+from hlr_jax.types import History, HistoryIds
 
 
 def transcf_relation(
@@ -27,7 +29,7 @@ class TransCF(Relation):
     """The mean of a user's items, times the mean of an item's users.
 
     As in the HLR authors' version, the means are constants in the gradient. Every step computes
-    them anew, in a time that goes by the number of interactions.
+    them again, in a time that grows with the number of interactions.
 
     Attributes:
       alpha_nbr: weight of the pull of users and items to the means of their neighbours.
@@ -37,36 +39,32 @@ class TransCF(Relation):
     alpha_nbr: float = 0.1
     alpha_dist: float = 0.1
 
-    uses_neighbours = True
+    uses_neighbours: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         for option in ("alpha_nbr", "alpha_dist"):
-            if getattr(self, option) < 0:
-                raise InputError(
-                    f"config.model.{option}={getattr(self, option)}: use a weight, or 0 for none"
-                )
-        super().__post_init__()
+            self.require(getattr(self, option) >= 0, option, "use a weight, or 0 for none")
 
     def __call__(
-        self, user: Float[Array, "*#b u"], item: Float[Array, "*#b i"], history: History | None
+        self, user: Float[Array, "*#b u"], item: Float[Array, "*#b i"], history: History
     ) -> Float[Array, "*b d"]:
         return transcf_relation(self._parts(user)[1], self._parts(item)[1])
 
-    def distances_to_all(
-        self, users: Float[Array, "u a"], items: Float[Array, "k b"], history: History | None
+    def euclidean_pairwise(
+        self, users: Float[Array, "u a"], items: Float[Array, "k b"], history: History
     ) -> Float[Array, "u k"]:
         """One matrix product."""
-        return -self._product_scores(users, items)
+        return self._product_distances(users, items)
 
-    def scores(
+    def euclidean_scores(
         self,
         users: Float[Array, "u a"],
         tile: Float[Array, "t b"],
         catalogue: Float[Array, "i b"],
-        histories: Histories | None,
+        histories: HistoryIds,
     ) -> Float[Array, "u t"]:
         """One matrix product."""
-        return self._product_scores(users, tile)
+        return -self._product_distances(users, tile)
 
     def penalty(
         self,
@@ -74,28 +72,28 @@ class TransCF(Relation):
         items: Float[Array, "b k_plus_1 i"],
         distances: Float[Array, "b k_plus_1"],
     ) -> Float[Array, "b"]:
-        """`alpha_nbr (||u - nbr(u)||^2 + sum ||i - nbr(i)||^2) + alpha_dist D(u, positive)`.
+        """`alpha_nbr (D(u, nbr(u)) + sum D(i, nbr(i))) + alpha_dist D(u + r, positive)`.
 
         The sum is over the positive and each of its own negatives, so that with one negative
         this is what the HLR authors' code adds to a triplet. Negatives of a pool that a batch
         shares are not pulled.
         """
-        pull = squared_distance(*self._parts(user))[:, 0]
-        pull = pull + jnp.sum(squared_distance(*self._parts(items)), axis=1)
+        pull = self.geometry.distance(*self._parts(user))[:, 0]
+        pull = pull + jnp.sum(self.geometry.distance(*self._parts(items)), axis=1)
         return self.alpha_nbr * pull + self.alpha_dist * distances[:, 0]
 
     def _parts(self, rows: Float[Array, "*b a"]) -> tuple[Array, Array]:
         """Own vectors, and the means of neighbours, which no gradient is wanted of."""
         return rows[..., : self.dim], jax.lax.stop_gradient(rows[..., self.dim :])
 
-    def _product_scores(
+    def _product_distances(
         self, users: Float[Array, "u a"], items: Float[Array, "k b"]
     ) -> Float[Array, "u k"]:
-        """`-||u + n m - i||^2` with `n = nbr(u)`, `m = nbr(i)`.
+        """`||u + n m - i||^2` with `n = nbr(u)`, `m = nbr(i)`.
 
-        That is `-||u - i||^2 - (n^2 . m^2 + 2 (u n) . m - 2 n . (m i))`.
+        That is `||u - i||^2 + (n^2 . m^2 + 2 (u n) . m - 2 n . (m i))`.
         """
         (u, n), (i, m) = self._parts(users), self._parts(items)
         of_users = jnp.concatenate([jnp.square(n), 2 * u * n, -2 * n], axis=1)
         of_items = jnp.concatenate([jnp.square(m), m, m * i], axis=1)
-        return tiles.product_scores(u, i) - of_users @ of_items.T
+        return pairwise_squared_distances(u, i) + of_users @ of_items.T

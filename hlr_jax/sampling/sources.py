@@ -1,17 +1,17 @@
-"""What is drawn from, on the device: who has which items, and how likely each is to be drawn."""
+"""Hold on the device what batches are drawn from: who has which items, and how items are drawn."""
 
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Float, Int, UInt32
+from jaxtyping import Array, Int, UInt32
 
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 
 
-class Rows(struct.PyTreeNode):
+class DeviceInteractions(struct.PyTreeNode):
     """Interactions on the device; or of several devices, with a leading axis of these.
 
     Attributes:
@@ -25,143 +25,116 @@ class Rows(struct.PyTreeNode):
     longest: int = struct.field(pytree_node=False)
 
     @classmethod
-    def of(cls, interactions: Interactions) -> "Rows":
+    def of(cls, interactions: Interactions) -> "DeviceInteractions":
         return cls(
             jnp.asarray(interactions.offsets, jnp.int32),
             jnp.asarray(interactions.items, jnp.int32),
             int(interactions.counts.max(initial=0)),
         )
 
+    def counts(self, users: Int[Array, "b"]) -> Int[Array, "b"]:
+        """How many items each of these users has."""
+        return self.offsets[users + 1] - self.offsets[users]
 
-class Weights(struct.PyTreeNode):
-    """How likely an item is as a negative, in whole numbers: sums of them are exact.
+
+class SamplingSource(struct.PyTreeNode):
+    """What every batch is drawn from; by several devices, with a leading axis of these.
 
     Attributes:
-      before: `[I]` int32; the weights of all items below each, added up.
-      total: int32; of all items, below 2^31.
-      seen_before: `[N + 1]` uint32; the weights of the entries of `Source.seen` before each,
-        modulo 2^32. Differences within a user are exact.
+      history: what a relation may see of a user.
+      seen: what is never drawn as a negative.
+      history_choice: how items of a longer history are chosen (`sampling.histories`).
+      prepared: what the sampler of negatives made of all interactions (`Sampler.prepare`).
+      num_items: `I`.
     """
 
-    before: Any
-    total: Any
-    seen_before: Any
+    history: DeviceInteractions
+    seen: DeviceInteractions
+    history_choice: Any
+    prepared: Any
+    num_items: int = struct.field(pytree_node=False)
+
+
+class TripletSource(SamplingSource):
+    """Positive interactions, each of which gets negatives.
+
+    Attributes:
+      users, items: `[N]` int32; the positives.
+      position: `[N]` int32; where the positive stands in its user's row of `history`; -1 where it
+        does not.
+      first: uint32; the number of the first positive, where these are a part of all: by their
+        numbers positives draw the same wherever they are.
+    """
+
+    users: Any = struct.field()
+    items: Any = struct.field()
+    position: Any = struct.field()
+    first: Any = struct.field()
 
     @classmethod
-    def of(cls, popularity: Int[np.ndarray, "i"], skew: float, seen: Interactions) -> "Weights":
-        """Proportional to `popularity^skew`, rounded down to whole parts of 2^30, but at least one.
+    def of_training(
+        cls, base: SamplingSource, train: Interactions, first: int = 0
+    ) -> "TripletSource":
+        """Training interactions, which are also the histories.
 
-        Popularity counts training interactions; an item without any counts as 1.
+        Args:
+          first: the number of the first interaction, if these are a part of all.
         """
-        share = np.maximum(popularity, 1).astype(np.float64) ** skew
-        weights = np.maximum(np.floor(share * (2**30 / share.sum())), 1).astype(np.int64)
-        upto = np.cumsum(weights)
-        seen_upto = np.cumsum(weights[seen.items])
+        position = np.arange(len(train)) - np.repeat(train.offsets[:-1], train.counts)
         return cls(
-            jnp.asarray(upto - weights, jnp.int32),
-            jnp.asarray(upto[-1], jnp.int32),
-            jnp.asarray(np.append(0, seen_upto) % 2**32, jnp.uint32),
+            **vars(base),
+            users=jnp.asarray(train.users),
+            items=base.history.items,
+            position=jnp.asarray(position, jnp.int32),
+            first=_number(first),
+        )
+
+    @classmethod
+    def of_validation(
+        cls, base: SamplingSource, valid: Interactions, first: int = 0
+    ) -> "TripletSource":
+        """Validation interactions, which are in no history."""
+        return cls(
+            **vars(base),
+            users=jnp.asarray(valid.users),
+            items=jnp.asarray(valid.items),
+            position=jnp.full(len(valid), -1, jnp.int32),
+            first=_number(first),
         )
 
 
-class Source(struct.PyTreeNode):
-    """What triplets are drawn from; by several devices, with a leading axis of these.
+class UserSource(SamplingSource):
+    """Users, each of whom a batch takes with all of its positives.
 
     Attributes:
-      users, items: `[N]` int32; the positives. Items are None where users are taken, each with all
-        of its positives.
-      position: `[N]` int32; where the positive stands in its user's row of `history`; -1 where it
-        does not.
-      history: what a relation may see of a user.
-      seen: what is never drawn as a negative.
-      log_weights: `[I]` float32; log of the unnormalised probability of being chosen for a
-        history. None chooses uniformly.
-      weights: of items as negatives; None draws them uniformly.
-      first: uint32; the number of the first positive, where these are a part of all: by their
-        numbers positives draw the same wherever they are.
-      num_items: `I`.
-      features: `[I, F]` float32; of the items, where training reads them.
-      positives: of each user, where users are taken; None for all that is seen.
+      users: `[N]` int32; those who have positives.
+      positives: of each user.
+      are_all_seen: whether the positives are just what is seen, as in training.
     """
 
-    users: Any
-    items: Any
-    position: Any
-    history: Rows
-    seen: Rows
-    log_weights: Any
-    weights: Any
-    first: Any
-    num_items: int = struct.field(pytree_node=False)
-    features: Any = None
-    positives: Rows | None = None
+    users: Any = struct.field()
+    positives: DeviceInteractions = struct.field()
+    are_all_seen: bool = struct.field(pytree_node=False, default=True)
 
-    def of_users(
-        self, counts: Int[np.ndarray, "u"], positives: Interactions | None = None
-    ) -> "Source":
-        """The same, of which a step takes users, each with all of its positives.
+    @classmethod
+    def of_training(cls, base: SamplingSource, train: Interactions) -> "UserSource":
+        """Users of the training interactions, which are all that is seen."""
+        users = jnp.asarray(np.flatnonzero(train.counts), jnp.int32)
+        return cls(**vars(base), users=users, positives=base.seen)
 
-        Args:
-          counts: positives of each user; who has none is not taken.
-          positives: None for all that is seen.
-        """
-        users = jnp.asarray(np.flatnonzero(counts), jnp.int32)
-        of_each = None if positives is None else Rows.of(positives)
-        return self.replace(users=users, items=None, position=None, positives=of_each)
+    @classmethod
+    def of_validation(cls, base: SamplingSource, valid: Interactions) -> "UserSource":
+        """Users of the validation interactions, to which training ones are seen too."""
+        users = jnp.asarray(np.flatnonzero(valid.counts), jnp.int32)
+        of_each = DeviceInteractions.of(valid)
+        return cls(**vars(base), users=users, positives=of_each, are_all_seen=False)
 
 
-def history_log_weights(kind: str, popularity: Int[np.ndarray, "i"]) -> Float[Array, "i"] | None:
-    """`config.sampling.history` as log weights: None for uniform, `-log popularity` for unpopular.
-
-    Popularity counts training interactions; an item without any counts as 1.
-    """
-    if kind == "uniform":
-        return None
-    return -jnp.log(jnp.asarray(np.maximum(popularity, 1), jnp.float32))
+Source = TripletSource | UserSource
 
 
-def training_source(
-    train: Interactions,
-    log_weights: Float[Array, "i"] | None = None,
-    first: int = 0,
-    skew: float = 0.0,
-    popularity: Int[np.ndarray, "i"] | None = None,
-    features: Float[np.ndarray, "i f"] | None = None,
-) -> Source:
-    """The training interactions: histories and negatives both go by them.
-
-    Args:
-      first: the number of the first interaction, if these are a part of all.
-      skew, popularity: negatives are drawn in proportion to `popularity^skew`; 0 uniformly.
-      features: of the items, for a model that reads them.
-    """
-    rows = Rows.of(train)
-    position = np.arange(len(train)) - np.repeat(train.offsets[:-1], train.counts)
-    return Source(
-        jnp.asarray(train.users),
-        rows.items,
-        jnp.asarray(position, jnp.int32),
-        rows,
-        rows,
-        log_weights,
-        _weights(skew, popularity, train),
-        _number(first),
-        train.num_items,
-        None if features is None else jnp.asarray(features, jnp.float32),
-    )
-
-
-def validation_source(
-    train: Interactions,
-    valid: Interactions,
-    log_weights: Float[Array, "i"] | None = None,
-    first: int = 0,
-    skew: float = 0.0,
-    popularity: Int[np.ndarray, "i"] | None = None,
-) -> Source:
-    """The validation interactions, with training histories; negatives are in neither.
-
-    Takes the further arguments of `training_source`, but for features, which no loss reads here.
+def union_of_splits(train: Interactions, valid: Interactions) -> Interactions:
+    """Training and validation interactions together.
 
     Raises:
       InputError: a validation pair is also a training pair.
@@ -172,26 +145,7 @@ def validation_source(
             f"{len(train) + len(valid) - len(seen)} pairs are both in the training and the "
             "validation split; a pair belongs to one split"
         )
-    return Source(
-        jnp.asarray(valid.users),
-        jnp.asarray(valid.items),
-        jnp.full(len(valid), -1, jnp.int32),
-        Rows.of(train),
-        Rows.of(seen),
-        log_weights,
-        _weights(skew, popularity, seen),
-        _number(first),
-        train.num_items,
-    )
-
-
-def _weights(
-    skew: float, popularity: Int[np.ndarray, "i"] | None, seen: Interactions
-) -> Weights | None:
-    if not skew:
-        return None
-    assert popularity is not None
-    return Weights.of(popularity, skew, seen)
+    return seen
 
 
 def _number(first: int) -> UInt32[Array, ""]:

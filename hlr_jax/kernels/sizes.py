@@ -1,0 +1,79 @@
+"""How much to work on at once: what fits into fast memory of the device."""
+
+from typing import NamedTuple
+
+import jax
+
+# Items merged into the best at once when ranking, a multiple of 8.
+RANKING_TILE = 512
+# Fewer users than this are ranked on one device.
+FEW_USERS = 64
+# Most bytes of a batch's mask of seen items, packed; and of a part of it before it is packed.
+MASK_BYTES = 2**28
+UNPACKED_BYTES = 2**22
+
+# What a slice of a batch may hold of embedding rows on a CPU: half of a usual core's L2 cache,
+# so that all that happens between gathering them and adding up their gradients stays inside it.
+_SLICE_BYTES = 2**19
+# Rows of a slice, at least, where they share items: their distances are a matrix product.
+_SHARED_SLICE = 128
+# Interactions to add up at once on a CPU, so that their rows stay in a core's cache.
+_NEIGHBOR_SLICE = 256
+
+
+class Sizes(NamedTuple):
+    """How much to score at once.
+
+    Attributes:
+      floats: numbers that a block of rows holds.
+      items: most items of a tile.
+    """
+
+    floats: int
+    items: int
+
+
+def scoring_sizes() -> Sizes:
+    """Choose for ranking: on CPU a block, half a MiB, stays in a core's own cache."""
+    return Sizes(2**17, 32) if _is_cpu() else Sizes(2**24, 64)
+
+
+def table_tile(rows: int, slots: int) -> int:
+    """Choose how many items to score at once where slot weights `[rows, M, T]` are looked up.
+
+    On CPU these should stay in the cache that cores share.
+    """
+    floats, most = scoring_sizes()
+    fit = 32 * floats // (rows * slots)
+    return max(4, min(most, 1 << max(fit, 1).bit_length() - 1))
+
+
+def batch_slice(batch_size: int, row_floats: int, shares_items: bool) -> int:
+    """Choose how many rows of a batch to take at once: all, but on a CPU what its cache holds.
+
+    Args:
+      row_floats: numbers of the embedding rows that a row of the batch reads for itself.
+      shares_items: whether the batch has shared items too.
+    """
+    if not _is_cpu():
+        return batch_size
+    most = max(1, _SLICE_BYTES // (4 * max(row_floats, 1)))
+    if shares_items:
+        most = max(most, _SHARED_SLICE)
+    return -(-batch_size // -(-batch_size // most))  # of equal slices
+
+
+def user_slice(batch_size: int) -> int:
+    """Choose how many users of a batch of users to take at once."""
+    if not _is_cpu():
+        return batch_size
+    return -(-batch_size // -(-batch_size // _SHARED_SLICE))
+
+
+def neighbor_slice(interactions: int) -> int:
+    """Choose how many interactions to add up at once for the means of neighbours."""
+    return max(1, min(_NEIGHBOR_SLICE, interactions) if _is_cpu() else interactions)
+
+
+def _is_cpu() -> bool:
+    return jax.default_backend() == "cpu"

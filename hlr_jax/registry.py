@@ -1,0 +1,213 @@
+"""What researchers add: relations, geometries, losses and samplers, found by name.
+
+Each kind has a registry. A class is registered by a decorator, its options are its annotated fields,
+and flags follow from these. Classes are also found in other packages: in those that declare an entry
+point of the group `hlr_jax.plugins`, and in modules named by `--import`.
+"""
+
+import dataclasses
+import importlib
+import importlib.metadata
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Generic, TypeVar
+
+import jax
+
+from hlr_jax.errors import InputError
+
+ENTRY_POINTS = "hlr_jax.plugins"
+
+_T = TypeVar("_T", bound="Options")
+
+
+def is_number(owner: type, field: dataclasses.Field[Any]) -> bool:
+    """Whether a field is a traced number: annotated `float`, and not named in `owner.static`."""
+    return field.type in (float, "float") and field.name not in getattr(owner, "static", ())
+
+
+def register_pytree(cls: type, names: Sequence[str], make: Callable[..., Any]) -> None:
+    """Let JAX trace the numbers among these fields and compile for the values of all others.
+
+    So a different margin, rate or radius needs no new compilation.
+
+    Args:
+      make: builds an instance of the class from values of the fields, without checking them.
+    """
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    numbers = [name for name in names if is_number(cls, fields[name])]
+    others = [name for name in names if name not in numbers]
+    # A component may hold another one, whose numbers are traced too.
+    nested = [name for name in others if getattr(fields[name].default, "is_component", False)]
+    children = numbers + nested
+    static = [name for name in others if name not in nested]
+
+    def flatten(x: Any) -> tuple[list[Any], tuple[Any, ...]]:
+        return [getattr(x, n) for n in children], tuple(getattr(x, n) for n in static)
+
+    def unflatten(fixed: tuple[Any, ...], traced: Sequence[Any]) -> Any:
+        values = dict(zip(static, fixed, strict=True)) | dict(zip(children, traced, strict=True))
+        return make(cls, values)
+
+    jax.tree_util.register_pytree_node(cls, flatten, unflatten)
+
+
+class Options:
+    """What the components of all kinds share: their fields are options of a configuration.
+
+    Attributes:
+      section: of the configuration that the options stand in.
+      static: names of `float` fields that shape the program, and are compiled in.
+    """
+
+    section: ClassVar[str]
+    static: ClassVar[tuple[str, ...]] = ()
+    is_component: ClassVar[bool] = True
+
+    def check(self) -> None:
+        """Raises InputError for options out of range; see `require`."""
+
+    def require(self, condition: bool, option: str, remedy: str) -> None:
+        """Raises InputError, which names the option and the remedy, unless the condition holds."""
+        if not condition:
+            value = getattr(self, option)
+            raise InputError(f"config.{self.section}.{option}={value!r}: {remedy}")
+
+
+@typing.dataclass_transform(frozen_default=True)
+class Component(Options):
+    """Base of geometries, losses and samplers: every subclass is a frozen dataclass and a pytree."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        dataclasses.dataclass(frozen=True)(cls)
+        register_pytree(cls, [field.name for field in dataclasses.fields(cls)], _unchecked)
+
+
+def _unchecked(cls: type, values: Mapping[str, Any]) -> Any:
+    made = object.__new__(cls)
+    for name, value in values.items():
+        object.__setattr__(made, name, value)
+    return made
+
+
+class Registry(Generic[_T]):
+    """The classes of one kind, by the names that a configuration gives them.
+
+    Attributes:
+      kind: as errors call it: relation, geometry, loss or sampler.
+      field: of the configuration that holds the name.
+      fixed: fields that are no options.
+    """
+
+    def __init__(self, kind: str, field: str, fixed: Sequence[str] = ()) -> None:
+        self.kind = kind
+        self.field = field
+        self.fixed = tuple(fixed)
+        self._classes: dict[str, type[_T]] = {}
+
+    def register(self, name: str) -> Callable[[type[_T]], type[_T]]:
+        """Class decorator: makes a class known by a name.
+
+        Raises:
+          InputError: the name is taken, or an option has another type than the same option of
+            another class, with which it shares its flag.
+        """
+
+        def add(cls: type[_T]) -> type[_T]:
+            other = self._classes.get(name)
+            if other is not None:
+                raise InputError(
+                    f"{cls.__module__}.{cls.__qualname__}: a {self.kind} named {name!r} is "
+                    f"registered already ({other.__module__}.{other.__qualname__}); use another name"
+                )
+            known = self.all_options()
+            for option, default in self.options_of(cls).items():
+                if option in known and type(known[option]) is not type(default):
+                    raise InputError(
+                        f"{cls.__module__}.{cls.__qualname__}: option {option!r} is a "
+                        f"{type(default).__name__}, and that of another {self.kind} a "
+                        f"{type(known[option]).__name__}; rename it"
+                    )
+            self._classes[name] = cls
+            return cls
+
+        return add
+
+    def names(self) -> list[str]:
+        """The registered names."""
+        return sorted(self._classes)
+
+    def get(self, name: str) -> type[_T]:
+        """The class registered by a name.
+
+        Raises:
+          InputError: there is none.
+        """
+        if name not in self._classes:
+            raise InputError(f"config.{self.field}={name!r}: use one of {', '.join(self.names())}")
+        return self._classes[name]
+
+    def options_of(self, cls: type[_T]) -> dict[str, Any]:
+        """The options of a class and their defaults.
+
+        Raises:
+          InputError: one has no default.
+        """
+        fields = [f for f in dataclasses.fields(cls) if f.name not in self.fixed]  # type: ignore[arg-type]
+        for field in fields:
+            if field.default is dataclasses.MISSING:
+                raise InputError(
+                    f"{cls.__module__}.{cls.__qualname__}: give option {field.name!r} a default"
+                )
+        return {field.name: field.default for field in fields}
+
+    def options(self, name: str) -> dict[str, Any]:
+        """The options of the class registered by a name, and their defaults."""
+        return self.options_of(self.get(name))
+
+    def all_options(self) -> dict[str, Any]:
+        """The options of all registered classes together."""
+        classes = self._classes.values()
+        return {key: value for cls in classes for key, value in self.options_of(cls).items()}
+
+    def build(self, name: str, options: Mapping[str, Any], **fixed: Any) -> _T:
+        """An instance with these options, the others at their defaults.
+
+        Raises:
+          InputError: unknown name or option, or a value out of range.
+        """
+        cls, known = self.get(name), self.options(name)
+        for option in options:
+            if option not in known:
+                raise InputError(
+                    f"config.{cls.section}.{option}: {self.kind} {name!r} has no such option; "
+                    f"it has {', '.join(known) or 'none'}"
+                )
+        made = cls(**options, **fixed)
+        made.check()
+        return made
+
+
+def load_plugins(modules: Sequence[str] = ()) -> None:
+    """Import what other packages register: by their entry points, and modules by name.
+
+    Raises:
+      InputError: one cannot be imported, or registers a name that is taken.
+    """
+    for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        _import(point.value.partition(":")[0], f"plugin {point.name}")
+    for module in modules:
+        _import(module, f"--import={module}")
+
+
+def _import(module: str, asked_by: str) -> None:
+    try:
+        importlib.import_module(module)
+    except InputError as error:
+        raise InputError(f"{asked_by}: {error}") from None
+    except Exception as error:
+        raise InputError(
+            f"{asked_by}: cannot be imported ({type(error).__name__}: {error}); install it, or "
+            "name a module that Python finds"
+        ) from error

@@ -1,0 +1,184 @@
+"""The types that rooms hand to each other: parameters, histories, negatives and batches.
+
+Shapes: `B` rows of a batch, `K` negatives per example, `N` items that a batch shares, `P` places of
+a history, `d` the embedding size. Where a model reads no history, or a batch has no items of its
+own, the arrays have a size of 0 along that axis: nothing is None.
+"""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+# {"user": [U, d], "item": [I, d], "relation": the module's own parameters}
+Params = dict[str, Any]
+
+
+class History(NamedTuple):
+    """Rows of the items in users' histories.
+
+    Attributes:
+      rows: `[*b, P, d]`; at a masked place stands any finite row.
+      mask: `[*b, P]`; True where a row counts. The target item is never among those.
+    """
+
+    rows: Float[Array, "*b p d"]
+    mask: Bool[Array, "*#b p"]
+
+    @classmethod
+    def empty(cls, rows: Float[Array, "*b d"]) -> "History":
+        """No history (P = 0) beside each of these rows."""
+        return cls(rows[..., None, :][..., :0, :], jnp.zeros((*rows.shape[:-1], 0), bool))
+
+    def for_targets(self) -> "History":
+        """The same with an axis for the targets that share each history."""
+        return History(self.rows[..., None, :, :], self.mask[..., None, :])
+
+
+class HistoryIds(NamedTuple):
+    """Items in users' histories, by id.
+
+    Attributes:
+      items: `[*b, P]`; 0 at masked places.
+      mask: `[*b, P]`; which places hold an item.
+    """
+
+    items: Int[Array, "*b p"]
+    mask: Bool[Array, "*b p"]
+
+    @classmethod
+    def empty(cls, count: int) -> "HistoryIds":
+        """`count` histories without a place."""
+        return cls(jnp.zeros((count, 0), jnp.int32), jnp.zeros((count, 0), bool))
+
+
+class PerExampleNegatives(NamedTuple):
+    """Negatives that each positive of a batch has for itself.
+
+    Attributes:
+      items: `[B, K]`.
+      mask: `[B, K]`; which of them count.
+    """
+
+    items: Int[Array, "b k"]
+    mask: Bool[Array, "b k"]
+
+
+class SharedNegatives(NamedTuple):
+    """Negatives that all positives of a batch share.
+
+    Attributes:
+      items: `[N]`.
+      mask: `[B, N]`; which of them count for each positive: those its user has not seen, and of
+        equal ones the first.
+    """
+
+    items: Int[Array, "n"]
+    mask: Bool[Array, "b n"]
+
+
+class RowIds(NamedTuple):
+    """One value for each use of a table's row in a batch: its id, its place, or the row itself.
+
+    Attributes:
+      user: `[B, ...]`.
+      items: `[B, n, ...]`; a positive and its own negatives, or none (n = 0).
+      history: `[B, P, ...]`.
+      shared: `[N, ...]`; items that all rows of the batch share, or none (N = 0).
+    """
+
+    user: Array
+    items: Array
+    history: Array
+    shared: Array
+
+
+class TripletBatch(NamedTuple):
+    """Positive interactions, each with its negatives.
+
+    Attributes:
+      users: `[B]`.
+      positives: `[B]`.
+      negatives: of each positive.
+      history: of each user, without the positive.
+      weight: `[B]`; how much each positive counts, 0 for padding.
+    """
+
+    users: Int[Array, "b"]
+    positives: Int[Array, "b"]
+    negatives: PerExampleNegatives | SharedNegatives
+    history: HistoryIds
+    weight: Float[Array, "b"]
+
+    def row_ids(self) -> RowIds:
+        """The rows that the batch uses."""
+        items, shared = self.positives[:, None], jnp.zeros((0,), jnp.int32)
+        if isinstance(self.negatives, SharedNegatives):
+            shared = self.negatives.items
+        else:
+            items = jnp.concatenate([items, self.negatives.items], axis=1)
+        return RowIds(self.users, items, self.history.items, shared)
+
+    def with_items(self, ids: RowIds) -> "TripletBatch":
+        """The same batch with its items numbered otherwise."""
+        own = ids.shared if isinstance(self.negatives, SharedNegatives) else ids.items[:, 1:]
+        return self._replace(
+            positives=ids.items[:, 0],
+            negatives=self.negatives._replace(items=own),
+            history=self.history._replace(items=ids.history),
+        )
+
+
+class UserBatch(NamedTuple):
+    """Users, each with all of its positives, against items that they share.
+
+    Attributes:
+      users: `[B]`.
+      targets: `[N]`; different items, among them all positives.
+      is_positive: `[B, N]`; which of the targets are positives of each user.
+      is_negative: `[B, N]`; which of them the user has not seen.
+      history: of each user.
+      weight: `[B]`; how much each positive of a user counts, 0 for padding.
+    """
+
+    users: Int[Array, "b"]
+    targets: Int[Array, "n"]
+    is_positive: Bool[Array, "b n"]
+    is_negative: Bool[Array, "b n"]
+    history: HistoryIds
+    weight: Float[Array, "b"]
+
+    def row_ids(self) -> RowIds:
+        """The rows that the batch uses."""
+        none = jnp.zeros((len(self.users), 0), jnp.int32)
+        return RowIds(self.users, none, self.history.items, self.targets)
+
+    def with_items(self, ids: RowIds) -> "UserBatch":
+        """The same batch with its items numbered otherwise."""
+        return self._replace(targets=ids.shared, history=self.history._replace(items=ids.history))
+
+
+Batch = TripletBatch | UserBatch
+
+
+def used_items(batch: Batch, num_items: int) -> Int[Array, "m"]:
+    """List every item that a batch uses; `num_items` stands for a use that does not count.
+
+    Padding and empty places of histories do not count. `split_items` puts values of this list
+    back to where the items stand in the batch.
+    """
+    ids, counts = batch.row_ids(), batch.weight[:, None] > 0
+    own = jnp.where(counts, ids.items, num_items)
+    history = jnp.where(batch.history.mask & counts, ids.history, num_items)
+    return jnp.concatenate([own.reshape(-1), history.reshape(-1), ids.shared])
+
+
+def split_items(ids: RowIds, values: Int[Array, "m"]) -> RowIds:
+    """The inverse of `used_items`: one value for each use of an item; users stay."""
+    own, history = ids.items.size, ids.history.size
+    return RowIds(
+        ids.user,
+        values[:own].reshape(ids.items.shape),
+        values[own : own + history].reshape(ids.history.shape),
+        values[own + history :],
+    )
