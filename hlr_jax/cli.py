@@ -1,4 +1,4 @@
-"""What the programs under `launch/` share: flags parsed, errors told in one line."""
+"""What the programs under `launch/` share: they parse flags, and print errors in one line."""
 
 import logging as python_logging
 import pathlib
@@ -8,8 +8,11 @@ import traceback
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+import ml_collections
 from absl import app, flags, logging
+from ml_collections import config_flags
 
+from hlr_jax.config import renamed
 from hlr_jax.errors import DivergedError, InputError
 
 if TYPE_CHECKING:
@@ -24,27 +27,54 @@ _COORDINATOR = flags.DEFINE_string(
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", 1, "Processes of the run.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", 0, "The number of this one, from 0.")
 
+_IMPORT = flags.DEFINE_multi_string(
+    "import",
+    [],
+    "Module that registers relations, geometries, losses or samplers, as my_module or "
+    "my_package.my_module. It must be installed, or in a folder of PYTHONPATH. Repeat the flag or "
+    "use commas for several. Installed packages with an entry point of the group hlr_jax.plugins "
+    "need no flag.",
+)
+
 
 def run(main: Callable[[], None]) -> None:
-    """Run a launcher's `main`, on all cores of a CPU and with compiled programs kept.
+    """Run a launcher's `main` on all cores of a CPU, with the cache of compiled programs.
 
     Exit codes: 0 done; 1 training diverged; 2 bad input, or a file that cannot be read or
-    written (one line on standard error says what and how to mend it); 3 another process of the run
-    has stopped; 130 interrupted.
+    written (one line on standard error says what is wrong and how to correct it); 3 another process
+    of the run has stopped; 130 interrupted.
     """
     app.run(lambda argv: _guarded(main), flags_parser=_parse)
 
 
+def define_config(
+    name: str = "config", default: str | None = None
+) -> "flags.FlagHolder[ml_collections.ConfigDict]":
+    """Define a flag for a configuration file, whose fields can be changed by further flags."""
+    about = "Configuration file, as configs/embedded.py:hlr; its fields can be changed by flags."
+    # It has no value yet, so that the parser below reads the default too.
+    holder = config_flags.DEFINE_config_file(name, None, about)
+    flags.FLAGS[name].parser = _ConfigurationParser(name)
+    if default is not None:
+        flags.set_default(holder, default)
+    return holder
+
+
 def defined(define: Callable[[], _Flag]) -> _Flag:
-    """A configuration flag: `ml_collections` reads its overrides already when it is defined."""
+    """Define a configuration flag that has a default, or end the program with one line.
+
+    `ml_collections` reads the overrides of such a flag already when it is defined.
+    """
     try:
         return define()
+    except (InputError, _ConfigurationError) as error:
+        _fail(str(error))
     except Exception as error:
         _fail(_configuration_fault(sys.argv, error))
 
 
 def say(text: str) -> None:
-    """Print; of several processes, only the first does."""
+    """Print a text; of several processes only the first does."""
     from hlr_jax.parallel import processes
 
     if processes.is_first():
@@ -52,10 +82,10 @@ def say(text: str) -> None:
 
 
 def output_file(flag: str, path: str, suffixes: Collection[str]) -> pathlib.Path:
-    """The path of a file that is to be written.
+    """Return the path of a file that is to be written.
 
     Raises:
-      InputError: its folder does not exist, or its name ends otherwise.
+      InputError: its folder does not exist, or its name does not end in one of the suffixes.
     """
     file = pathlib.Path(path)
     if file.suffix not in suffixes:
@@ -66,36 +96,87 @@ def output_file(flag: str, path: str, suffixes: Collection[str]) -> pathlib.Path
 
 
 def _parse(argv: list[str]) -> list[str]:
+    if any(argument.lstrip("-") in ("help", "helpshort", "helpfull", "h") for argument in argv[1:]):
+        _describe_configurations()
     try:
         rest = flags.FLAGS(argv)
     except SystemExit:
         # absl's --help exits with 1, as if asking for help were a mistake.
         sys.exit(0)
-    except (flags.Error, InputError) as error:
+    except (flags.Error, InputError, _ConfigurationError) as error:
         _fail(str(error))
     except Exception as error:
         _fail(_configuration_fault(argv, error))
-    for name, _, path in (argument.partition("=") for argument in argv[1:]):
-        # Told here, because ml_collections tells only when the configuration is used.
-        if name == "--config" and not pathlib.Path(path.partition(":")[0]).is_file():
-            _fail(f"--config={path}: there is no such file; see configs/")
     if rest[1:]:
         _fail(f"{rest[1]!r}: not a flag; flags are written --name=value, see --help")
     return rest
 
 
+def _describe_configurations() -> None:
+    """Add the configurations in the folder beside the launcher's to its help text."""
+    from hlr_jax.config import files
+
+    program = sys.modules["__main__"]
+    folder = pathlib.Path(str(program.__file__)).absolute().parents[1] / "configs"
+    if program.__doc__ and _reads_configurations() and folder.is_dir():
+        if folder.is_relative_to(pathlib.Path.cwd()):
+            folder = folder.relative_to(pathlib.Path.cwd())
+        program.__doc__ += f"\nConfigurations:\n{files.describe(folder)}\n"
+
+
+def _reads_configurations() -> bool:
+    found = flags.FLAGS.flags_by_module_dict().values()
+    return any(isinstance(flag.parser, _ConfigurationParser) for listed in found for flag in listed)
+
+
+def _imports(argv: list[str]) -> list[str]:
+    """Read the modules that --import names, before any flag is parsed.
+
+    They register classes whose options are flags too.
+    """
+    arguments = iter(flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False))
+    named: list[str] = []
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
+        if argument == "--":
+            break
+        if flag in ("--import", "-import"):
+            named += (value if equals else next(arguments, "")).split(",")
+    return named
+
+
+class _ConfigurationError(Exception):
+    """A fault of a configuration file. absl adds to the message of a ValueError."""
+
+
+class _ConfigurationParser(config_flags.ConfigFileFlagParser):
+    """Reads a configuration file, after the modules whose options are its flags."""
+
+    def parse(self, path: str) -> ml_collections.ConfigDict:
+        from hlr_jax.config import files
+
+        try:
+            values = files.read(path, _imports(sys.argv))
+        except (InputError, OSError) as error:
+            raise _ConfigurationError(error) from error
+        return values.lock()
+
+
 def _configuration_fault(argv: list[str], error: Exception) -> str:
-    """What is wrong with a configuration: an unknown field, or whatever its program raised.
+    """Say what is wrong with a configuration: an unknown or renamed field, or anything else.
 
     ConfigDict names a missing field without its section; the flag that meant it is found here.
     """
     missing, _, rest = str(error.args[0] if error.args else error).partition("Did you mean ")
     for argument in argv[1:]:
         flag = argument.split("=")[0]
-        names = "|".join(map(re.escape, flag.split(".")[1:]))
-        if names and re.search(rf"\b({names})\b", missing):
+        field = flag.partition(".")[2]
+        if new := renamed.explain(field):
+            return new.replace(f"config.{field}", flag, 1)
+        names = "|".join(map(re.escape, field.split(".")))
+        if field and re.search(rf"\b({names})\b", missing):
             hint = rest.split('"')
-            remedy = f"did you mean {hint[1]}?" if len(hint) > 1 else "see hlr_jax/config/fields.py"
+            remedy = f"did you mean {hint[1]}?" if len(hint) > 1 else "see hlr_jax/config/"
             return f"{flag}: there is no such field; {remedy}"
     return f"--config: {type(error).__name__}: {error}"
 
@@ -107,6 +188,7 @@ def _guarded(main: Callable[[], None]) -> None:
     # These import JAX, which --help need not wait for.
     from jax.errors import JaxRuntimeError
 
+    from hlr_jax.config import plugins
     from hlr_jax.parallel import devices, processes
 
     try:
@@ -114,12 +196,12 @@ def _guarded(main: Callable[[], None]) -> None:
         devices.keep_compiled_programs()
         if _COORDINATOR.value:
             processes.connect(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+        plugins.load(_imports(sys.argv))
         main()
     except InputError as error:
         _fail(str(error))
     except OSError as error:
-        # A configuration or output file, or the disk; ml_collections tells only now that
-        # --config could not be read.
+        # An output file, or the disk.
         _fail(str(error))
     except DivergedError as error:
         _fail(str(error), code=1)
@@ -145,7 +227,7 @@ def _fail(message: str, code: int = 2) -> NoReturn:
 
 
 def plain(table: "pl.DataFrame") -> str:
-    """A table as text, all rows of it."""
+    """Return a table as text, with all of its rows."""
     import polars as pl
 
     with pl.Config(
@@ -161,7 +243,7 @@ def plain(table: "pl.DataFrame") -> str:
 
 
 def metrics_table(columns: Mapping[str, Mapping[str, Any]]) -> str:
-    """Metrics as rows, one column per named summary; intervals stand beside their means."""
+    """Return a text: a row for each metric, a column for each summary, intervals beside means."""
     names = [
         name
         for name, value in next(iter(columns.values())).items()

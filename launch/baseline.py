@@ -1,32 +1,35 @@
 r"""Tune a baseline on validation and measure it, on a model's data and by the same metrics.
 
-  python launch/baseline.py --name=ease --config=configs/ml_1m/hlr.py --workdir=runs/ease
-  python launch/baseline.py --name=ials --config=configs/ml_1m/hlr.py --workdir=runs/ials \
+  python launch/baseline.py --name=ease --config=configs/embedded.py:hlr --workdir=runs/ease
+  python launch/baseline.py --name=ials --config=configs/tuned/ml_1m_cml.py --workdir=runs/ials \
     --trials=20 --config.data.predefined=ml-1m-hlr
-  python launch/baseline.py --name=item_knn --config=configs/ml_1m/hlr.py --workdir=runs/knn \
-    --set=weighting=cosine --set=neighbours=50   (this one setting, nothing tuned)
+  python launch/baseline.py --name=item_knn --config=configs/embedded.py:hlr --workdir=runs/knn \
+    --set=weighting=cosine --set=neighbours=50   (this one setting, without tuning)
 
-Of the configuration only the sections data and evaluation and the seed count. What each baseline
-can be set to stands in hlr_jax/baselines/methods.py. results.json in the working directory holds
-the hyperparameters, all trials and the metrics.
+A baseline uses only the sections data and evaluation of the configuration, and the seed.
+hlr_jax/baselines/methods.py explains the hyperparameters of each baseline. results.json in the
+working directory receives the hyperparameters, all trials and the metrics.
 """
 
 from absl import flags
-from ml_collections import config_flags
 
 from hlr_jax import cli, config
 
 _NAMES = ["most_popular", "ease", "ials", "bpr", "item_knn"]
 
 _NAME = flags.DEFINE_enum("name", None, _NAMES, "The baseline.", required=True)
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Configuration file, configs/<data set>/<model>.py."
-)
+_CONFIG = cli.define_config()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for results.json.")
-_TRIALS = flags.DEFINE_integer("trials", 20, "Settings to try on validation.", lower_bound=1)
-_SELECT = flags.DEFINE_string("select", "ndcg@10", "Metric on validation that chooses.")
+_TRIALS = flags.DEFINE_integer(
+    "trials", 20, "How many settings to try on validation.", lower_bound=1
+)
+_SELECT = flags.DEFINE_string(
+    "select", "ndcg@10", "Metric on validation that selects the best setting."
+)
 _SET = flags.DEFINE_multi_string(
-    "set", [], "A hyperparameter, name=value; then nothing is tuned, and others have defaults."
+    "set",
+    [],
+    "A hyperparameter, name=value. Then nothing is tuned, and the others keep their defaults.",
 )
 _REFIT = flags.DEFINE_bool(
     "refit",

@@ -1,7 +1,7 @@
 """Train HLR and CML on the embedded data set and show what they recommend.
 
 python launch/demo.py
-python launch/demo.py --user=7 --workdir=runs/demo   (keeps the runs)
+python launch/demo.py --user=7 --workdir=runs/demo   (to keep the runs)
 """
 
 import pathlib
@@ -9,19 +9,18 @@ import tempfile
 import textwrap
 
 from absl import flags
-from ml_collections import config_flags
 
 from hlr_jax import cli, config
 from hlr_jax.config import DataConfig
 
 _HLR, _CML = cli.defined(
     lambda: (
-        config_flags.DEFINE_config_file("hlr", "configs/embedded/hlr.py", "HLR's configuration."),
-        config_flags.DEFINE_config_file("cml", "configs/embedded/cml.py", "CML's configuration."),
+        cli.define_config("hlr", "configs/embedded.py:hlr"),
+        cli.define_config("cml", "configs/embedded.py:cml"),
     )
 )
 _USER = flags.DEFINE_string("user", "12", "The user whose recommendations are shown.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder to keep the runs in; by default none is.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder for the runs; by default they are deleted.")
 
 
 def main() -> None:
@@ -30,7 +29,7 @@ def main() -> None:
     from hlr_jax.runs.experiment import train_and_evaluate
     from hlr_jax.runs.recommender import Recommender
 
-    data.load(DataConfig(name="embedded")).user_index(_USER.value)  # Refused now if unknown.
+    data.load(DataConfig(name="embedded")).user_index(_USER.value)  # Refuse an unknown user now.
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(_WORKDIR.value or temporary)
         columns = {}
@@ -42,7 +41,7 @@ def main() -> None:
     popular = baselines.MostPopular().fit(hlr.dataset.train)
     columns["most popular"] = baselines.evaluate(popular, hlr.dataset, hlr.config.evaluation)
 
-    print("\nThe data are made up: they show that things work, not which model is better.")
+    print("\nThe data are made up. They show that things work, not which model is better.")
     print(f"Test metrics of {columns['HLR']['users']} users:")
     print(cli.metrics_table(columns))
     heard = ", ".join(sorted(hlr.history(_USER.value)["title"]))

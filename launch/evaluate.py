@@ -3,8 +3,8 @@
   python launch/evaluate.py --workdir=runs/hlr
   python launch/evaluate.py --workdir=runs/hlr --split=valid --config.evaluation.cutoffs="(5,20)"
 
-Fields of config.evaluation (hlr_jax/config/fields.py tells what they mean) can be changed by flags;
-everything else is as the model was trained.
+The fields of config.evaluation (explained in hlr_jax/config/evaluation.py) can be changed by flags;
+everything else stays as the model was trained.
 """
 
 from absl import flags

@@ -3,8 +3,8 @@
   python launch/recommend.py --workdir=runs/hlr --users=1,2 --k=10
   python launch/recommend.py --workdir=runs/hlr --users=all --k=10 --output=top10.parquet
 
-Users are named as in the data set's files. Items that a user has in training or validation
-are not recommended again.
+Users have the ids of the data set's files. Items that a user has in training or validation are not
+recommended again.
 """
 
 from absl import flags

@@ -1,38 +1,35 @@
-"""Search for hyperparameters that are best on validation.
+"""Search for the hyperparameters that are best on validation.
 
-  python launch/sweep.py --config=configs/ml_100k/cml.py --workdir=runs/sweep --trials=50 \
-    --vary=optimizer.learning_rate=log:1e-4:3e-3 --vary=loss.margin=0.2:2.0 \
-    --vary=sampling.negatives=int:1:20 --vary=model.dim=choice:32,64,100
+  python launch/sweep.py --config=configs/published.py:ml_100k/cml --workdir=runs/sweep \
+    --trials=50 --vary=optimizer.learning_rate=log:1e-4:3e-3 --vary=loss.margin=0.2:2.0 \
+    --vary=sampling.num_negatives=int:1:20 --vary=model.dim=choice:32,64,100
 
-Any field of the configuration can be varied (hlr_jax/config/fields.py tells what they mean), and
-any other be set, --config.training.epochs=20. Trials that are worse than the median of the others
-are pruned. In the working directory come trials.csv, best.json (the configuration of the best
-trial) and importance.png. The same command again resumes a sweep that was stopped; with more
---trials or --minutes, which count from the sweep's beginning, it goes on.
+Any field of the configuration can be varied (the files in hlr_jax/config/ explain them), and the
+others can be set, as in --config.training.epochs=20. Trials that are worse than the median of the
+others are stopped early. The working directory receives trials.csv, best.json (the configuration of
+the best trial) and importance.png. Repeat the command to resume a sweep that was stopped, or to
+continue it with more --trials or --minutes, which count from the beginning of the sweep.
 """
 
 import pathlib
 
 from absl import flags
-from ml_collections import config_flags
 
 from hlr_jax import cli, config
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Configuration file, configs/<data set>/<model>.py."
-)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder that the sweep is kept in.")
+_CONFIG = cli.define_config()
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder for everything that the sweep writes.")
 _VARY = flags.DEFINE_multi_string(
     "vary",
     None,
     "A field and its values: section.field=low:high, =log:low:high, =int:low:high or "
-    "=choice:value,value. Once for every field.",
+    "=choice:value,value. Repeat the flag for each field.",
 )
 _OBJECTIVE = flags.DEFINE_string(
-    "objective", "ndcg@10", "What is best: a metric and its cutoff, or loss; on validation."
+    "objective", "ndcg@10", "What to optimize on validation: a metric and its cutoff, or loss."
 )
 _TRIALS = flags.DEFINE_integer("trials", None, "End after this many trials.")
-_MINUTES = flags.DEFINE_float("minutes", None, "End after this much time in trials.")
+_MINUTES = flags.DEFINE_float("minutes", None, "End after trials have taken this long.")
 flags.mark_flags_as_required(["config", "workdir", "vary"])
 
 

@@ -1,27 +1,28 @@
 """Train a model and measure it.
 
-  python launch/train.py --config=configs/ml_1m/hlr.py --workdir=runs/hlr
+  python launch/train.py --config=configs/embedded.py:hlr --workdir=runs/hlr
 
 Any field of the configuration can be changed by a flag, for example
   --config.optimizer.learning_rate=3e-4 --config.training.epochs=20 --config.seed=1
   --config.data.predefined=DIR   (a folder with train.csv, valid.csv and test.csv)
-and its fields with their meaning stand in hlr_jax/config/fields.py. In the working directory come
-config.json, metrics.jsonl (a line per epoch), checkpoints/ and results.json. The same command
-again resumes an unfinished run, on any number of devices and processes.
+The files in hlr_jax/config/ explain all fields. The working directory receives config.json,
+metrics.jsonl (a line for each epoch), checkpoints/ and results.json. Repeat the command to resume
+an unfinished run, on any number of devices and processes.
 
-A run of several processes, on one machine or on many, is the same command for each of them with
+Relations, geometries, losses and samplers of your own are found if their package is installed and
+declares them (entry points of the group hlr_jax.plugins), or by
+  --import=my_module   (on PYTHONPATH; `PYTHONPATH=.` finds modules in the current folder)
+
+For a run of several processes, on one machine or on many, start this command for each of them with
   --coordinator_address=HOST:PORT --num_processes=N --process_id=0 (to N - 1)
 or --coordinator_address=auto under SLURM, Open MPI or on a TPU pod; docs/launching.md has more.
 """
 
 from absl import flags
-from ml_collections import config_flags
 
 from hlr_jax import cli, config
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Configuration file, configs/<data set>/<model>.py."
-)
+_CONFIG = cli.define_config()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for everything the run writes.")
 flags.mark_flags_as_required(["config", "workdir"])
 

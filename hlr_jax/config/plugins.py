@@ -1,15 +1,20 @@
 """Import the packages and modules that register further components, each once."""
 
+import importlib.util
+import pathlib
+import sys
 from collections.abc import Sequence
 
 from hlr_jax.errors import InputError
 
-_ENTRY_POINTS = "the entry points"
 _loaded: set[str] = set()
+_ENTRY_POINTS = ""
 
 
 def load(imports: Sequence[str] = ()) -> None:
-    """Import what registers components: installed entry points, and the named modules.
+    """Import what registers components: installed entry points, and modules by name.
+
+    Modules are found as Python finds them: in installed packages and on PYTHONPATH.
 
     Args:
       imports: as in `config.imports`.
@@ -17,22 +22,32 @@ def load(imports: Sequence[str] = ()) -> None:
     Raises:
       InputError: one cannot be imported, or registers a name that is taken.
     """
-    new = [name for name in (_ENTRY_POINTS, *imports) if name not in _loaded]
-    if not new:
-        return
-    # It imports JAX, which --help need not wait for.
-    from hlr_jax import registry
+    for name in (_ENTRY_POINTS, *imports):
+        if name in _loaded:
+            continue
+        if name != _ENTRY_POINTS:
+            _check_can_be_found(name)
+        # Marked before, because a module that is imported may itself ask for this.
+        _loaded.add(name)
+        # It imports JAX, which --help need not wait for.
+        from hlr_jax import registry
 
-    for name in imports:
-        # A relative name, or a path, is no name of a module.
-        if not all(part.isidentifier() for part in name.split(".")):
-            raise InputError(
-                f"--import={name}: give the name of a module, as in --import=my_module"
-            )
-    # Marked before, because a module that is imported may itself ask for this.
-    _loaded.update(new)
-    try:
-        registry.load_plugins([name for name in new if name != _ENTRY_POINTS])
-    except InputError:
-        _loaded.difference_update(new)
-        raise
+        try:
+            registry.load_plugins([name] if name else [])
+        except InputError:
+            _loaded.discard(name)
+            raise
+
+
+def _check_can_be_found(name: str) -> None:
+    """Raise InputError if this is no name of a module, or there is none on Python's path."""
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise InputError(f"--import={name}: give the name of a module, as in --import=my_module")
+    package = name.partition(".")[0]
+    if package in sys.modules or importlib.util.find_spec(package) is not None:
+        return
+    # `python launch/train.py` searches launch/, not the current folder.
+    here = any(pathlib.Path(path).exists() for path in (f"{package}.py", package))
+    remedy = "set PYTHONPATH=. to import it from this folder" if here else "install its package"
+    also = "install its package" if here else "set PYTHONPATH to the folder that it is in"
+    raise InputError(f"--import={name}: there is no module {package!r}; {remedy}, or {also}")
