@@ -27,7 +27,7 @@ _COORDINATOR = flags.DEFINE_string(
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", 1, "Processes of the run.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", 0, "The number of this one, from 0.")
 
-_IMPORT = flags.DEFINE_multi_string(
+flags.DEFINE_multi_string(
     "import",
     [],
     "Module that registers relations, geometries, losses or samplers, as my_module or "
@@ -44,6 +44,7 @@ def run(main: Callable[[], None]) -> None:
     written (one line on standard error says what is wrong and how to correct it); 3 another process
     of the run has stopped; 130 interrupted.
     """
+    _show_in_help("import")
     app.run(lambda argv: _guarded(main), flags_parser=_parse)
 
 
@@ -54,7 +55,8 @@ def define_config(
     about = "Configuration file, as configs/embedded.py:hlr; its fields can be changed by flags."
     # It has no value yet, so that the parser below reads the default too.
     holder = config_flags.DEFINE_config_file(name, None, about)
-    flags.FLAGS[name].parser = _ConfigurationParser(name)
+    flags.FLAGS[name].parser = _ConfigurationParser()
+    _show_in_help(name)
     if default is not None:
         flags.set_default(holder, default)
     return holder
@@ -112,6 +114,11 @@ def _parse(argv: list[str]) -> list[str]:
     return rest
 
 
+def _show_in_help(name: str) -> None:
+    """List a flag of this module with the launcher's own ones."""
+    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
+
+
 def _describe_configurations() -> None:
     """Add the configurations in the folder beside the launcher's to its help text."""
     from hlr_jax.config import files
@@ -149,7 +156,7 @@ class _ConfigurationError(Exception):
     """A fault of a configuration file. absl adds to the message of a ValueError."""
 
 
-class _ConfigurationParser(config_flags.ConfigFileFlagParser):
+class _ConfigurationParser(flags.ArgumentParser[ml_collections.ConfigDict]):
     """Reads a configuration file, after the modules whose options are its flags."""
 
     def parse(self, path: str) -> ml_collections.ConfigDict:

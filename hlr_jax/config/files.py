@@ -8,6 +8,7 @@ import importlib.util
 import pathlib
 import re
 import sys
+import textwrap
 import traceback
 import types
 from collections.abc import Mapping, Sequence
@@ -144,5 +145,8 @@ def describe(folder: pathlib.Path) -> str:
         groups: dict[str, list[str]] = {}
         for name in names:
             groups.setdefault(name.rpartition("/")[0], []).append(name)
-        lines += [f"    {' '.join(group)}" for group in groups.values()]
+        for group in groups.values():
+            lines += textwrap.wrap(
+                " ".join(group), 100, initial_indent="    ", subsequent_indent="    "
+            )
     return "\n".join(lines)
