@@ -101,7 +101,7 @@ def _similar(file: str) -> str:
     if folder is None or not folder.is_dir():
         return "; see configs/"
     words = pathlib.Path(file).relative_to(folder).with_suffix("").parts
-    pattern = re.compile("[/:_]" + "[/:_]".join(map(re.escape, words)) + r"(\.py)?$")
+    pattern = re.compile("[/:_]" + r"(\.py)?[/:_]".join(map(re.escape, words)) + r"(\.py)?$")
     close = [path for path in _paths(available(folder)) if pattern.search(path)]
     return f"; did you mean {' or '.join(close)}?" if close else f"; see {folder}/"
 

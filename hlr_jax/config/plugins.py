@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from hlr_jax.errors import InputError
 
-_loaded: set[str] = set()
-_ENTRY_POINTS = ""
+# Modules that were imported; None stands for the entry points.
+_loaded: set[str | None] = set()
 
 
 def load(imports: Sequence[str] = ()) -> None:
@@ -22,10 +22,10 @@ def load(imports: Sequence[str] = ()) -> None:
     Raises:
       InputError: one cannot be imported, or registers a name that is taken.
     """
-    for name in (_ENTRY_POINTS, *imports):
+    for name in (None, *imports):
         if name in _loaded:
             continue
-        if name != _ENTRY_POINTS:
+        if name is not None:
             _check_can_be_found(name)
         # Marked before, because a module that is imported may itself ask for this.
         _loaded.add(name)
@@ -33,7 +33,7 @@ def load(imports: Sequence[str] = ()) -> None:
         from hlr_jax import registry
 
         try:
-            registry.load_plugins([name] if name else [])
+            registry.load_plugins([] if name is None else [name])
         except InputError:
             _loaded.discard(name)
             raise
@@ -41,9 +41,10 @@ def load(imports: Sequence[str] = ()) -> None:
 
 def _check_can_be_found(name: str) -> None:
     """Raise InputError if this is no name of a module, or there is none on Python's path."""
-    if not all(part.isidentifier() for part in name.split(".")):
+    parts = name.split(".")
+    if parts[-1] == "py" or not all(part.isidentifier() for part in parts):
         raise InputError(f"--import={name}: give the name of a module, as in --import=my_module")
-    package = name.partition(".")[0]
+    package = parts[0]
     if package in sys.modules or importlib.util.find_spec(package) is not None:
         return
     # `python launch/train.py` searches launch/, not the current folder.

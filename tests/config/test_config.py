@@ -1,38 +1,37 @@
 """Configurations: there and back again, and errors that name the field."""
 
 import dataclasses
-import importlib.util
 import json
 import logging
-import pathlib
 import typing
 from typing import Any
 
-import ml_collections
 import pytest
 
 from hlr_jax import config as configs
-from hlr_jax import models
 from hlr_jax.config import (
     Config,
     DataConfig,
     EvaluationConfig,
+    GeometryConfig,
     LossConfig,
     ModelConfig,
     OptimizerConfig,
     SamplingConfig,
     ShardingConfig,
     TrainingConfig,
+    build,
 )
 from hlr_jax.config.values import typed
 from hlr_jax.errors import InputError
-from hlr_jax.models import relation as base
 
-CONFIG_FILES = sorted((pathlib.Path(__file__).parent.parent / "configs").glob("*/*.py"))
-SECTIONS = [field.name for field in dataclasses.fields(Config) if field.name != "seed"]
+SECTIONS = [
+    field.name for field in dataclasses.fields(Config) if field.name not in ("seed", "imports")
+]
+NAMED = list(build.NAME_FIELDS)
 
-# Nothing at its default, except optimizer.rows and sharding, which go with no covariance, and
-# training.refit, which does not go with data.join_valid.
+# Nothing at its default, except optimizer.update and sharding, which do not go with a covariance,
+# and training.refit, which does not go with data.join_valid.
 CHANGED = Config(
     data=DataConfig(
         name="file",
@@ -53,23 +52,22 @@ CHANGED = Config(
         split_seed=1,
         join_valid=True,
     ),
-    model=ModelConfig(
-        "hlr", dim=8, clip_norm=0.5, surface="sphere", options={"slots": 3, "beta": 0.5}
-    ),
+    model=ModelConfig("lrml", dim=8, options={"slots": 3, "clip_memory": 0.5}),
+    geometry=GeometryConfig("sphere", options={"radius": 0.5}),
     sampling=SamplingConfig(
-        negatives=2, pool="batch", skew=0.75, history_length=7, history="unpopular"
+        negatives="shared",
+        history_length=7,
+        history="unpopular",
+        options={"num_negatives": 2, "popularity_exponent": 0.75},
     ),
     loss=LossConfig(
-        name="closest",
-        margin=0.1,
-        negative_weight=20.0,
-        temperature=0.3,
+        name="contrastive",
         reduction="mean",
-        rank_weight=True,
-        balance=0.5,
+        user_weight_exponent=0.5,
         copy_relation=True,
         covariance=0.2,
         covariance_form="log_det",
+        options={"margin": 0.1, "negative_weight": 20.0},
     ),
     optimizer=OptimizerConfig(
         name="adamw",
@@ -85,7 +83,7 @@ CHANGED = Config(
         epochs=3,
         batch_size=7,
         patience=2,
-        select="ndcg@5",
+        selection_metric="ndcg@5",
         pretrained="x.npz",
         freeze_user=True,
         freeze_item=True,
@@ -106,27 +104,45 @@ CHANGED = Config(
 )
 
 
-CHANGED_ROWS = dataclasses.replace(
+CHANGED_UPDATE = dataclasses.replace(
     CHANGED,
     data=dataclasses.replace(CHANGED.data, join_valid=False),
-    sampling=SamplingConfig(pool="catalogue"),
-    loss=LossConfig(name="softmax"),
-    optimizer=dataclasses.replace(CHANGED.optimizer, schedule="exponential", rows="touched"),
+    sampling=SamplingConfig(negatives="full_catalog"),
+    loss=LossConfig(name="softmax", options={"temperature": 0.3}),
+    optimizer=dataclasses.replace(CHANGED.optimizer, schedule="exponential", update="sparse"),
     training=dataclasses.replace(CHANGED.training, refit=True, batch_of="users"),
-    sharding=ShardingConfig(tables="sharded", item_blocks=2, user_parts=6),
+    sharding=ShardingConfig(tables="sharded", item_shards=2, user_parts=6),
 )
 
 
+def named(section: str, name: str) -> Config:
+    """The defaults, but for the registered name of a section."""
+    fields = dataclasses.replace(getattr(Config(), section), **{build.NAME_FIELDS[section]: name})
+    return dataclasses.replace(Config(), **{section: fields})
+
+
+def every_class() -> list[Any]:
+    """Each section that names a class, with each registered name."""
+    return [(section, name) for section in NAMED for name in build.registry(section).names()]
+
+
 def with_all_options(config: Config) -> Config:
-    """With the options that are left out at the model's defaults."""
-    options = base.options(base.get(config.model.name)) | dict(config.model.options)
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, options=options))
+    """The same with the options that are left out, at their defaults."""
+    for section in NAMED:
+        fields = getattr(config, section)
+        options = build.options(section, build.registered_name(section, fields))
+        fields = dataclasses.replace(fields, options=options | dict(fields.options))
+        config = dataclasses.replace(config, **{section: fields})
+    return config
 
 
 def every_config() -> list[Any]:
-    by_model = [pytest.param(Config(model=ModelConfig(name)), id=name) for name in models.names()]
-    changed = [pytest.param(CHANGED, id="changed"), pytest.param(CHANGED_ROWS, id="changed rows")]
-    return [*by_model, *changed]
+    by_name = [pytest.param(named(*each), id="-".join(each)) for each in every_class()]
+    changed = [
+        pytest.param(CHANGED, id="changed"),
+        pytest.param(CHANGED_UPDATE, id="changed update"),
+    ]
+    return [*by_name, *changed]
 
 
 @pytest.mark.parametrize("config", every_config())
@@ -144,19 +160,17 @@ def test_left_out_fields_are_defaults():
 
 
 def test_configurations_are_hashable_and_equal_by_value():
-    # Compiled programs are looked up by them.
     assert hash(with_all_options(CHANGED)) == hash(with_all_options(CHANGED))
-    other = dataclasses.replace(CHANGED, model=ModelConfig("hlr", options={"slots": 4}))
-    assert other != CHANGED
+    for section in NAMED:
+        fields = dataclasses.replace(getattr(CHANGED, section), options={"other": 1})
+        assert dataclasses.replace(CHANGED, **{section: fields}) != CHANGED
 
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_every_field_can_be_changed_by_a_flag(section):
-    in_rows = section in ("optimizer", "training", "sharding")
-    changed = with_all_options(CHANGED_ROWS if in_rows else CHANGED)
-    # Batches of users need these two.
-    needed = Config(sampling=CHANGED_ROWS.sampling, loss=CHANGED_ROWS.loss)
-    values = configs.as_config_dict(needed if section == "training" else Config())
+    in_update = section in ("optimizer", "training", "sharding")
+    changed = with_all_options(CHANGED_UPDATE if in_update else CHANGED)
+    values = configs.as_config_dict(Config())
     fields = dataclasses.asdict(getattr(changed, section))
     fields |= fields.pop("options", {})
     for name, value in fields.items():
@@ -165,8 +179,7 @@ def test_every_field_can_be_changed_by_a_flag(section):
     assert getattr(configs.from_config_dict(values), section) == getattr(changed, section)
     for field in dataclasses.fields(getattr(changed, section)):
         default = getattr(getattr(Config(), section), field.name)
-        if (section, field.name) != ("model", "name"):
-            assert getattr(getattr(changed, section), field.name) != default, field.name
+        assert getattr(getattr(changed, section), field.name) != default, field.name
 
 
 def test_one_section_can_be_changed_alone():
@@ -176,39 +189,97 @@ def test_one_section_can_be_changed_alone():
     assert values.data.min_rating == 3.0
 
 
-# --- another model's options ---------------------------------------------------------------------
+# --- options of other classes --------------------------------------------------------------------
 
 
-def test_the_model_can_be_changed_by_name_alone(caplog):
+def test_each_class_can_be_changed_by_name_alone(caplog):
     values = configs.as_config_dict(Config(model=ModelConfig("hlr", dim=5)))
     values.model.name = "cml"
+    values.loss.name = "softmax"
+    values.geometry.name = "lorentz"
+    values.sampling.negatives = "full_catalog"
     with caplog.at_level(logging.WARNING, logger="absl"):
         config = configs.from_config_dict(values)
     assert config.model == ModelConfig("cml", dim=5, options={})
+    assert config.loss == LossConfig("softmax", options=build.options("loss", "softmax"))
+    assert config.sampling == SamplingConfig("full_catalog")
+    assert config.geometry.options == build.options("geometry", "lorentz")
     assert not caplog.records
 
 
-def test_options_that_a_model_does_not_use_are_told(caplog):
-    values = configs.as_config_dict(Config(model=ModelConfig("hlr", options={"beta": 0.5})))
+def test_options_that_a_class_does_not_use_are_reported(caplog):
+    values = configs.as_config_dict(
+        Config(
+            model=ModelConfig("hlr", options={"beta": 0.5}),
+            loss=LossConfig(options={"margin": 0.3}),
+        )
+    )
     values.model.name = "lrml"
+    values.loss.name = "softmax"
+    values.sampling.popularity_exponent = 0.5
+    values.sampling.negatives = "full_catalog"
     with caplog.at_level(logging.WARNING, logger="absl"):
         config = configs.from_config_dict(values)
     assert "beta" not in config.model.options
+    assert "margin" not in config.loss.options
     messages = [record.getMessage() for record in caplog.records]
-    assert messages == ["config.model.beta=0.5: model lrml does not use it"]
+    assert messages == [
+        "config.model.beta=0.5: model lrml does not use it",
+        "config.sampling.popularity_exponent=0.5: sampler full_catalog does not use it",
+        "config.loss.margin=0.3: loss softmax does not use it",
+    ]
 
 
-@pytest.mark.parametrize("name", models.names())
-def test_every_option_of_a_model_can_be_set(name):
-    for option, default in base.options(base.get(name)).items():
+BUILD = {
+    "model": build.build_model,
+    "geometry": build.build_geometry,
+    "sampling": build.build_sampler,
+    "loss": build.build_loss,
+}
+
+
+@pytest.mark.parametrize(("section", "name"), every_class())
+def test_every_option_of_a_class_can_be_set(section, name):
+    for option, default in build.options(section, name).items():
         # Floats by little, because options may bound one another.
         more = 0.1 if isinstance(default, float) else 1
         value = not default if isinstance(default, bool) else default + more
-        values = configs.as_config_dict(Config(model=ModelConfig(name)))
-        values.model[option] = value
+        values = configs.as_config_dict(named(section, name))
+        values[section][option] = value
         config = configs.from_config_dict(values)
-        assert config.model.options[option] == value
-        assert getattr(models.build(name, 3, config.model.options), option) == value
+        assert getattr(config, section).options[option] == value
+        assert getattr(BUILD[section](config), option) == value
+
+
+def test_models_are_built_in_their_geometry_and_options_with_their_types():
+    config = dataclasses.replace(CHANGED, loss=LossConfig(options={"margin": 1}))
+    model = build.build_model(config)
+    assert (model.dim, model.slots, model.geometry) == (8, 3, build.build_geometry(config))
+    assert model.geometry.radius == 0.5
+    assert isinstance(build.build_loss(config).margin, float)
+
+
+def test_options_may_not_be_named_as_fields():
+    registry = build.registry("loss")
+
+    @registry.register("reduced")
+    class Reduced(registry.get("hinge")):
+        reduction: str = "sum"
+
+    try:
+        with pytest.raises(InputError, match=r"Reduced: option 'reduction' is a field of config"):
+            configs.as_dict(Config())
+    finally:
+        del registry._classes["reduced"]
+
+
+def test_flat_names_every_option_that_is_used():
+    flat = configs.flat(Config(imports=["json"]))
+    assert flat["imports"] == ("json",)
+    assert (flat["seed"], flat["loss.margin"], flat["sampling.num_negatives"]) == (2021, 0.5, 1)
+    assert flat["geometry.radius"] == 1.0
+    assert "loss.temperature" not in flat
+    assert configs.flat(with_all_options(CHANGED)) == configs.flat(CHANGED)
 
 
 # --- errors --------------------------------------------------------------------------------------
@@ -228,6 +299,7 @@ def nested(name: str, value: Any) -> dict[str, Any]:
         ("model.slts", 2, "config.model.slts: there is no such field; did you mean slots?"),
         ("model.options", {}, "config.model.options: there is no such field"),
         ("loss", 3, "config.loss=3: expected a section with fields"),
+        ("imports", 3, "config.imports=3: expected str"),
         ("seed", "1", "config.seed='1': expected int"),
         ("seed", True, "config.seed=True: expected int"),
         ("seed", -1, "config.seed=-1: use 0 to 2^32 - 1"),
@@ -239,7 +311,7 @@ def nested(name: str, value: Any) -> dict[str, Any]:
         ("loss.margin", True, "config.loss.margin=True: expected float"),
         ("loss.margin", float("nan"), "config.loss.margin=nan: expected a finite number"),
         ("loss.margin", float("inf"), "config.loss.margin=inf: expected a finite number"),
-        ("loss.rank_weight", "yes", "config.loss.rank_weight='yes': expected bool"),
+        ("loss.copy_relation", "yes", "config.loss.copy_relation='yes': expected bool"),
         ("data.name", 3, "config.data.name=3: expected str"),
         ("data.name", None, "config.data.name=None: expected str"),
         ("data.core", 1.5, "config.data.core=1.5: expected int or nothing"),
@@ -255,30 +327,40 @@ def nested(name: str, value: Any) -> dict[str, Any]:
         ("training.checkpoint_minutes", 0.0, "config.training.checkpoint_minutes=0.0"),
         ("optimizer.decay_rate", 1.5, "config.optimizer.decay_rate=1.5"),
         ("optimizer.schedule_epochs", -1, "config.optimizer.schedule_epochs=-1: use 0 or more"),
-        ("optimizer.rows", "some", "config.optimizer.rows='some'"),
+        ("optimizer.update", "some", "config.optimizer.update='some': use one of dense, sparse"),
         ("optimizer.warmup_epochs", -1.0, "config.optimizer.warmup_epochs=-1.0"),
         ("sampling.history", "all", "config.sampling.history='all': use one of uniform"),
-        ("sampling.pool", "epoch", "config.sampling.pool='epoch': use one of triplet, batch, cat"),
-        ("sampling.pool", True, "config.sampling.pool=True: expected str"),
-        ("sampling.skew", -0.5, "config.sampling.skew=-0.5: use 0 to 2"),
-        ("sampling.skew", 2.5, "config.sampling.skew=2.5: use 0 to 2"),
-        ("sampling.skew", float("nan"), "config.sampling.skew=nan: expected a finite number"),
-        ("model.surface", "cube", "config.model.surface='cube': use one of ball, sphere"),
-        ("loss.negative_weight", -1.0, "config.loss.negative_weight=-1.0: use 0 or more"),
+        ("sampling.history_length", 0, "config.sampling.history_length=0: use 1 or more"),
+        (
+            "sampling.negatives",
+            "epoch",
+            "config.sampling.negatives='epoch': use one of full_catalog, per_example, shared",
+        ),
+        ("sampling.negatives", True, "config.sampling.negatives=True: expected str"),
+        ("sampling.num_negatives", 0, "config.sampling.num_negatives=0: draw at least 1"),
+        ("sampling.popularity_exponent", -0.5, "config.sampling.popularity_exponent=-0.5: use 0"),
+        ("sampling.popularity_exponent", 2.5, "config.sampling.popularity_exponent=2.5: use 0 to"),
+        (
+            "sampling.popularity_exponent",
+            float("nan"),
+            "config.sampling.popularity_exponent=nan: expected a finite number",
+        ),
+        ("geometry.name", "cube", "config.geometry.name='cube': use one of ball, lorentz, sphere"),
+        ("geometry.radius", 0.0, "config.geometry.radius=0.0: use"),
+        ("geometry.radious", 1.0, "config.geometry.radious: there is no such field; did you mean"),
+        ("loss.margin", -0.1, "config.loss.margin=-0.1: the margin must not be negative"),
         ("loss.covariance_form", "trace", "config.loss.covariance_form='trace': use one of off_"),
         ("loss.covariance", -1.0, "config.loss.covariance=-1.0"),
-        ("loss.name", "bpr", "config.loss.name='bpr': use one of hinge, closest, semi_hard, two"),
-        ("loss.temperature", 0.0, "config.loss.temperature=0.0: use more than 0"),
-        ("loss.temperature", -1.0, "config.loss.temperature=-1.0: use more than 0"),
-        ("loss.balance", 1.5, "config.loss.balance=1.5: use 0 to 1"),
-        ("loss.balance", -0.1, "config.loss.balance=-0.1: use 0 to 1"),
+        ("loss.name", "bpr", "config.loss.name='bpr': use one of contrastive, cpe, hardest, hinge"),
+        ("loss.user_weight_exponent", 1.5, "config.loss.user_weight_exponent=1.5: use 0 to 1"),
+        ("loss.user_weight_exponent", -0.1, "config.loss.user_weight_exponent=-0.1: use 0 to 1"),
         ("training.refit", 1, "config.training.refit=1: expected bool"),
         ("data.join_valid", "yes", "config.data.join_valid='yes': expected bool"),
         ("sharding.tables", "cut", "config.sharding.tables='cut': use one of replicated, sharded"),
-        ("sharding.item_block", 2, "config.sharding.item_block: there is no such field; did you"),
-        ("sharding.item_blocks", 0, "config.sharding.item_blocks=0: use 1 or more"),
-        ("sharding.item_blocks", 2, "config.sharding.item_blocks=2: set config.sharding.tables"),
-        ("sharding.item_blocks", "2", "config.sharding.item_blocks='2': expected int"),
+        ("sharding.item_shard", 2, "config.sharding.item_shard: there is no such field; did you"),
+        ("sharding.item_shards", 0, "config.sharding.item_shards=0: use 1 or more"),
+        ("sharding.item_shards", 2, "config.sharding.item_shards=2: set config.sharding.tables"),
+        ("sharding.item_shards", "2", "config.sharding.item_shards='2': expected int"),
         ("sharding.user_parts", -1, "config.sharding.user_parts=-1: use 0 or more"),
         ("sharding.user_parts", 1.5, "config.sharding.user_parts=1.5: expected int"),
     ],
@@ -288,6 +370,25 @@ def test_errors_name_the_field_and_what_would_be_right(name, value, fault):
         configs.from_config_dict(nested(name, value))
     assert fault in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "fault"),
+    [
+        ("softmax", {"temperature": 0.0}, "config.loss.temperature=0.0: use more than 0"),
+        ("softmax", {"temperature": -1.0}, "config.loss.temperature=-1.0: use more than 0"),
+        ("contrastive", {"negative_weight": -1.0}, "config.loss.negative_weight=-1.0: use 0 or m"),
+        ("warp", {"margin": -1.0}, "config.loss.margin=-1.0: the margin must not be negative"),
+    ],
+)
+def test_options_of_the_loss_that_is_used_are_checked(name, options, fault):
+    with pytest.raises(InputError) as caught:
+        configs.from_config_dict({"loss": {"name": name, **options}})
+    assert str(caught.value).startswith(fault)
+    with pytest.raises(InputError, match=fault.split(":")[0]):
+        build.check(Config(loss=LossConfig(name, options=options)))
+    # The hinge has none of them, or had it at another value.
+    configs.from_config_dict({"loss": {"name": "hinge"}})
 
 
 @pytest.mark.parametrize(
@@ -303,70 +404,31 @@ def test_errors_name_the_field_and_what_would_be_right(name, value, fault):
 def test_values_that_mean_the_same_are_taken(name, value, kept):
     config = configs.from_config_dict(nested(name, value))
     section, _, field = name.partition(".")
-    found = getattr(getattr(config, section), field)
+    fields = getattr(config, section)
+    found = fields.options[field] if field == "margin" else getattr(fields, field)
     assert found == kept
     assert type(found) is type(kept)
 
 
-def test_a_covariance_needs_updates_of_all_rows():
-    values = {"optimizer": {"rows": "touched"}, "loss": {"covariance": 0.1}}
-    with pytest.raises(InputError, match=r"config\.optimizer\.rows='touched': use all, because"):
-        configs.from_config_dict(values)
-
-
-def test_a_covariance_needs_whole_tables():
-    values = {"sharding": {"tables": "sharded"}, "loss": {"covariance": 0.1}}
-    with pytest.raises(InputError, match=r"config\.loss\.covariance=0\.1: it needs all rows on a"):
-        configs.from_config_dict(values)
-
-
-@pytest.mark.parametrize(
-    ("values", "fault"),
-    [
-        (
-            {"sampling": {"pool": "catalogue", "skew": 0.5}},
-            "config.sampling.skew=0.5: use 0: with config.sampling.pool='catalogue' nothing is",
-        ),
-        (
-            {"loss": {"name": "softmax", "rank_weight": True}},
-            "config.loss.rank_weight=True: it weighs hinges; use False with config.loss.name=",
-        ),
-        ({"loss": {"name": "semi_hard", "rank_weight": True}}, "config.loss.rank_weight=True: it"),
-        (
-            {"training": {"refit": True}, "data": {"join_valid": True}},
-            "config.training.refit=True: with config.data.join_valid=True there is nothing to add",
-        ),
-    ],
-)
-def test_what_does_not_go_together_is_refused(values, fault):
-    with pytest.raises(InputError) as caught:
-        configs.from_config_dict(values)
-    assert str(caught.value).startswith(fault)
-    assert "\n" not in str(caught.value)
-    for section, fields in values.items():  # each alone is fine
-        for name, value in fields.items():
-            configs.from_config_dict({section: {name: value}})
-
-
-@pytest.mark.parametrize("fields", [{}, {"item_blocks": 2}, {"user_parts": 6}, {"item_blocks": 3}])
-def test_tables_can_be_cut_in_any_blocks(fields):
+@pytest.mark.parametrize("fields", [{}, {"item_shards": 2}, {"user_parts": 6}, {"item_shards": 3}])
+def test_tables_can_have_any_number_of_shards(fields):
     sharding = configs.from_config_dict({"sharding": {"tables": "sharded", **fields}}).sharding
     assert sharding == ShardingConfig("sharded", **fields)
     assert sharding.is_sharded
 
 
-def test_parts_of_users_need_no_cut_tables():
+def test_parts_of_users_need_no_sharded_tables():
     sharding = configs.from_config_dict({"sharding": {"user_parts": 6}}).sharding
     assert (sharding.user_parts, sharding.is_sharded) == (6, False)
 
 
 def test_an_unknown_model_is_refused_with_those_there_are():
     values = {"model": {"name": "mf"}}
-    known = ", ".join(models.names())
+    known = ", ".join(build.registry("model").names())
     with pytest.raises(InputError, match=rf"config\.model\.name='mf': use one of {known}"):
         configs.from_config_dict(values)
     with pytest.raises(InputError, match=r"config\.model\.name='mf'"):
-        models.build("mf", 3, {})
+        build.build_model(Config(model=ModelConfig("mf")))
 
 
 def test_defaults_have_the_types_of_their_fields():
@@ -376,19 +438,3 @@ def test_defaults_have_the_types_of_their_fields():
         fields = {field.name: field for field in dataclasses.fields(cls) if field.name != "options"}
         for name, field in fields.items():
             typed(f"{section}.{name}", hints[name], field.default)
-
-
-# --- the files -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("path", CONFIG_FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_config_files_are_valid(path):
-    spec = importlib.util.spec_from_file_location("a_config", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    values = module.get_config()
-    assert isinstance(values, ml_collections.ConfigDict)
-    config = configs.from_config_dict(values)
-    # The folder and the file are named by what they hold.
-    assert config.data.name == path.parent.name
-    assert path.stem.startswith(config.model.name)
