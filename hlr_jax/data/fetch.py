@@ -1,7 +1,7 @@
-"""Download a public data set: over https only, verified, unpacked with care, put in place at once.
+"""Download public data sets over https, verify their checksums, and unpack archives safely.
 
-Nothing is trusted before its checksum is right, and a folder appears under its final name only
-when everything in it is complete.
+Nothing is unpacked before its checksum has been verified, and a folder gets its final name only
+when all its files are complete.
 """
 
 import contextlib
@@ -26,12 +26,12 @@ import tqdm
 from hlr_jax.data.registry import Download
 
 TIMEOUT_SECONDS = 30.0
-# More than any data set of the registry, and less than a disk.
+# More than any data set of the catalogue, and less than would fill a disk.
 MAX_BYTES = 4 * 2**30
 MAX_MEMBERS = 10_000
 CHUNK = 2**20
 
-# What damage to an archive raises, encryption (RuntimeError) and odd names (ValueError) included.
+# What a damaged archive raises; encrypted ones raise RuntimeError, and bad names ValueError.
 _DAMAGE = (
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -46,11 +46,11 @@ Opener = Callable[[str], Any]
 
 
 class FetchError(Exception):
-    """A download that did not succeed; the message says why."""
+    """A download that failed; the message says why."""
 
 
 class _HttpsOnly(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but never away from https."""
+    """Follow redirects to https addresses only."""
 
     def redirect_request(
         self,
@@ -66,7 +66,7 @@ class _HttpsOnly(urllib.request.HTTPRedirectHandler):
 
 
 def open_https(url: str) -> Any:
-    """The response to a GET of `url`, a readable binary file with `headers`."""
+    """Send a GET request; returns the response, a readable binary file with `headers`."""
     _require_https(url)
     request = urllib.request.Request(url, headers={"User-Agent": "hlr-jax"})
     return urllib.request.build_opener(_HttpsOnly).open(request, timeout=TIMEOUT_SECONDS)
@@ -78,18 +78,18 @@ def fetch(
     progress: bool = True,
     opener: Opener = open_https,
 ) -> None:
-    """Download files into `folder`, all of them or none.
+    """Download files into a folder, all of them or none.
 
     Args:
-      downloads: what to get; archives are unpacked, and where everything in an archive lies in
-        one folder that folder's content is taken.
-      folder: where the files go; made with its parents.
+      downloads: what to get. Archives are unpacked; if an archive consists of one folder, the
+        content of that folder is taken.
+      folder: where the files go; created with its parents.
       progress: show a bar on standard error.
       opener: opens an address for reading.
 
     Raises:
-      FetchError: the network, the disk, a checksum or an archive did not allow it; `folder` is
-        as it was.
+      FetchError: the network or the disk failed, a checksum is wrong, or an archive cannot be
+        unpacked; `folder` is left as it was.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -116,10 +116,17 @@ def download_file(
     opener: Opener = open_https,
     limit: int = MAX_BYTES,
 ) -> None:
-    """Write what `url` answers to `path`.
+    """Download one file.
+
+    Args:
+      url: its address.
+      path: where to save it.
+      progress: show a bar on standard error.
+      opener: opens an address for reading.
+      limit: the most bytes to accept.
 
     Raises:
-      FetchError: the answer is cut short, or has more than `limit` bytes.
+      FetchError: the connection ended early, or there are more than `limit` bytes.
       OSError: the network or the disk failed.
     """
     with contextlib.closing(opener(url)) as response, open(path, "wb") as file:
@@ -135,14 +142,14 @@ def download_file(
 
 
 def verify(path: pathlib.Path, checksum: str) -> None:
-    """Check a file against `sha256:...`, `md5:...` or `git:...`.
+    """Check that a file has the checksum `sha256:...`, `md5:...` or `git:...`.
 
     Raises:
-      FetchError: the file is another one than the checksum's.
+      FetchError: it has another.
     """
     method, expected = checksum.split(":")
     if method == "git":
-        # Git names a file's content by the SHA-1 of a short header and the content.
+        # Git names a file's content by the SHA-1 hash of a short header and the content.
         digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
     else:
         digest = hashlib.new(method, usedforsecurity=False)
@@ -157,11 +164,16 @@ def verify(path: pathlib.Path, checksum: str) -> None:
 
 
 def unpack(archive: pathlib.Path, folder: pathlib.Path, limit: int = MAX_BYTES) -> None:
-    """Unpack a .zip or .tar (also compressed) archive of plain files and folders.
+    """Unpack a .zip or .tar archive (compressed or not) of plain files and folders.
+
+    Args:
+      archive: the file.
+      folder: where its content goes.
+      limit: the most bytes to unpack.
 
     Raises:
-      FetchError: it is neither, is damaged, holds a link or a path out of `folder`, or would
-        grow beyond `limit` bytes.
+      FetchError: it is no such archive or damaged, has a link or a path that leads out of
+        `folder`, or unpacks to more than `limit` bytes.
     """
     try:
         if zipfile.is_zipfile(archive):
@@ -203,7 +215,7 @@ def _unpack_tar(archive: tarfile.TarFile, folder: pathlib.Path, limit: int) -> N
 
 
 def _inside(name: str, folder: pathlib.Path) -> pathlib.Path:
-    """Where the archive's member `name` goes below `folder`; its parent is made."""
+    """Return the path in `folder` for an archive's member, after creating its parent folder."""
     parts = pathlib.PurePosixPath(name).parts
     if not parts or name.startswith("/") or ".." in parts or any(c in name for c in "\\:\0"):
         raise FetchError(f"the archive holds {name!r}, a path that leads out of its folder")
@@ -219,7 +231,11 @@ def _copy(
     complaint: str,
     report: Callable[[int], Any] = lambda _: None,
 ) -> int:
-    """Copy to the end and count the bytes; more than `limit` is a `FetchError`."""
+    """Copy to the end, and return the number of bytes.
+
+    Raises:
+      FetchError: there are more than `limit` bytes; `complaint` is the message.
+    """
     done = 0
     while chunk := source.read(CHUNK):
         done += len(chunk)
@@ -231,13 +247,14 @@ def _copy(
 
 
 def _only_folder(folder: pathlib.Path) -> pathlib.Path:
+    """Return the one folder that is all the content of `folder`, or else `folder` itself."""
     entries = list(folder.iterdir())
     return entries[0] if len(entries) == 1 and entries[0].is_dir() else folder
 
 
 def _put_in_place(ready: pathlib.Path, folder: pathlib.Path) -> None:
-    # One rename where the folder is new. Where it is there but incomplete, or another process
-    # has just made it, every entry is replaced by one rename.
+    # A new folder takes one rename. If the folder exists, because it is incomplete or because
+    # another process has just created it, each entry is replaced by a rename of its own.
     try:
         os.rename(ready, folder)
         return
@@ -260,6 +277,7 @@ def _require_few(members: int) -> None:
 
 
 def _reason(error: BaseException) -> str:
+    """Describe an error in one line."""
     if isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError):
         error = error.reason if isinstance(error.reason, BaseException) else error
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Who interacted with what, as compressed rows."""
+"""Interactions of users with items, in compressed sparse row form."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from hlr_jax.errors import InputError
 
-# Device code indexes with int32, JAX's default integer.
+# Programs on devices use int32, JAX's default integer type, for ids and positions.
 MAX_SIZE = 2**31 - 1
 
 
@@ -17,7 +17,7 @@ class Interactions:
     Attributes:
       offsets: `[U + 1]` int64; user `u` owns `items[offsets[u]:offsets[u + 1]]`.
       items: `[N]` int32 item ids, strictly increasing within a user.
-      num_items: catalogue size `I`; every id is below it.
+      num_items: the number of items `I`; every item id is smaller.
     """
 
     offsets: np.ndarray
@@ -28,10 +28,19 @@ class Interactions:
     def from_pairs(
         cls, users: np.ndarray, items: np.ndarray, num_users: int, num_items: int
     ) -> "Interactions":
-        """Build from parallel arrays `users [N]` and `items [N]`; duplicate pairs merge.
+        """Build interactions from the pairs `(users[n], items[n])`, in any order.
+
+        Args:
+          users: `[N]` integers below `num_users`.
+          items: `[N]` integers below `num_items`.
+          num_users: the number of users `U`.
+          num_items: the number of items `I`.
+
+        Returns:
+          Interactions with each pair once, though it may have been given several times.
 
         Raises:
-          InputError: an id is negative or not below its bound, or a size passes 2^31 - 1.
+          InputError: an id is out of range, or there are more than 2^31 - 1 users, items or pairs.
         """
         users, items = np.asarray(users, np.int64), np.asarray(items, np.int64)
         for kind, ids, bound in (("user", users, num_users), ("item", items, num_items)):
@@ -40,7 +49,7 @@ class Interactions:
             if ids.size and (ids.min() < 0 or ids.max() >= bound):
                 wrong = ids.min() if ids.min() < 0 else ids.max()
                 raise InputError(f"{kind} id {wrong} is outside 0..{bound - 1}")
-        # Sorted by hand: np.unique hashes integers first, which takes many times longer here.
+        # np.unique would do the same, but hashes integers first and takes many times longer.
         pairs = np.sort(users * num_items + items)
         if pairs.size:
             pairs = pairs[np.append(True, pairs[1:] != pairs[:-1])]
@@ -65,16 +74,20 @@ class Interactions:
 
     @property
     def counts(self) -> np.ndarray:
-        """`[U]` int64: interactions per user."""
+        """`[U]` int64: the number of interactions of each user."""
         return np.diff(self.offsets)
 
     @property
     def popularity(self) -> np.ndarray:
-        """`[I]` int64: interactions per item."""
+        """`[I]` int64: the number of interactions of each item."""
         return np.bincount(self.items, minlength=self.num_items)
 
     def part(self, users: slice) -> "Interactions":
-        """Those of consecutive users, who are numbered from 0 then."""
+        """Select the interactions of consecutive users, who are numbered from 0 in the result.
+
+        Args:
+          users: start and stop, as for a list of users; a step is not supported.
+        """
         first, stop, _ = users.indices(self.num_users)
         if (first, stop) == (0, self.num_users):
             return self
@@ -83,11 +96,15 @@ class Interactions:
         return Interactions(offsets - offsets[0], items, self.num_items)
 
     def of(self, user: int) -> np.ndarray:
-        """The items of one user, increasing."""
+        """Return the items of a user, increasing."""
         return self.items[self.offsets[user] : self.offsets[user + 1]]
 
     def union(self, other: "Interactions") -> "Interactions":
-        """All pairs of either; both must count the same users and items."""
+        """Return the pairs that are in one or both of two sets of interactions.
+
+        Raises:
+          ValueError: the two have different numbers of users or items.
+        """
         if (self.num_users, self.num_items) != (other.num_users, other.num_items):
             raise ValueError("interactions of different users or items cannot be joined")
         return Interactions.from_pairs(

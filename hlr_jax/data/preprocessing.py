@@ -1,7 +1,7 @@
-"""Pure functions between reading and splitting: filter, merge, k-core, dense ids.
+"""Filter interactions, merge duplicates, and number users and items from 0.
 
-Frames have the columns of `hlr_jax.data.readers.read_table`: `user`, `item` and maybe
-`rating` and `timestamp`. The order of rows is kept throughout.
+Data frames have the columns of `hlr_jax.data.readers.read_table`: `user`, `item` and maybe
+`rating` and `timestamp`. All functions keep the order of rows.
 """
 
 from typing import NamedTuple
@@ -11,20 +11,21 @@ import polars as pl
 
 from hlr_jax.errors import InputError
 
-# A table over the whole range of integer ids is built when it has at most this many entries
-# per row of the frame (or _SMALL_RANGE entries): one look-up per row instead of a sort.
+# Integer ids are numbered by a table over their whole range, which is quicker than sorting, if the
+# table has at most this many entries per row of the frame, or at most _SMALL_RANGE entries.
 _RANGE_PER_ROW = 4
 _SMALL_RANGE = 2**20
 
 
 class Encoded(NamedTuple):
-    """Interactions with dense ids.
+    """Interactions whose users and items are numbered from 0.
 
     Attributes:
-      users: `[N]` int32, below `U`.
-      items: `[N]` int32, below `I`.
-      user_ids: `[U]` raw ids, increasing (int64, or fixed-width text); user `u` is `user_ids[u]`.
-      item_ids: `[I]` raw ids, increasing.
+      users: `[N]` int32, below the number of users `U`.
+      items: `[N]` int32, below the number of items `I`.
+      user_ids: `[U]` raw ids, increasing; user `u` is `user_ids[u]`. Their type is int64, or
+        fixed-width text.
+      item_ids: `[I]` raw ids of items in the same way.
     """
 
     users: np.ndarray
@@ -34,7 +35,7 @@ class Encoded(NamedTuple):
 
 
 def keep_rated(frame: pl.DataFrame, minimum: float | int) -> pl.DataFrame:
-    """Keep the rows rated at least `minimum`.
+    """Keep interactions that are rated at least `minimum`.
 
     Raises:
       InputError: the frame has no ratings, or none is high enough.
@@ -54,13 +55,12 @@ def keep_rated(frame: pl.DataFrame, minimum: float | int) -> pl.DataFrame:
 
 
 def merge_duplicates(frame: pl.DataFrame) -> pl.DataFrame:
-    """Keep one row per (user, item): the place of the first, the highest rating, the earliest time.
+    """Merge rows of the same user and item into one.
 
-    Args:
-      frame: `N` rows.
+    It has the place of the first of them, the highest rating and the earliest timestamp.
 
     Returns:
-      At most `N` rows, in the order in which the pairs first appear.
+      A frame with one row per pair, in the order in which the pairs first appear.
     """
     keys = _pair_keys(frame)
     ascending = np.sort(keys)
@@ -70,7 +70,7 @@ def merge_duplicates(frame: pl.DataFrame) -> pl.DataFrame:
     order = np.argsort(keys, kind="stable")
     keys = keys[order]
     starts = np.flatnonzero(np.diff(keys, prepend=-1))  # [pairs]
-    firsts = order[starts]  # the row where each pair first appears: the sort is stable
+    firsts = order[starts]  # [pairs] the first row of each pair, as the sort is stable
     reduced = []
     for name, reduction in (("rating", np.maximum), ("timestamp", np.minimum)):
         if name in frame.columns:
@@ -83,9 +83,10 @@ def merge_duplicates(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def k_core(frame: pl.DataFrame, user_core: int, item_core: int) -> pl.DataFrame:
-    """Keep users with `user_core` rows or more and items with `item_core`, until all have.
+    """Drop users with fewer than `user_core` rows and items with fewer than `item_core`.
 
-    Rows are counted, so merge duplicates first.
+    This is repeated until all that are left have enough. Merge duplicates first, because rows are
+    counted.
 
     Raises:
       InputError: nothing is left.
@@ -107,9 +108,9 @@ def k_core(frame: pl.DataFrame, user_core: int, item_core: int) -> pl.DataFrame:
 
 
 def encode(frame: pl.DataFrame) -> Encoded:
-    """Number users and items from 0 in the order of their raw ids.
+    """Number users and items from 0, in the order of their raw ids.
 
-    Integer ids are ordered as numbers, others as text (by code point).
+    Integer ids are ordered as numbers, other ids as text (by Unicode code point).
     """
     users, user_ids = _codes(frame["user"])
     items, item_ids = _codes(frame["item"])
@@ -117,7 +118,7 @@ def encode(frame: pl.DataFrame) -> Encoded:
 
 
 def _codes(ids: pl.Series) -> tuple[np.ndarray, np.ndarray]:
-    """`[N]` int32 index of each id among the `[K]` different ids, which increase."""
+    """Return `[N]` int32 indices of ids, and the `[K]` different ids they index, increasing."""
     if ids.dtype == pl.Int64:
         return _integer_codes(ids.to_numpy())
     different = ids.unique().sort()
@@ -141,6 +142,6 @@ def _integer_codes(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _pair_keys(frame: pl.DataFrame) -> np.ndarray:
-    """`[N]` int64, equal where user and item are."""
+    """Return `[N]` int64 keys; two rows have the same key if they have the same user and item."""
     encoded = encode(frame)
     return encoded.users.astype(np.int64) * encoded.item_ids.size + encoded.items

@@ -1,16 +1,16 @@
-"""Which interactions train, which validate and which test.
+"""Split interactions into train, validation and test.
 
-The functions label rows: `TRAIN`, `VALID` or `TEST` for each of `N` interactions. The same
-arguments give the same labels. Rounding:
+The functions label each of `N` interactions (rows) `TRAIN`, `VALID` or `TEST`. Equal arguments give
+equal labels. Numbers of rows are rounded in this way:
 
-* `random_split`, `global_time`: of `N` rows, `ceil(N * test_fraction)` test and
-  `ceil(N * valid_fraction)` validate. Both fractions are of all rows, so 0.08 and 0.2 give the
-  72/8/20 of HLR's paper (and the very counts of its code).
-* `per_user_ratio`, `per_user_time`: of a user's `n` rows, `floor(n * test_fraction + 1/2)` test
-  and `floor(n * valid_fraction + 1/2)` validate, but one row at least is left to train: the
-  validation rows give way first, then the test rows.
+* `random_split`, `global_time`: of `N` rows, `ceil(N * test_fraction)` are for testing and
+  `ceil(N * valid_fraction)` for validation. Both are fractions of all rows, so 0.08 and 0.2 give
+  the 72/8/20 split of HLR's paper, with exactly the numbers of its authors' code.
+* `per_user_ratio`, `per_user_time`: of a user's `n` rows, `floor(n * test_fraction + 1/2)` are for
+  testing and `floor(n * valid_fraction + 1/2)` for validation. But each user keeps at least one row
+  for training, at the cost of validation rows first, and then of test rows.
 
-Products are rounded to six decimals first, so that 0.07 * 100 counts as 7.
+Before that, products are rounded to six decimals, so that 0.07 * 100 counts as 7.
 """
 
 import os
@@ -31,16 +31,16 @@ _EXTENSIONS = (*_TABLES, "txt", *(f"{name}.gz" for name in (*_TABLES, "txt") if 
 def random_split(
     num_rows: int, valid_fraction: float, test_fraction: float, seed: int
 ) -> np.ndarray:
-    """Label rows at random, as HLR's paper does.
+    """Split all rows at random, as HLR's paper does.
 
     Args:
-      num_rows: `N`.
-      valid_fraction: of the rows, see the rounding rules above.
+      num_rows: the number of rows `N`.
+      valid_fraction: of the rows; rounded as described above.
       test_fraction: likewise.
-      seed: of the order of rows.
+      seed: of the random order.
 
     Returns:
-      `[num_rows]` int8 labels.
+      `[N]` int8 labels.
 
     Raises:
       InputError: nothing is left to train on, or there is nothing to test on.
@@ -50,11 +50,13 @@ def random_split(
 
 
 def global_time(timestamps: np.ndarray, valid_fraction: float, test_fraction: float) -> np.ndarray:
-    """Test on the newest rows of all, validate on those before; at equal times by row order.
+    """Test on the newest of all rows and validate on those before them.
+
+    Of rows with the same timestamp, later rows count as newer.
 
     Args:
       timestamps: `[N]` integers.
-      valid_fraction: of the rows, see the rounding rules above.
+      valid_fraction: of the rows; rounded as described above.
       test_fraction: likewise.
 
     Returns:
@@ -70,19 +72,19 @@ def global_time(timestamps: np.ndarray, valid_fraction: float, test_fraction: fl
 def per_user_ratio(
     users: np.ndarray, valid_fraction: float, test_fraction: float, seed: int
 ) -> np.ndarray:
-    """Label each user's rows at random in the given proportions.
+    """Split the rows of each user at random.
 
     Args:
-      users: `[N]` user of each row, counted from 0.
-      valid_fraction: of the rows, see the rounding rules above.
+      users: `[N]` user of each row, numbered from 0.
+      valid_fraction: of a user's rows; rounded as described above.
       test_fraction: likewise.
-      seed: of the order of rows.
+      seed: of the random order.
 
     Returns:
       `[N]` int8 labels.
 
     Raises:
-      InputError: no user has rows enough for a test row.
+      InputError: no user has enough rows for a test row.
     """
     keys = np.random.default_rng(seed).permutation(len(users))
     return _per_user_labels(users, keys, valid_fraction, test_fraction)
@@ -91,31 +93,34 @@ def per_user_ratio(
 def per_user_time(
     users: np.ndarray, timestamps: np.ndarray | None, valid_fraction: float, test_fraction: float
 ) -> np.ndarray:
-    """Test on each user's newest rows, validate on those before; at equal times by row order.
+    """Test on each user's newest rows and validate on those before them.
+
+    Of rows with the same timestamp, later rows count as newer.
 
     Args:
-      users: `[N]` user of each row, counted from 0.
-      timestamps: `[N]` integers; None where the order of rows is the order in time.
-      valid_fraction: of the rows, see the rounding rules above.
+      users: `[N]` user of each row, numbered from 0.
+      timestamps: `[N]` integers; None if the rows are in the order of time.
+      valid_fraction: of a user's rows; rounded as described above.
       test_fraction: likewise.
 
     Returns:
       `[N]` int8 labels.
 
     Raises:
-      InputError: no user has rows enough for a test row.
+      InputError: no user has enough rows for a test row.
     """
     return _per_user_labels(users, timestamps, valid_fraction, test_fraction)
 
 
 def leave_one_out(users: np.ndarray, timestamps: np.ndarray | None) -> np.ndarray:
-    """Test on each user's last row, validate on the one before; at equal times by row order.
+    """Test on each user's newest row and validate on the one before it.
 
-    Users with fewer than three rows only train.
+    Of rows with the same timestamp, later rows count as newer. All rows of users with fewer than
+    three rows are for training.
 
     Args:
-      users: `[N]` user of each row, counted from 0.
-      timestamps: `[N]` integers; None where the order of rows is the order in time.
+      users: `[N]` user of each row, numbered from 0.
+      timestamps: `[N]` integers; None if the rows are in the order of time.
 
     Returns:
       `[N]` int8 labels.
@@ -131,7 +136,7 @@ def leave_one_out(users: np.ndarray, timestamps: np.ndarray | None) -> np.ndarra
 
 
 def _tail_labels(order: np.ndarray, valid_fraction: float, test_fraction: float) -> np.ndarray:
-    """Label the last rows of `order [N]` test and those before validation."""
+    """Label the last rows of `order [N]` for testing and those before them for validation."""
     num_rows = order.size
     num_test, num_valid = (
         int(np.ceil(np.round(num_rows * fraction, 6)))
@@ -150,6 +155,7 @@ def _tail_labels(order: np.ndarray, valid_fraction: float, test_fraction: float)
 def _per_user_labels(
     users: np.ndarray, keys: np.ndarray | None, valid_fraction: float, test_fraction: float
 ) -> np.ndarray:
+    """Label the last rows of each user, in the order of `keys [N]`, for testing and validation."""
     after, counts = _rows_after(users, keys)
     num_test = np.minimum(_nearest(counts, test_fraction), counts - 1)
     num_valid = np.minimum(_nearest(counts, valid_fraction), counts - 1 - num_test)
@@ -164,19 +170,25 @@ def _per_user_labels(
 
 
 def _nearest(counts: np.ndarray, fraction: float) -> np.ndarray:
+    """Round `counts * fraction` to the nearest integers, and halves up."""
     return np.floor(np.round(counts * fraction, 6) + 0.5).astype(np.int64)
 
 
 def _rows_after(users: np.ndarray, keys: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """For each row, how many rows its user has after it in the order of `keys`, and in all.
+    """Count each user's rows.
+
+    Args:
+      users: `[N]` user of each row, numbered from 0.
+      keys: `[N]` what to order the rows by; None for the order that they have.
 
     Returns:
-      Two `[N]` int64 arrays.
+      For each row, how many rows of the same user come after it in that order, `[N]` int64; and how
+      many rows the user has, `[N]` int64.
     """
     users = np.asarray(users)
     # Both sorts are stable: equal keys keep the order of rows.
     order = np.argsort(users, kind="stable") if keys is None else np.lexsort((keys, users))
-    starts = np.flatnonzero(np.diff(users[order], prepend=-1))  # [U], users count from 0
+    starts = np.flatnonzero(np.diff(users[order], prepend=-1))  # [U]
     counts = np.diff(starts, append=users.size)
     ends = np.repeat(starts + counts, counts)  # [N]
     after = np.empty(users.size, np.int64)
@@ -187,6 +199,7 @@ def _rows_after(users: np.ndarray, keys: np.ndarray | None) -> tuple[np.ndarray,
 
 
 def _checked(labels: np.ndarray, fault: str) -> np.ndarray:
+    """Return the labels; without test or training rows, raise InputError with message `fault`."""
     if not (labels == TEST).any() or not (labels == TRAIN).any():
         raise InputError(fault)
     return labels
@@ -195,20 +208,21 @@ def _checked(labels: np.ndarray, fault: str) -> np.ndarray:
 def read_predefined(
     folder: str | os.PathLike[str], columns: Sequence[str | int] = ("user", "item")
 ) -> dict[str, pl.DataFrame | None]:
-    """Read a split kept as files `train`, `valid` and `test`; `valid` may be missing.
+    """Read a split that comes as files called train, valid and test; valid may be missing.
 
     Args:
-      folder: holds each as a table (`train.csv`, `.tsv`, `.dat`, `.ndjson`, `.parquet`) or as
-        lists `user item item ...` (`train.txt`); text maybe compressed (`.gz`).
-      columns: user and item column of the tables.
+      folder: each part is a table (`train.csv`, `.tsv`, `.dat`, `.ndjson`, `.parquet`) or
+        adjacency lists with lines of `user item item ...` (`train.txt`). Text may be compressed
+        (`.gz`).
+      columns: the columns of tables that hold the user and the item.
 
     Returns:
-      `train`, `valid` (None where there is no such file) and `test`, each with columns `user`
-      and `item` in file order.
+      Frames `train`, `valid` (None if there is no such file) and `test`, each with columns `user`
+      and `item`, in the order of the file.
 
     Raises:
-      InputError: a file is missing, there twice or cannot be used; ids are integers in one
-        file and words in another; or a pair is in two of the files.
+      InputError: a part is missing, has two files or cannot be read; ids are integers in one file
+        and words in another; or two files have the same pair of user and item.
     """
     name = os.fspath(folder)
     if not os.path.isdir(name):
@@ -221,7 +235,7 @@ def read_predefined(
 
 
 def _split_path(folder: str, split: str) -> str:
-    """The split's file; "" for validation pairs that are not there."""
+    """Return the path of a part of the split; "" if it is validation and there is none."""
     candidates = [os.path.join(folder, f"{split}.{extension}") for extension in _EXTENSIONS]
     found = [path for path in candidates if os.path.isfile(path)]
     if len(found) > 1:
@@ -244,6 +258,7 @@ def _read_split(path: str, columns: Sequence[str | int]) -> pl.DataFrame:
 
 
 def _check_same_types(paths: dict[str, str], frames: dict[str, pl.DataFrame]) -> None:
+    """Check that ids are integers in all files, or words in all files."""
     for split, frame in frames.items():
         if frame.schema != frames["train"].schema:
             raise InputError(
@@ -253,12 +268,13 @@ def _check_same_types(paths: dict[str, str], frames: dict[str, pl.DataFrame]) ->
 
 
 def _check_disjoint(paths: dict[str, str], frames: dict[str, pl.DataFrame]) -> None:
+    """Check that no pair of user and item is in two files."""
     together = preprocessing.encode(pl.concat(frames.values()))
     num_items = together.item_ids.size
     keys = together.users.astype(np.int64) * num_items + together.items
     names = list(frames)
     files = np.repeat(np.arange(len(names)), [frame.height for frame in frames.values()])
-    # The sort is stable, so a pair of two files has neighbours that differ in the file.
+    # The sort is stable: a pair that is in two files has equal neighbours from different files.
     order = np.argsort(keys, kind="stable")
     keys, files = keys[order], files[order]
     common = np.flatnonzero((keys[1:] == keys[:-1]) & (files[1:] != files[:-1]))

@@ -1,8 +1,8 @@
-"""Interaction files in, polars frames out; bad input raises one line that names the place.
+"""Read files of interactions into polars frames; errors name the file and the line.
 
-Text files are read in blocks of whole lines. Each block is checked (UTF-8, number of
-fields, ids, numbers) before the next is read, so a fault is named by its line number, no
-line is ever dropped, and memory holds the columns plus one block whatever the file's size.
+Text files are read in blocks of whole lines. Each block is checked (UTF-8, number of fields, ids,
+numbers) before the next one is read. So an error can name the line, no line is dropped silently,
+and besides the columns only one block is in memory, however large the file is.
 """
 
 from hlr_jax.data.readers.lists import read_adjacency, read_user_lists

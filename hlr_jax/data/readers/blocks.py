@@ -1,4 +1,4 @@
-"""Text files as blocks of whole lines, and the places in them that messages name."""
+"""Read text files in blocks of whole lines, and name places in them for error messages."""
 
 import gzip
 import os
@@ -10,19 +10,19 @@ import numpy as np
 
 from hlr_jax.errors import InputError
 
-# Bytes read at a time: large enough for polars' threads, small beside the columns.
+# Bytes read at a time: enough to keep polars' threads busy, and little beside the columns.
 BLOCK_BYTES = 32 * 2**20
 
 NEWLINE, QUOTE, RETURN = b'\n"\r'
 
 
 class Block(NamedTuple):
-    """Whole lines of a file, without the last newline.
+    """Some lines of a file, without the newline after the last one.
 
     Attributes:
-      path: of the file, for messages.
-      text: valid UTF-8 without NUL.
-      line: 1-based number of the first line.
+      path: of the file, for error messages.
+      text: the lines: valid UTF-8 without NUL bytes.
+      line: number of the first line in the file, from 1.
     """
 
     path: str
@@ -30,19 +30,19 @@ class Block(NamedTuple):
     line: int
 
     def at_line(self, row: int) -> str:
-        """The place of a line, counted from 0, for a message."""
+        """Name a line of the block for an error message: `row` counts from 0."""
         return f"{self.path} line {self.line + row}"
 
     def at_byte(self, position: int) -> str:
-        """The place of the line that a byte is on."""
+        """Name the line that has the byte at `position` of the block, for an error message."""
         return self.at_line(self.text.count(b"\n", 0, position))
 
 
 def existing_file(path: str | os.PathLike[str]) -> str:
-    """The path as text.
+    """Return the path as text, after checking that it is a file.
 
     Raises:
-      InputError: there is no such file.
+      InputError: there is no such file, or it is a folder.
     """
     name = os.fspath(path)
     if os.path.isdir(name):
@@ -53,10 +53,16 @@ def existing_file(path: str | os.PathLike[str]) -> str:
 
 
 def read_blocks(path: str, quoted: bool = False) -> Iterator[Block]:
-    """Read a file, decompressed where its name ends in `.gz`, in blocks of whole lines.
+    """Read a file in blocks of whole lines; it is decompressed if its name ends in `.gz`.
 
-    Blank lines at the end of the file, and a byte order mark at its start, are left out.
-    With `quoted`, a block ends only where no quoted field is open.
+    Blank lines at the end of the file and a byte order mark at its start are left out.
+
+    Args:
+      path: of the file.
+      quoted: fields may be quoted and have newlines in them; no block ends within such a field.
+
+    Yields:
+      Blocks that together have all other lines of the file.
 
     Raises:
       InputError: the file cannot be read, or is not UTF-8 text.
@@ -86,7 +92,10 @@ def read_blocks(path: str, quoted: bool = False) -> Iterator[Block]:
 
 
 def _last_line_end(text: bytes, quoted: bool) -> int:
-    """Position of the newline to cut at, -1 for none; blank lines at the end stay behind it."""
+    """Return the position of the last newline to end a block at, -1 if there is none.
+
+    Blank lines at the end are not counted, as they may be the end of the file.
+    """
     end = text.rfind(b"\n", 0, len(text.rstrip(b"\r\n")))
     if quoted and end >= 0 and text.count(b'"', 0, end) % 2:
         ends = positions(text[:end], NEWLINE, quoted)
@@ -95,6 +104,7 @@ def _last_line_end(text: bytes, quoted: bool) -> int:
 
 
 def _checked(block: Block) -> Block:
+    """Return the block, after checking that it is UTF-8 text without NUL bytes."""
     text = block.text
     if not text.isascii():
         try:
@@ -111,7 +121,7 @@ def _checked(block: Block) -> Block:
 
 
 def positions(text: bytes, byte: int, quoted: bool = False) -> np.ndarray:
-    """Ascending positions of a byte; with `quoted`, of those outside quoted fields."""
+    """Return the positions of a byte, increasing; if `quoted`, only of those outside of quotes."""
     array = np.frombuffer(text, np.uint8)
     found = np.flatnonzero(array == byte)
     if quoted and b'"' in text:
@@ -121,6 +131,6 @@ def positions(text: bytes, byte: int, quoted: bool = False) -> np.ndarray:
 
 
 def shown(value: object) -> str:
-    """A value for a message: quoted, on one line, not endless."""
+    """Format a value for an error message: quoted, on one line, and at most 60 characters."""
     text = "(empty)" if value is None or value == "" else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -1,4 +1,4 @@
-"""Columns of ids and numbers, checked and kept a block at a time."""
+"""Collect columns of ids and numbers block by block, and check their values."""
 
 from collections.abc import Callable, Mapping
 
@@ -9,12 +9,16 @@ from hlr_jax.errors import InputError
 
 MAX_ID = 2**63 - 1
 
-# Names a row for an error message: "ratings.csv line 7".
+# Names a row of a block for an error message: "ratings.csv line 7".
 Place = Callable[[int], str]
 
 
 class Table:
-    """The columns of a table, by role, as far as they have been read."""
+    """Columns of a table, of which rows are added block by block.
+
+    A column is known by its role: `user` or `item` for ids, `timestamp` for whole numbers, and any
+    other role for finite numbers.
+    """
 
     def __init__(
         self, path: str, columns: Mapping[str, str | int], has_header: bool = True
@@ -29,19 +33,23 @@ class Table:
                 self._columns[role] = _Numbers(label, whole=role == "timestamp")
 
     def add(self, frame: pl.DataFrame, place: Place) -> None:
-        """Append rows, whose columns are named by role and hold text, integers or floats.
+        """Append rows.
+
+        Args:
+          frame: has a column of text, integers or floats for each role.
+          place: names a row of the frame.
 
         Raises:
-          InputError: the first value that is wrong, with its place.
+          InputError: a value cannot be used; the message names the first one and its place.
         """
         for role, column in self._columns.items():
             column.add(frame.get_column(role), place)
 
     def finish(self) -> pl.DataFrame:
-        """All rows, in file order.
+        """Return all rows in the order in which they were added.
 
         Raises:
-          InputError: there are none, or an id that is wrong among the others of its column.
+          InputError: there are none, or an id does not fit the other ids of its column.
         """
         first = next(iter(self._columns.values()))
         if not any(len(part) for part in first.parts):
@@ -52,7 +60,7 @@ class Table:
 
 
 class _Numbers:
-    """A column of numbers: finite `Float64`, or whole ones as `Int64`."""
+    """A column of numbers: finite ones as `Float64`, or whole ones as `Int64`."""
 
     def __init__(self, label: str, whole: bool) -> None:
         self.parts: list[pl.Series] = []
@@ -76,7 +84,7 @@ class _Numbers:
 
 
 def _whole_numbers(values: pl.Series) -> pl.Series:
-    """Int64, null where the value is not a whole number; `9.5e8` is one."""
+    """Convert to Int64, and values that are not whole numbers to null; `9.5e8` is whole."""
     if not values.dtype.is_float():
         numbers = values.cast(pl.Int64, strict=False)
         if not numbers.has_nulls():
@@ -88,10 +96,11 @@ def _whole_numbers(values: pl.Series) -> pl.Series:
 
 
 class _Ids:
-    """A column of ids: `Int64` as long as every id is an integer, else `String`.
+    """A column of ids: `Int64` if every id is an integer, otherwise `String`.
 
-    What is wrong with a word or an integer is known at the end only, as each may stand among
-    words. The first of each is remembered as the message that it would be.
+    Only after the last block is it known whether the ids are words or integers. If they are words,
+    any integer is allowed as a word. If they are integers, a word is an error, and so is an integer
+    that is negative or too large. So the message for the first of each is kept until then.
     """
 
     def __init__(self, label: str, has_header: bool) -> None:
@@ -109,7 +118,7 @@ class _Ids:
         else:
             exact = (integers.cast(pl.String) == values).fill_null(False)
         if exact.all():
-            self._note_wrong_integer(integers < 0, integers, place)
+            self._keep_message_of_integer(integers < 0, integers, place)
             self.parts.append(integers)
             return
         text = values.cast(pl.String)
@@ -119,14 +128,14 @@ class _Ids:
                 f"{place(_first(empty))}: {self._label} is empty; give every line an id"
             )
         large = ~exact & text.str.contains(r"^-?[1-9][0-9]{18,}$")
-        self._note_wrong_integer(large | (exact & (integers < 0)), text, place)
+        self._keep_message_of_integer(large | (exact & (integers < 0)), text, place)
         words = ~exact & ~large
         if words.any() and not self._words:
-            self._note_word(_first(words), text, place)
+            self._keep_message_of_word(_first(words), text, place)
         self._words += int(words.sum())
         self.parts.append(text)
 
-    def _note_word(self, row: int, text: pl.Series, place: Place) -> None:
+    def _keep_message_of_word(self, row: int, text: pl.Series, place: Place) -> None:
         self._wrong_word = (
             f"{place(row)}: {self._label} {shown(text[row])} is not an integer as most ids of the "
             "column are; correct the line, or make all of them words"
@@ -134,7 +143,7 @@ class _Ids:
         if row == 0 and not self.parts and not self._has_header:
             self._wrong_word += "; if this is a header, name the columns instead of their positions"
 
-    def _note_wrong_integer(self, wrong: pl.Series, values: pl.Series, place: Place) -> None:
+    def _keep_message_of_integer(self, wrong: pl.Series, values: pl.Series, place: Place) -> None:
         if self._wrong_integer or not wrong.any():
             return
         row = _first(wrong)
@@ -153,4 +162,5 @@ class _Ids:
 
 
 def _first(mask: pl.Series) -> int:
+    """Return the position of the first true value."""
     return int(mask.arg_max() or 0)

@@ -1,4 +1,4 @@
-"""Text with separators between fields: CSV, TSV, and `::` as MovieLens has it."""
+"""Read text with separators between fields: CSV, TSV, and the `::` of MovieLens."""
 
 import functools
 import itertools
@@ -24,7 +24,15 @@ from hlr_jax.errors import InputError
 def read_delimited(
     path: str, roles: Mapping[str, str | int], separator: str, quoted: bool
 ) -> pl.DataFrame:
-    """Read the columns of `roles`, all names or all positions; see `read_table`."""
+    """Read some columns of a table; see `read_table`.
+
+    Args:
+      path: of the file.
+      roles: the columns to read, by role: all of them names in the header, or all of them 0-based
+        positions in a file without a header.
+      separator: between fields.
+      quoted: whether fields may be quoted.
+    """
     numbers = {role: _as_position(column) for role, column in roles.items()}
     given = {role: number for role, number in numbers.items() if number is not None}
     if 0 < len(given) < len(roles):
@@ -42,7 +50,7 @@ def read_delimited(
         return table.finish()
     fields, after = _first_record(first, separator, quoted)
     if has_header:
-        given = _find_names(path, roles, fields)
+        given = _positions_of_names(path, roles, fields)
     if len(fields) < 2:
         raise InputError(
             f"{path} line 1: only one column when split at {separator!r}; "
@@ -59,10 +67,13 @@ def read_delimited(
 
 
 def read_numbers(path: str, separator: str, quoted: bool, ids: Container[str]) -> pl.DataFrame:
-    """Read a table with a header whose lines have an item's id and then numbers.
+    """Read a table with a header, whose other lines have an item's id and then numbers.
 
     Args:
-      ids: what is no name of a column of ids, but one of these.
+      path: of the file.
+      separator: between fields.
+      quoted: whether fields may be quoted.
+      ids: of items. If the first line starts with one of them, the header is missing.
 
     Returns:
       Columns `item` (Int64 or String), and Float64 ones for the numbers, in file order.
@@ -85,7 +96,7 @@ def read_numbers(path: str, separator: str, quoted: bool, ids: Container[str]) -
     start = after or next(blocks, None)
     if start is None:
         raise InputError(f"{path}: has no line but the header; give a line for each item")
-    # The names in the header may be anything; two may be the same.
+    # The header may have any names, even the same name twice, so they cannot be the roles.
     roles = {"item": fields[0]} | {f"feature {n}": fields[n] for n in range(1, len(fields))}
     names = list(roles)
     rest = itertools.chain([start], blocks)
@@ -108,7 +119,7 @@ def _read_rows(
     separator: str,
     quoted: bool,
 ) -> pl.DataFrame:
-    """All records of the blocks, in which the wanted of the columns `names` are kept."""
+    """Read the columns `wanted` of blocks whose columns are `names`, and add them to the table."""
     for block in blocks:
         block, byte = _with_single_byte(block, separator)
         ends = _record_ends(block, byte, len(names), quoted)
@@ -118,6 +129,7 @@ def _read_rows(
 
 
 def _as_position(column: str | int) -> int | None:
+    """Return the position that a column is given by; None if it is given by its name."""
     if isinstance(column, int):
         if column < 0:
             raise InputError(f"columns: position {column} is negative; positions count from 0")
@@ -126,12 +138,12 @@ def _as_position(column: str | int) -> int | None:
 
 
 def _first_record(block: Block, separator: str, quoted: bool) -> tuple[list[str], Block | None]:
-    """The fields of the first record, and the block after it where there is one."""
+    """Split off the first record; returns its fields, and the rest of the block if there is any."""
     ends = positions(block.text, NEWLINE, quoted)
     end = int(ends[0]) if ends.size else len(block.text)
     record = block.text[:end].removesuffix(b"\r")
     if quoted:
-        # A separator that is not there is the wrong one, whatever the quotes look like to it.
+        # If there is no such separator, that is the error to report, and not the quotes.
         if separator.encode() in record:
             _check_quotes(block._replace(text=record), ord(separator))
         cuts = positions(record, ord(separator), quoted).tolist()
@@ -145,10 +157,13 @@ def _first_record(block: Block, separator: str, quoted: bool) -> tuple[list[str]
 
 
 def _unquoted(field: str) -> str:
+    """Remove the quotes around a field, and halve those in it."""
     return field[1:-1].replace('""', '"') if field.startswith('"') else field
 
 
-def _find_names(path: str, roles: Mapping[str, str | int], header: list[str]) -> dict[str, int]:
+def _positions_of_names(
+    path: str, roles: Mapping[str, str | int], header: list[str]
+) -> dict[str, int]:
     found = {}
     for role, column in roles.items():
         if header.count(str(column)) != 1:
@@ -176,7 +191,7 @@ def _check_positions(
 
 
 def _with_single_byte(block: Block, separator: str) -> tuple[Block, int]:
-    """The block with a separator of one byte, and that byte: all that polars knows."""
+    """Return the block with a separator of one byte, and this byte, as polars needs it."""
     wanted = separator.encode()
     if len(wanted) == 1:
         return block, wanted[0]
@@ -187,15 +202,15 @@ def _with_single_byte(block: Block, separator: str) -> tuple[Block, int]:
 
 
 def _record_ends(block: Block, separator: int, width: int, quoted: bool) -> np.ndarray:
-    """Positions of the newlines between records, of which each must have `width` fields."""
+    """Return the positions of newlines between records, each of which must have `width` fields."""
     if quoted:
         _check_quotes(block, separator)
     ends = positions(block.text, NEWLINE, quoted)
     separators = positions(block.text, separator, quoted)
     expected = width - 1
     if separators.size == expected * (ends.size + 1):
-        # The common case, without a count per record: the first and the last separator of
-        # every record lie between the record's ends.
+        # Quick, and true of most files: if their number is right, and the first and the last
+        # separator of each record lie within it, then every record has the same number of them.
         by_record = separators.reshape(-1, expected)
         if (by_record[1:, 0] > ends).all() and (by_record[:-1, -1] < ends).all():
             return ends
@@ -213,10 +228,10 @@ def _record_ends(block: Block, separator: int, width: int, quoted: bool) -> np.n
 
 
 def _check_quotes(block: Block, separator: int) -> None:
-    """Check that quotes open and close at the border of a field, and are doubled inside one."""
+    """Check that quotes are around whole fields, and doubled within them."""
     if b'"' not in block.text:
         return
-    # Newlines around it, so that every quote has a neighbour.
+    # Newlines at both ends, so that there is a byte before and after every quote.
     text = np.frombuffer(b"\n%b\n" % block.text, np.uint8)
     quotes = np.flatnonzero(text == QUOTE)
     opening, closing = quotes[0::2], quotes[1::2]
@@ -233,15 +248,16 @@ def _check_quotes(block: Block, separator: int) -> None:
 
 
 def _place(block: Block, ends: np.ndarray, row: int) -> str:
+    """Name the line on which a record begins."""
     return block.at_byte(int(ends[row - 1]) + 1 if row else 0)
 
 
 def _parsed(
     block: Block, names: list[str], wanted: list[str], separator: int, quoted: bool, height: int
 ) -> pl.DataFrame:
-    """The wanted of the columns called `names`, as text."""
-    # With a header of our own the text can never start like a compressed file, which polars
-    # would take it for ("x^" is enough).
+    """Read the columns `wanted` as text, in a block of `height` records with columns `names`."""
+    # polars takes text that starts with some bytes, such as "x^", for a compressed file. A header
+    # in front of it prevents that.
     header = chr(separator).join(names).encode()
     try:
         frame = pl.read_csv(

@@ -1,4 +1,4 @@
-"""Lists of integers: one user per line, or whatever else has items."""
+"""Read lists of integers: the items of a user, or of a tag, on each line."""
 
 import os
 import re
@@ -17,13 +17,15 @@ _WORD = re.compile(rb"[^ \t\r\n]+")
 
 
 def read_adjacency(path: str | os.PathLike[str]) -> pl.DataFrame:
-    """Read lines of `user item item ...`; a user without items gives no rows.
+    """Read adjacency lists: lines of `user item item ...`.
 
     Args:
-      path: the file, maybe compressed (`.gz`). Ids are integers between blanks or tabs.
+      path: the file, which may be compressed (`.gz`). Ids are integers with blanks or tabs between
+        them.
 
     Returns:
-      Columns `user` and `item`, both Int64, in file order.
+      Columns `user` and `item`, both Int64, in the order of the file; a user without items has no
+      row.
 
     Raises:
       InputError: the file or one of its lines cannot be used, or no user has an item.
@@ -37,13 +39,13 @@ def read_adjacency(path: str | os.PathLike[str]) -> pl.DataFrame:
 
 
 def read_user_lists(path: str | os.PathLike[str]) -> pl.DataFrame:
-    """Read lines of `count item item ...`; the user is the 0-based number of the line.
+    """Read lists with counts: lines of `count item item ...`, the first of which is of user 0.
 
     Args:
-      path: the file, maybe compressed (`.gz`).
+      path: the file, which may be compressed (`.gz`).
 
     Returns:
-      Columns `user` and `item`, both Int64, in file order.
+      Columns `user` and `item`, both Int64, in the order of the file.
 
     Raises:
       InputError: the file or one of its lines cannot be used, a count differs from the number
@@ -64,7 +66,16 @@ def read_user_lists(path: str | os.PathLike[str]) -> pl.DataFrame:
 
 
 def _lists(path: str, remedy: str) -> Iterator[tuple[Block, np.ndarray, np.ndarray, np.ndarray]]:
-    """By block of `L` lines: the first integer of each `[L]`, how many follow `[L]`, and those."""
+    """Split the lines of a file, block by block, into their first integers and the others.
+
+    Args:
+      path: of the file.
+      remedy: what to do about blank lines, for the error message.
+
+    Yields:
+      A block of `L` lines; their first integers `[L]`; how many others each line has `[L]`; and
+      the others of all lines.
+    """
     for block in read_blocks(path):
         values, counts = integers(block)
         blank = np.flatnonzero(counts == 0)
@@ -85,17 +96,20 @@ def _joined(path: str, frames: list[pl.DataFrame]) -> pl.DataFrame:
 
 
 def integers(block: Block) -> tuple[np.ndarray, np.ndarray]:
-    """The integers of a block, all `[T]` int64 in order, and how many are on each line `[L]`.
+    """Parse the integers of a block.
+
+    Returns:
+      All integers in order, `[T]` int64, and how many each line has, `[L]`.
 
     Raises:
-      InputError: a word that is not an integer from 0 to 2^63 - 1 without leading zeros.
+      InputError: there is anything but integers from 0 to 2^63 - 1 without leading zeros.
     """
     text = np.frombuffer(block.text, np.uint8)
     digit = text - np.uint8(_ZERO) < 10
     other = ~(digit | np.isin(text, tuple(b" \t\r\n")))
     if other.any():
         _raise_bad_integer(block, int(other.argmax()))
-    # A token starts where digit turns true and stops where it turns false again.
+    # An integer starts where `digit` turns true, and stops where it turns false again.
     edges = np.flatnonzero(np.diff(digit, prepend=False, append=False))
     starts, stops = edges[0::2], edges[1::2]
     lengths = stops - starts
@@ -113,6 +127,7 @@ def integers(block: Block) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _raise_bad_integer(block: Block, position: int) -> NoReturn:
+    """Raise InputError for the word that has the byte at `position`."""
     line_start = block.text.rfind(b"\n", 0, position) + 1
     words = _WORD.finditer(block.text, line_start)
     word = next(word[0] for word in words if word.end() > position).decode()

@@ -1,4 +1,4 @@
-"""The test files of Neural Collaborative Filtering: leave-one-out with given negatives."""
+"""Read the test files of Neural Collaborative Filtering: test pairs and negatives for each."""
 
 import os
 import re
@@ -17,14 +17,14 @@ _NEGATIVE_LINE = re.compile(rb"\([^(,)\s]+,[^(,)\s]+\)([\t\r][^(,)]*)?")
 
 
 class GivenNegatives(NamedTuple):
-    """Test pairs with the negatives to rank them among.
+    """Test pairs, and the negatives that each test item is ranked among.
 
     Attributes:
-      frame: the rating file: `user`, `item` and, where the file has them, `rating` and
-        `timestamp`; `n` rows.
-      users: `[n]` int64, the user of each row.
-      items: `[n]` int64, the positive of each row.
-      negatives: `[n, m]` int64.
+      frame: `n` test pairs with columns `user`, `item` and, if the file has them, `rating` and
+        `timestamp`.
+      users: `[n]` int64 user of each test pair.
+      items: `[n]` int64 item of each test pair.
+      negatives: `[n, m]` int64 items.
     """
 
     frame: pl.DataFrame
@@ -40,8 +40,8 @@ def read_ncf(
 
     Args:
       rating_path: lines of `user TAB item [TAB rating [TAB timestamp]]`.
-      negative_path: lines of `(user,item) TAB negative TAB negative ...`, in the same order
-        and equally many on each line.
+      negative_path: lines of `(user,item) TAB negative TAB negative ...` in the same order, all
+        with the same number of negatives.
 
     Raises:
       InputError: a file or a line cannot be used, or the two files do not match.
@@ -84,7 +84,7 @@ def _read_ratings(path: str) -> pl.DataFrame:
 
 
 def _read_negatives(path: str) -> np.ndarray:
-    """`[n, 2 + m]` int64: user, item and negatives of each line."""
+    """Read user, item and negatives of each line into `[n, 2 + m]` int64."""
     parts = []
     width = 0
     for block in read_blocks(path):
@@ -104,7 +104,7 @@ def _read_negatives(path: str) -> np.ndarray:
 
 
 def _without_brackets(block: Block) -> Block:
-    """`(user,item) TAB ...` with blanks for brackets and comma, after checking the form."""
+    """Replace the brackets and the comma of `(user,item) TAB ...` by blanks."""
     for row, line in enumerate(block.text.split(b"\n")):
         if not _NEGATIVE_LINE.fullmatch(line):
             raise InputError(

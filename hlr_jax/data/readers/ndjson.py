@@ -1,4 +1,4 @@
-"""Tables with one JSON object per line."""
+"""Read tables with a JSON object on each line."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from hlr_jax.errors import InputError
 
 
 def read_ndjson(path: str, names: Mapping[str, str]) -> pl.DataFrame:
-    """Read the fields that `names` has by role; see `read_table`."""
+    """Read some fields of each object; `names` has their names by role. See `read_table`."""
     table = Table(path, names)
     for block in read_blocks(path):
         if block.line == 1:
@@ -35,14 +35,14 @@ def _check_names(block: Block, names: Mapping[str, str]) -> None:
 
 
 def _parsed(block: Block, names: Mapping[str, str]) -> pl.DataFrame:
-    """The wanted fields as text, named by role."""
+    """Read the fields as text, into columns that are named by role."""
     try:
         frame = pl.read_ndjson(block.text, schema=dict.fromkeys(names.values(), pl.String))
         if frame.height == block.text.count(b"\n") + 1:
             return frame.select(pl.col(name).alias(role) for role, name in names.items())
     except (pl.exceptions.PolarsError, OSError):
         pass
-    # Python's parser is slow, and says which line.
+    # Python's parser is slow, but finds the line to name.
     for row, line in enumerate(block.text.split(b"\n")):
         _object(block, row, line)
     raise InputError(
@@ -52,6 +52,7 @@ def _parsed(block: Block, names: Mapping[str, str]) -> pl.DataFrame:
 
 
 def _object(block: Block, row: int, line: bytes) -> dict[str, object]:
+    """Parse the line at `row` of a block."""
     place = block.at_line(row)
     if not line.strip():
         raise InputError(f"{place}: is blank; remove the line")
@@ -70,7 +71,7 @@ def _refuse_constant(name: str) -> float:
 
 
 def _check_ids(block: Block, texts: pl.Series, name: str) -> None:
-    """Check that no id is a list, an object or a truth value, which polars turns into text."""
+    """Check that no id is a list, an object or a boolean, all of which polars turns into text."""
     doubtful = texts.str.starts_with("[") | texts.str.starts_with("{")
     doubtful |= texts.is_in(["true", "false"])
     if not doubtful.any():

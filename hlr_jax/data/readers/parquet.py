@@ -1,4 +1,4 @@
-"""Parquet tables."""
+"""Read Parquet tables."""
 
 import os
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ from hlr_jax.errors import InputError
 
 
 def read_parquet(path: str, names: Mapping[str, str]) -> pl.DataFrame:
-    """Read the columns that `names` has by role; see `read_table`."""
+    """Read some columns; `names` has their names by role. See `read_table`."""
     try:
-        # Opened here, so that a path is never taken for a pattern or an address.
+        # An open file, because polars takes some paths for patterns or addresses.
         with open(path, "rb") as file:
             present = pl.read_parquet_schema(file)
         for role, name in names.items():
@@ -38,7 +38,7 @@ def read_parquet(path: str, names: Mapping[str, str]) -> pl.DataFrame:
 
 
 def _plain(path: str, role: str, values: pl.Series) -> pl.Series:
-    """A column as a `Table` takes it: integers and floats as they are, the rest as text."""
+    """Convert a column to what `Table` accepts: integers, text, or floats for numbers."""
     dtype = values.dtype
     if dtype.is_integer() or isinstance(dtype, pl.String):
         return values

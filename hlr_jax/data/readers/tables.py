@@ -1,4 +1,4 @@
-"""Tables with one interaction per row, in any of the formats."""
+"""Read tables with one interaction per row, in several formats."""
 
 import dataclasses
 import os
@@ -18,10 +18,10 @@ _FORMATS = (*_SEPARATORS, "ndjson", "parquet")
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-    """Where a table keeps each field.
+    """The columns of a table that hold the user, the item, the rating and the timestamp.
 
-    Each is the name in the header, or a 0-based position (an int or a string of digits)
-    where the file has no header. `None` or "" leaves an optional field out.
+    A column is given by its name in the header or, in a file without a header, by its 0-based
+    position (an int or a string of digits). None or "" means that an optional column is not read.
     """
 
     user: str | int = "user"
@@ -30,10 +30,10 @@ class Columns:
     timestamp: str | int | None = None
 
     def roles(self) -> dict[str, str | int]:
-        """The fields to read, by role.
+        """Return the columns to read by role: `user`, `item`, `rating`, `timestamp`.
 
         Raises:
-          InputError: user or item is not given, or two roles share a column.
+          InputError: user or item is not given, or two roles have the same column.
         """
         given = dataclasses.asdict(self)
         roles = {role: column for role, column in given.items() if column not in (None, "")}
@@ -58,21 +58,20 @@ def read_table(
 ) -> pl.DataFrame:
     """Read a table with one interaction per row.
 
-    Ids are integers when every id of the column is one as Python would write it (`7`, not
-    `07` or `+7`); a column of words stays text. Integers among words are words too as long
-    as words are at least half of the column; a few words in a column of integers are taken
-    for mistakes.
+    Ids become integers if every id of the column is an integer as Python would write it (`7`, but
+    not `07` or `+7`), and stay text otherwise. If at least half of a column are words, integers
+    among them count as words; if fewer are words, the words are reported as errors.
 
     Args:
       path: the file; text formats may be compressed (`.gz`).
-      columns: which column holds what. NDJSON and Parquet have names only.
-      format: csv, tsv, dat (`::` between fields), ndjson or parquet; "" goes by the extension.
-        Only csv has quoted fields.
-      separator: between fields, instead of the format's own; may be several characters.
+      columns: which column holds what. Columns of NDJSON and Parquet have names only.
+      format: csv, tsv, dat (`::` between fields), ndjson or parquet; "" takes the format from the
+        file's extension. Only csv may have quoted fields.
+      separator: between fields, instead of the format's own; may have several characters.
 
     Returns:
-      Columns `user`, `item` (Int64 or String), and where asked for `rating` (Float64) and
-      `timestamp` (Int64), in file order.
+      Columns `user`, `item` (Int64 or String) and, if they are given, `rating` (Float64) and
+      `timestamp` (Int64), in the order of the file.
 
     Raises:
       InputError: the file or one of its lines cannot be used.
@@ -94,15 +93,15 @@ def read_table(
 
 
 def read_item_numbers(path: str | os.PathLike[str], ids: Container[str] = ()) -> pl.DataFrame:
-    """Read a .csv or .tsv file, maybe compressed (`.gz`), of numbers that describe items.
-
-    The first line is a header. The others have an item's id and then a number in each column.
+    """Read a table of numbers that describe items.
 
     Args:
-      ids: of items; a first line of one of these and numbers is no header.
+      path: a .csv or .tsv file, which may be compressed (`.gz`). The first line is a header; each
+        of the others has an item's id and then numbers.
+      ids: of items. If the first line has one of them and then numbers, the header is missing.
 
     Returns:
-      Columns `item` (Int64 or String) and, for each of the others, one of Float64.
+      Columns `item` (Int64 or String) and, for each other column of the file, one of Float64.
 
     Raises:
       InputError: the file or one of its lines cannot be used.
@@ -115,6 +114,7 @@ def read_item_numbers(path: str | os.PathLike[str], ids: Container[str] = ()) ->
 
 
 def _format_of(path: str, given: str) -> str:
+    """Return the format: the one given, or the one that the file's extension stands for."""
     if given:
         if given not in _FORMATS:
             raise InputError(f"{path}: format {given!r} is not a table; use {', '.join(_FORMATS)}")
