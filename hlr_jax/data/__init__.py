@@ -1,8 +1,16 @@
-"""Data sets on the host: files and public data sets in, compressed rows of interactions out.
+"""Data sets: from files and public data sets to interactions in compressed rows, in host memory.
 
-`load` takes a configuration to a `Dataset`, whose train, validation and test parts are
-`Interactions`. The steps between are modules of their own: `readers` (files), `preprocessing`
-(filter, merge, encode) and `splits`.
+`load` makes a `Dataset` of a configuration; its train, validation and test parts are
+`Interactions`. Every step between has a module of its own:
+
+- `resolve`: which files and filters a configuration stands for; `registry` describes the public
+  data sets, `locate` finds their files, `fetch` downloads them.
+- `raw` and `readers`: read interactions with raw ids from files.
+- `preprocessing`: filter, merge duplicates, number users and items.
+- `splits`: label each interaction train, validation or test.
+- `features` and `titles`: read what describes the items.
+- `prepared`: store the result, so that the next load is quick.
+- `synthetic`: generate the embedded data set.
 """
 
 from hlr_jax.data.datasets import Dataset, load

@@ -1,4 +1,4 @@
-"""From a configuration to a data set: find, read, filter, encode, split, and keep the result."""
+"""Load data sets: find files, read, filter, number users and items, split, store the result."""
 
 import contextlib
 import dataclasses
@@ -14,15 +14,16 @@ from hlr_jax.config import DataConfig
 from hlr_jax.data import (
     features,
     locate,
-    origins,
     prepared,
     preprocessing,
+    raw,
     registry,
     splits,
     synthetic,
+    titles,
 )
 from hlr_jax.data.interactions import Interactions
-from hlr_jax.data.origins import Origin
+from hlr_jax.data.resolve import ResolvedData, resolve
 from hlr_jax.errors import InputError
 
 # Part of every recipe: raise it when the same recipe would give another data set.
@@ -31,22 +32,22 @@ VERSION = 2
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Interactions divided into train, validation and test, and what their ids stand for.
+    """Interactions split into train, validation and test, and what user and item ids stand for.
 
-    Users without a training interaction are kept: they are never trained on and are ranked with
-    the vector they start from.
+    There are `U` users and `I` items, numbered from 0. Users without a training interaction are
+    kept: they are never trained on, and are ranked with their initial vector.
 
     Attributes:
       name: of the data set.
-      train: what a model learns from.
-      valid: what a model is selected on; may be empty.
-      test: what a model is measured on.
+      train: what a model is trained on.
+      valid: what models and epochs are selected by; may be empty.
+      test: what a model is evaluated on.
       user_ids: `[U]` raw ids of the users, integers or strings, increasing.
       item_ids: `[I]` raw ids of the items, increasing.
-      item_titles: `[I]` readable names, "" where unknown; None where no item has one.
-      given_negatives: `[U, n]` int32 items to rank a user's test item among, -1 where there is
-        none; None where the data set gives none.
-      features: `[I, F]` float32 features of the items, as a model reads them; or None.
+      item_titles: `[I]` readable titles, "" if unknown; None if no item has one.
+      given_negatives: `[U, n]` int32 items to rank a user's test item among, padded with -1; None
+        if the data set comes without them.
+      features: `[I, F]` float32 features of the items; None if the model needs none.
     """
 
     name: str
@@ -58,19 +59,20 @@ class Dataset:
     item_titles: np.ndarray | None = None
     given_negatives: np.ndarray | None = None
     features: np.ndarray | None = None
-    # Of the data as they were prepared, so that not everybody who asks has to read all of them:
-    # training, validation and features, then popularity and digest.
-    _prepared: tuple[tuple[Any, ...], np.ndarray, str] | None = dataclasses.field(
+    # Popularity and digest as they were stored with prepared data, so that they are known without
+    # reading all of it; before them, the train, valid and features that they belong to.
+    _stored: tuple[tuple[Any, ...], np.ndarray, str] | None = dataclasses.field(
         default=None, repr=False
     )
 
-    def _known(self) -> tuple[np.ndarray, str] | None:
-        """Popularity and digest, unless what they are of has been replaced since."""
-        if self._prepared is None:
+    def _stored_values(self) -> tuple[np.ndarray, str] | None:
+        """Return stored popularity and digest, unless what they belong to has been replaced."""
+        if self._stored is None:
             return None
-        of, popularity, digest = self._prepared
+        belongs_to, popularity, digest = self._stored
         now = (self.train, self.valid, self.features)
-        return (popularity, digest) if all(a is b for a, b in zip(of, now, strict=True)) else None
+        is_same = all(a is b for a, b in zip(belongs_to, now, strict=True))
+        return (popularity, digest) if is_same else None
 
     @property
     def num_users(self) -> int:
@@ -82,29 +84,29 @@ class Dataset:
 
     @property
     def num_features(self) -> int:
-        """`F`; 0 without features."""
+        """The number of features `F`; 0 without features."""
         return 0 if self.features is None else int(self.features.shape[1])
 
     def joined(self) -> "Dataset":
-        """The same with validation interactions in training."""
+        """Return the data set with validation interactions moved to training."""
         nothing = Interactions.from_pairs(
             np.zeros(0, int), np.zeros(0, int), self.num_users, self.num_items
         )
         train = self.train.union(self.valid)
-        return dataclasses.replace(self, train=train, valid=nothing, _prepared=None)
+        return dataclasses.replace(self, train=train, valid=nothing, _stored=None)
 
     @property
     def split_sizes(self) -> dict[str, int]:
-        """Interactions by split."""
+        """The number of interactions in train, valid and test."""
         return {part: len(getattr(self, part)) for part in ("train", "valid", "test")}
 
     def user_index(self, raw_id: int | str) -> int:
-        """The row of the user whose raw id this is.
+        """Return the number of the user with this raw id.
 
         Raises:
           InputError: there is no such user.
         """
-        # An id that cannot be turned into the type of the others is not among them.
+        # An id that cannot be converted to the type of the ids is not among them.
         with contextlib.suppress(ValueError, OverflowError):
             wanted = self.user_ids.dtype.type(raw_id)
             row = int(np.searchsorted(self.user_ids, wanted))
@@ -118,15 +120,15 @@ class Dataset:
 
     @property
     def popularity(self) -> np.ndarray:
-        """`[I]` int64: training interactions of each item."""
-        known = self._known()
-        return known[0] if known else self.train.popularity
+        """`[I]` int64: the number of training interactions of each item."""
+        stored = self._stored_values()
+        return stored[0] if stored else self.train.popularity
 
     @property
     def digest(self) -> str:
-        """A hash of what parameters depend on: who is who, and what they are trained on."""
-        if known := self._known():
-            return known[1]
+        """A hash of all that trained parameters depend on: ids, train, valid and features."""
+        if stored := self._stored_values():
+            return stored[1]
         sha = hashlib.sha256()
         for array in (self.user_ids, self.item_ids):
             sha.update("\0".join(map(str, array.tolist())).encode())
@@ -138,65 +140,66 @@ class Dataset:
 
 
 def load(config: DataConfig, progress: bool = True) -> Dataset:
-    """The data set that a configuration describes.
+    """Load the data set that a configuration describes.
 
-    Public data sets are looked for in the data folder and the cache (see `locate`) and otherwise
-    downloaded. What was prepared once is read from the cache.
+    Public data sets are downloaded if they are not on this machine (see `locate`). Prepared data is
+    kept in the cache folder: the second load of the same data reads neither the files nor filters.
 
     Args:
-      config: what to load and how to filter and split it.
+      config: what to load, and how to filter and split it.
       progress: show progress bars on standard error.
 
     Raises:
-      InputError: a field, a file or what comes of them cannot be used.
+      InputError: a field of the configuration or a file cannot be used, or nothing to train or
+        test on is left.
     """
     if config.join_valid:
         return load(dataclasses.replace(config, join_valid=False), progress).joined()
-    origin = origins.find(config, progress)
-    if not origin.files:
-        return _prepare(config, origin)
-    recipe = _recipe(config, origin)
-    folder = locate.cache_folder() / "prepared" / prepared.folder_name(origin.name, recipe)
-    dataset = _from_arrays(origin.name, prepared.restore(folder))
-    if dataset is None or (dataset.features is None) != (origin.features is None):
-        dataset = _prepare(config, origin)
+    resolved = resolve(config, progress)
+    if not resolved.files:
+        return _prepare(config, resolved)
+    recipe = _recipe(config, resolved)
+    folder = locate.cache_folder() / "prepared" / prepared.folder_name(resolved.name, recipe)
+    dataset = _from_arrays(resolved.name, prepared.restore(folder))
+    if dataset is None or (dataset.features is None) != (resolved.features is None):
+        dataset = _prepare(config, resolved)
         prepared.save(folder, _to_arrays(dataset), recipe)
     return dataset
 
 
-def _recipe(config: DataConfig, origin: Origin) -> dict[str, Any]:
-    """Everything that decides the data set, as plain JSON."""
-    files = list(origin.files)
-    files += [found[0] for found in (origin.titles, origin.features) if found]
+def _recipe(config: DataConfig, resolved: ResolvedData) -> dict[str, Any]:
+    """Collect everything that the prepared data depends on, as plain JSON."""
+    files = list(resolved.files)
+    files += [found[0] for found in (resolved.titles, resolved.features) if found]
     described = []
     for path in files:
         status = path.stat()
         described.append([os.fspath(path.resolve()), status.st_size, status.st_mtime_ns])
-    # A rule is the same whether the configuration gives it or leaves it to the data set.
+    # A rule may be given in the configuration or be the data set's own: the recipe is the same.
     names = ("kind", "min_rating", "core", "item_core", "split")
-    rules = {name: getattr(origin, name) for name in names}
+    rules = {name: getattr(resolved, name) for name in names}
     return {
         "version": VERSION,
         "config": dataclasses.asdict(config) | rules,
-        "source": dataclasses.asdict(origin.source) if origin.source else None,
+        "spec": dataclasses.asdict(resolved.spec) if resolved.spec else None,
         "files": described,
     }
 
 
 # ---------------------------------------------------------------------------------------------
-# Preparing.
+# From raw interactions to a data set.
 
 
-def _prepare(config: DataConfig, origin: Origin) -> Dataset:
-    rows = origins.read(config, origin)
-    if origin.split == "fixed":
-        assert rows.labels is not None
-        frame, labels = rows.frame, rows.labels
+def _prepare(config: DataConfig, resolved: ResolvedData) -> Dataset:
+    interactions = raw.read(config, resolved)
+    if resolved.split == "fixed":
+        assert interactions.labels is not None
+        frame, labels = interactions.frame, interactions.labels
     else:
-        frame, labels = _filtered(rows.frame, origin), None
+        frame, labels = _filtered(interactions.frame, resolved), None
     users, items, user_ids, item_ids = preprocessing.encode(frame)
     if labels is None:
-        labels = _split(config, origin.split, users, frame)
+        labels = _split(config, resolved.split, users, frame)
     elif not (labels == splits.VALID).any():
         labels = _with_validation(labels, config)
     train, valid, test = (
@@ -205,31 +208,31 @@ def _prepare(config: DataConfig, origin: Origin) -> Dataset:
         )
         for label in (splits.TRAIN, splits.VALID, splits.TEST)
     )
-    given = rows.given if origin.split == "fixed" else None
+    given = interactions.given_negatives if resolved.split == "fixed" else None
     dataset = Dataset(
-        name=origin.name,
+        name=resolved.name,
         train=train,
         valid=valid,
         test=test,
         user_ids=user_ids,
         item_ids=item_ids,
-        item_titles=_titles(origin, item_ids),
+        item_titles=_titles(resolved, item_ids),
         given_negatives=_given_negatives(given, user_ids, item_ids),
-        features=features.read(*origin.features, item_ids) if origin.features else None,
+        features=features.read(*resolved.features, item_ids) if resolved.features else None,
     )
     check(dataset)
     return dataset
 
 
-def _filtered(frame: pl.DataFrame, origin: Origin) -> pl.DataFrame:
-    if origin.min_rating > 0:
-        frame = preprocessing.keep_rated(frame, origin.min_rating)
+def _filtered(frame: pl.DataFrame, resolved: ResolvedData) -> pl.DataFrame:
+    if resolved.min_rating > 0:
+        frame = preprocessing.keep_rated(frame, resolved.min_rating)
     frame = preprocessing.merge_duplicates(frame)
-    return preprocessing.k_core(frame, origin.core, origin.item_core)
+    return preprocessing.k_core(frame, resolved.core, resolved.item_core)
 
 
 def _split(config: DataConfig, split: str, users: np.ndarray, frame: pl.DataFrame) -> np.ndarray:
-    """`[N]` the split of each row, by the rule named."""
+    """Return `[N]` labels of the rows of `frame`, split by the rule `split`."""
     fractions = (config.valid_fraction, config.test_fraction)
     if split == "random":
         return splits.random_split(users.size, *fractions, config.split_seed)
@@ -250,7 +253,7 @@ def _split(config: DataConfig, split: str, users: np.ndarray, frame: pl.DataFram
 
 
 def _with_validation(labels: np.ndarray, config: DataConfig) -> np.ndarray:
-    """Labels with a random `valid_fraction` of the training rows moved to validation."""
+    """Move a random `valid_fraction` of the training rows to validation."""
     train = np.flatnonzero(labels == splits.TRAIN)
     moved = np.random.default_rng(config.split_seed).permutation(train)
     labels = labels.copy()
@@ -258,21 +261,24 @@ def _with_validation(labels: np.ndarray, config: DataConfig) -> np.ndarray:
     return labels
 
 
-def _titles(origin: Origin, item_ids: np.ndarray) -> np.ndarray | None:
-    """`[I]` names of the items, or None where none is known."""
-    if origin.kind == "embedded":
+def _titles(resolved: ResolvedData, item_ids: np.ndarray) -> np.ndarray | None:
+    """Return `[I]` titles of the items, "" if unknown; None if no title is known."""
+    if resolved.kind == "embedded":
         return synthetic.titles()[item_ids.astype(np.int64)]
-    if origin.titles is None:
+    if resolved.titles is None:
         return None
-    known = locate.read_titles(*origin.titles)
-    names = [known.get(str(item), "") for item in item_ids.tolist()]
-    return np.array(names, np.str_) if any(names) else None
+    known = titles.read(*resolved.titles)
+    of_items = [known.get(str(item), "") for item in item_ids.tolist()]
+    return np.array(of_items, np.str_) if any(of_items) else None
 
 
 def _given_negatives(
     given: tuple[np.ndarray, np.ndarray] | None, user_ids: np.ndarray, item_ids: np.ndarray
 ) -> np.ndarray | None:
-    """`[U, n]` the negatives in encoded ids; -1 for unknown items and users without any."""
+    """Convert negatives from raw ids to `[U, n]` item numbers.
+
+    Items that the data set does not have become -1, and so do all negatives of users without any.
+    """
     if given is None:
         return None
     users, negatives = given
@@ -283,14 +289,19 @@ def _given_negatives(
 
 
 def _positions(values: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Where each of `values` is in `ids [n]`, -1 where it is not."""
+    """Return the position of each value in `ids [n]`, or -1 for values that are not there."""
     order = np.argsort(ids, kind="stable")
     at = order[np.minimum(np.searchsorted(ids, values, sorter=order), ids.size - 1)]
     return np.where(ids[at] == values, at, -1)
 
 
 def check(dataset: Dataset) -> None:
-    """Raises InputError where nothing can be trained or measured on a data set."""
+    """Check that a model can be trained and evaluated on a data set.
+
+    Raises:
+      InputError: train or test is empty, features do not fit the items, or a user has interacted
+        with every item, so that there is no negative to draw.
+    """
     for part, remedy in (
         ("train", "leave more to train on"),
         ("test", "raise config.data.test_fraction, or choose another config.data.split"),
@@ -305,7 +316,7 @@ def check(dataset: Dataset) -> None:
             f"data set {dataset.name!r}: features have shape {found.shape}; give a row to each of "
             f"its {dataset.num_items} items"
         )
-    # Counting pairs that are in both splits twice is cheap and never too low.
+    # These sums are cheap, and never too low: they count an item that is in both parts twice.
     suspects = np.flatnonzero(dataset.train.counts + dataset.valid.counts >= dataset.num_items)
     for user in suspects.tolist():
         seen = np.union1d(dataset.train.of(user), dataset.valid.of(user)).size
@@ -317,7 +328,7 @@ def check(dataset: Dataset) -> None:
 
 
 # ---------------------------------------------------------------------------------------------
-# Keeping.
+# To and from the arrays that `prepared` stores.
 
 
 def _to_arrays(dataset: Dataset) -> dict[str, np.ndarray]:
@@ -333,7 +344,7 @@ def _to_arrays(dataset: Dataset) -> dict[str, np.ndarray]:
 
 
 def _from_arrays(name: str, arrays: Mapping[str, np.ndarray] | None) -> Dataset | None:
-    """The data set again, or nothing where an array is missing or does not fit the others."""
+    """Rebuild a data set; None if an array is missing or does not fit the others."""
     parts = {}
     try:
         if arrays is None:
@@ -344,8 +355,8 @@ def _from_arrays(name: str, arrays: Mapping[str, np.ndarray] | None) -> Dataset 
             if offsets.shape != (num_users + 1,) or offsets[-1] != items.size:
                 return None
             parts[part] = Interactions(offsets, items, num_items)
-        of_items = arrays.get("features")
-        if of_items is not None and len(of_items) != num_items:
+        item_features = arrays.get("features")
+        if item_features is not None and len(item_features) != num_items:
             return None
         return Dataset(
             name=name,
@@ -353,10 +364,10 @@ def _from_arrays(name: str, arrays: Mapping[str, np.ndarray] | None) -> Dataset 
             item_ids=arrays["item_ids"],
             item_titles=arrays.get("item_titles"),
             given_negatives=arrays.get("given_negatives"),
-            features=of_items,
+            features=item_features,
             **parts,
-            _prepared=(
-                (parts["train"], parts["valid"], of_items),
+            _stored=(
+                (parts["train"], parts["valid"], item_features),
                 arrays["popularity"],
                 str(arrays["digest"]),
             ),

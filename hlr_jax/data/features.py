@@ -1,4 +1,4 @@
-"""Features of items: genres and tags that public data sets ship, or a table of the user's."""
+"""Read features of items: genres and tags of public data sets, or a table of the user's."""
 
 import pathlib
 from collections.abc import Iterator
@@ -8,24 +8,28 @@ import numpy as np
 
 from hlr_jax.data import readers
 from hlr_jax.data.readers.blocks import shown
-from hlr_jax.data.registry import Features
+from hlr_jax.data.registry import FeatureFile
 from hlr_jax.errors import InputError
 
 
-def read(path: pathlib.Path, form: Features | None, item_ids: np.ndarray) -> np.ndarray:
-    """`[I, F]` float32: a row of length 1 for each item, of zeros where nothing is known of it.
+def read(path: pathlib.Path, form: FeatureFile | None, item_ids: np.ndarray) -> np.ndarray:
+    """Read a vector of features for each item, scaled to length 1.
 
     Args:
-      form: of the file; None for a table as `readers.read_item_numbers` takes it.
+      path: the file.
+      form: how the file is written; None for a table in the format of `readers.read_item_numbers`.
       item_ids: `[I]` raw ids of the items, all different.
 
+    Returns:
+      `[I, F]` float32; items that the file does not describe have a row of zeros.
+
     Raises:
-      InputError: the file cannot be read, or tells nothing of these items.
+      InputError: the file cannot be read, or describes none of these items.
     """
     rows = {str(item): row for row, item in enumerate(item_ids.tolist())}
     table = _from_table(path, rows) if form is None else _from_pairs(path, form, rows)
     lengths = np.sqrt(np.einsum("if,if->i", table, table))
-    # In place, because the table may be the largest of all.
+    # In place, because this may be the largest array of the data set.
     table /= np.where(lengths > 0, lengths, 1)[:, None]
     return table.astype(np.float32, copy=False)
 
@@ -45,23 +49,25 @@ def _from_table(path: pathlib.Path, rows: dict[str, int]) -> np.ndarray:
     return table
 
 
-def _from_pairs(path: pathlib.Path, form: Features, rows: dict[str, int]) -> np.ndarray:
-    """A table of 0 and 1, of the features that enough of the items have.
+def _from_pairs(path: pathlib.Path, form: FeatureFile, rows: dict[str, int]) -> np.ndarray:
+    """Read a table of zeros and ones, with a column per feature that enough items have.
 
-    Columns are in the order of flags and lists in the file, and of words in the alphabet.
+    Flags and lists are in the order of the file, words in alphabetical order.
     """
     if form.kind == "lists":
         frame = readers.read_user_lists(path)
-        items, of = list(map(str, frame["item"].to_list())), frame["user"].to_numpy()
+        # A line is a feature here, where a reader of interactions has a user.
+        items, labels = list(map(str, frame["item"].to_list())), frame["user"].to_numpy()
     else:
         pairs: list[tuple[str, Any]]
         pairs = list(_flags(path, form) if form.kind == "flags" else _words(path, form))
         items = [item for item, _ in pairs]
-        of = np.unique([name for _, name in pairs], return_inverse=True)[1]
+        labels = np.unique([label for _, label in pairs], return_inverse=True)[1]
     places = np.array([rows.get(item, -1) for item in items], np.int64)
     _require_some(path, places, items, rows)
-    pairs_of_rows = np.unique(np.stack([places, of])[:, places >= 0], axis=1)
-    _, columns, counts = np.unique(pairs_of_rows[1], return_inverse=True, return_counts=True)
+    # [2, pairs]: item number and feature, each pair once.
+    present = np.unique(np.stack([places, labels])[:, places >= 0], axis=1)
+    _, columns, counts = np.unique(present[1], return_inverse=True, return_counts=True)
     enough = counts >= form.min_items
     if not enough.any():
         raise InputError(
@@ -69,53 +75,54 @@ def _from_pairs(path: pathlib.Path, form: Features, rows: dict[str, int]) -> np.
         )
     kept = enough[columns]
     table = np.zeros((len(rows), np.count_nonzero(enough)), np.float32)
-    table[pairs_of_rows[0, kept], (np.cumsum(enough) - 1)[columns[kept]]] = 1
+    table[present[0, kept], (np.cumsum(enough) - 1)[columns[kept]]] = 1
     return table
 
 
-def _flags(path: pathlib.Path, form: Features) -> Iterator[tuple[str, int]]:
-    """Items and, by position, what they have."""
+def _flags(path: pathlib.Path, form: FeatureFile) -> Iterator[tuple[str, int]]:
+    """Yield an item's id and a feature's position for every 1."""
     width = 0
     for line, fields in _lines(path, form):
         width = width or len(fields)
-        flags = fields[form.first :]
+        flags = fields[form.first_field :]
         if len(fields) != width or not set(flags) <= {"0", "1"}:
             raise InputError(
-                f"{path} line {line}: expected {width} fields, all after the first {form.first} "
-                "of them 0 or 1; fetch the file again"
+                f"{path} line {line}: expected {width} fields, all after the first "
+                f"{form.first_field} of them 0 or 1; fetch the file again"
             )
         for number, flag in enumerate(flags):
             if flag == "1":
                 yield fields[0], number
 
 
-def _words(path: pathlib.Path, form: Features) -> Iterator[tuple[str, str]]:
-    """Items and words of theirs."""
+def _words(path: pathlib.Path, form: FeatureFile) -> Iterator[tuple[str, str]]:
+    """Yield an item's id and a word for every word of an item."""
     for _, fields in _lines(path, form):
-        for word in filter(None, fields[form.first].split("|")):
+        for word in filter(None, fields[form.first_field].split("|")):
             yield fields[0], word
 
 
-def _lines(path: pathlib.Path, form: Features) -> Iterator[tuple[int, list[str]]]:
-    """The number of each line, and its fields, of which there are more than `form.first`."""
+def _lines(path: pathlib.Path, form: FeatureFile) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number and the fields of each line; there is a field `form.first_field`."""
     try:
         text = path.read_text(encoding=form.encoding)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: features cannot be read ({error})") from None
     for line, content in enumerate(text.split("\n"), 1):
         fields = content.rstrip("\r").split(form.separator)
-        if len(fields) > form.first:
+        if len(fields) > form.first_field:
             yield line, fields
         elif content.strip():
             raise InputError(
                 f"{path} line {line}: has {len(fields)} fields when split at "
-                f"{form.separator!r}, expected more than {form.first}; fetch the file again"
+                f"{form.separator!r}, expected more than {form.first_field}; fetch the file again"
             )
 
 
 def _require_some(
     path: pathlib.Path, places: np.ndarray, ids: list[str], rows: dict[str, int]
 ) -> None:
+    """Check that a file describes an item: `places` has its row for each of `ids`, or -1."""
     if not (places >= 0).any():
         theirs, ours = (", ".join(map(shown, list(x)[:3])) for x in (ids, rows))
         raise InputError(

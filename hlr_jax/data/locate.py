@@ -1,29 +1,28 @@
-"""Where data lies on this machine, and fetching what is not there yet.
+"""Find the files of data sets on this machine, and download those that are missing.
 
-The data folder is `$HLR_JAX_DATA`; it is only read. The cache folder takes downloads and prepared
-data: `$HLR_JAX_CACHE`, else `hlr_jax` below `$XDG_CACHE_HOME` or `~/.cache`. Without
-`$HLR_JAX_DATA` the cache folder is the data folder too.
+There are two folders. The data folder, `$HLR_JAX_DATA`, is only read. The cache folder takes
+downloads and prepared data; it is `$HLR_JAX_CACHE`, or else `hlr_jax` below `$XDG_CACHE_HOME` or
+`~/.cache`. If `$HLR_JAX_DATA` is not set, the cache folder is the data folder as well.
 """
 
-import csv
-import dataclasses
-import json
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from hlr_jax.data import fetch
-from hlr_jax.data.registry import Download, Features, Source, Titles
+from hlr_jax.data.registry import DatasetSpec, Download, FeatureFile, TitleFile
 from hlr_jax.errors import InputError
 
+SPLIT_PARTS = ("train", "valid", "test")
 
-@dataclasses.dataclass(frozen=True)
-class Found:
-    """The files of a data set.
+
+class FoundFiles(NamedTuple):
+    """The files of a data set on this machine.
 
     Attributes:
-      files: as in `Source.files`.
-      unrated: the first of them is the data set's stand-in without ratings, an adjacency list.
+      files: as in `DatasetSpec.files`.
+      unrated: whether the first is `DatasetSpec.unrated_file` instead of the first of `files`.
     """
 
     files: tuple[pathlib.Path, ...]
@@ -31,7 +30,7 @@ class Found:
 
 
 def cache_folder() -> pathlib.Path:
-    """Where downloads and prepared data go."""
+    """Return the folder for downloads and prepared data."""
     if own := os.environ.get("HLR_JAX_CACHE"):
         return pathlib.Path(own).expanduser()
     shared = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
@@ -39,181 +38,161 @@ def cache_folder() -> pathlib.Path:
 
 
 def data_folder() -> pathlib.Path:
-    """Where people keep data sets; never written to."""
+    """Return the folder in which people keep data sets; nothing is written to it."""
     own = os.environ.get("HLR_JAX_DATA")
     return pathlib.Path(own).expanduser() if own else cache_folder()
 
 
-def find(source: Source, needs_ratings: bool, progress: bool = True) -> Found:
-    """The files of a public data set: in the data folder, in the cache, or else downloaded.
+def find_dataset(spec: DatasetSpec, needs_ratings: bool, progress: bool = True) -> FoundFiles:
+    """Find the files of a public data set in the data folder or the cache, or download them.
+
+    Args:
+      spec: of the data set.
+      needs_ratings: if not, `spec.unrated_file` will do.
+      progress: show a bar for downloads.
 
     Raises:
-      InputError: they are nowhere and cannot be downloaded; the message says where to get which
-        files and where to put them.
+      InputError: the files are not there and cannot be downloaded; the message says which files to
+        get from where, and where to put them.
     """
-    found = _find_local(source, needs_ratings)
+    found = _find_present(spec, needs_ratings)
     if found:
         return found
     reason = "it cannot be downloaded automatically"
-    if source.downloads:
-        reason = _fetch(source, source.downloads, progress)
+    if spec.downloads:
+        reason = _download(spec, spec.downloads, progress)
         if not reason:
-            found = _find_local(source, needs_ratings)
+            found = _find_present(spec, needs_ratings)
             if found:
                 return found
             reason = "the download does not hold the files expected"
-    raise InputError(_not_found(source, reason, needs_ratings))
+    raise InputError(_missing_files_message(spec, reason, needs_ratings))
 
 
 def find_predefined(name: str) -> pathlib.Path:
-    """The folder of predefined train and test files that `config.data.predefined` names.
+    """Find the folder of train and test files that `config.data.predefined` names.
 
     Args:
-      name: a path, or a folder below `splits` of the data folder or of the data folder itself.
+      name: a path, or a folder in the data folder or in `splits` of the data folder.
 
     Raises:
-      InputError: there is no such folder, or it holds no train and test files.
+      InputError: there is no such folder, or it has no train and test files.
     """
     root = data_folder()
     for folder in (pathlib.Path(name).expanduser(), root / "splits" / name, root / name):
-        if holds_split(folder):
+        if _has_split(folder):
             return folder
-    choices = sorted(path.name for path in root.glob("splits/*") if holds_split(path))
+    choices = sorted(path.name for path in root.glob("splits/*") if _has_split(path))
     raise InputError(
         f"config.data.predefined={name!r}: no folder of this name holds train and test files; "
         f"give a path, or one of those in {root / 'splits'}: {', '.join(choices) or 'none there'}"
     )
 
 
-def holds_split(folder: pathlib.Path) -> bool:
-    """Whether a folder has a train and a test file."""
-    return all(split_files(folder, part) for part in ("train", "test"))
+def split_files(folder: pathlib.Path) -> tuple[pathlib.Path, ...]:
+    """List the files called train, valid and test in a folder, with whatever extension."""
+    return tuple(path for part in SPLIT_PARTS for path in _files_called(folder, part))
 
 
-def split_files(folder: pathlib.Path, part: str) -> list[pathlib.Path]:
-    """The files of `folder` called `part` and any extension."""
-    return sorted(path for path in folder.glob(f"{part}.*") if path.is_file())
-
-
-def find_titles(source: Source) -> tuple[pathlib.Path, Titles] | None:
-    """The first table of item names of a data set that lies on this machine."""
-    for folder in _candidates(source):
-        for titles in source.titles:
+def find_titles(spec: DatasetSpec) -> tuple[pathlib.Path, TitleFile] | None:
+    """Find the first file with titles of a data set that is on this machine, if there is one."""
+    for folder in _folders(spec):
+        for titles in spec.titles:
             if (folder / titles.file).is_file():
                 return folder / titles.file, titles
     return None
 
 
-def find_features(source: Source, form: Features, progress: bool = True) -> pathlib.Path:
-    """The file with features of a data set's items, downloaded if need be.
+def find_features(spec: DatasetSpec, form: FeatureFile, progress: bool = True) -> pathlib.Path:
+    """Find the file with features of a data set's items, or download it.
 
     Raises:
-      InputError: it is nowhere and cannot be downloaded.
+      InputError: the file is not there and cannot be downloaded.
     """
-    for folder in _candidates(source):
+    for folder in _folders(spec):
         if (folder / form.file).is_file():
             return folder / form.file
-    reason, address = "it is not here", source.homepage
+    reason, address = "it is not here", spec.homepage
     if form.download:
-        reason, address = _fetch(source, (form.download,), progress), form.download.url
+        reason, address = _download(spec, (form.download,), progress), form.download.url
         if not reason:
-            return _cache_of(source) / form.file
+            return _download_folder(spec) / form.file
     raise InputError(
-        f"config.data.features='own': needs {form.file} of data set {source.name!r}, and {reason}; "
-        f"get it from {address} and put it into {data_folder() / source.folders[0]}"
+        f"config.data.features='own': needs {form.file} of data set {spec.name!r}, and {reason}; "
+        f"get it from {address} and put it into {data_folder() / spec.folders[0]}"
     )
 
 
-def read_titles(path: pathlib.Path, form: Titles) -> dict[str, str]:
-    """Titles by raw item id; lines without them are passed over.
+def _folders(spec: DatasetSpec) -> list[pathlib.Path]:
+    """List the folders that the data set may be in."""
+    roots = dict.fromkeys((data_folder(), cache_folder()))
+    return [root / folder for root in roots for folder in spec.folders]
 
-    Raises:
-      InputError: the file cannot be read.
-    """
-    found = {}
+
+def _download_folder(spec: DatasetSpec) -> pathlib.Path:
+    return cache_folder() / spec.folders[0]
+
+
+def _download(spec: DatasetSpec, downloads: Sequence[Download], progress: bool) -> str:
+    """Download into the data set's folder of the cache; returns why that failed, or ""."""
     try:
-        with open(path, encoding=form.encoding, errors="replace", newline="") as file:
-            lines = iter(file)
-            if form.header:
-                next(lines, None)
-            # Only comma-separated tables quote their fields.
-            rows = csv.reader(lines) if form.separator == "," else map(str.rstrip, lines)
-            for row in rows:
-                if isinstance(row, str):
-                    fields = json.loads(row) if form.separator == "json" else _split(row, form)
-                else:
-                    fields = dict(enumerate(row))
-                if form.item in fields and form.title in fields:
-                    found[str(fields[form.item])] = " ".join(str(fields[form.title]).split())
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{path}: item titles cannot be read ({error})") from error
-    return found
-
-
-def _split(line: str, form: Titles) -> dict[int | str, str]:
-    return dict(enumerate(line.split(form.separator)))
-
-
-def _cache_of(source: Source) -> pathlib.Path:
-    return cache_folder() / source.folders[0]
-
-
-def _fetch(source: Source, downloads: Sequence[Download], progress: bool) -> str:
-    """Download into the data set's folder of the cache; why that did not work, or ""."""
-    try:
-        fetch.fetch(downloads, _cache_of(source), progress=progress, opener=fetch.open_https)
+        fetch.fetch(downloads, _download_folder(spec), progress=progress, opener=fetch.open_https)
     except fetch.FetchError as error:
         return f"downloading it did not work ({error})"
     return ""
 
 
-def _candidates(source: Source) -> list[pathlib.Path]:
-    roots = dict.fromkeys((data_folder(), cache_folder()))
-    return [root / folder for root in roots for folder in source.folders]
-
-
-def _find_local(source: Source, needs_ratings: bool) -> Found | None:
-    for folder in _candidates(source):
-        files = [_present(folder, name) for name in source.files]
+def _find_present(spec: DatasetSpec, needs_ratings: bool) -> FoundFiles | None:
+    for folder in _folders(spec):
+        files = [_present(folder, name) for name in spec.files]
         if None not in files:
-            return Found(tuple(path for path in files if path))
-    stand_in = None if needs_ratings else _find_unrated(source)
-    if stand_in is None:
+            return FoundFiles(tuple(path for path in files if path))
+    unrated = None if needs_ratings else _find_unrated(spec)
+    if unrated is None:
         return None
-    others = [_present(stand_in.parent, name) for name in source.files[1:]]
-    return Found((stand_in, *(path for path in others if path)), unrated=True)
+    others = [_present(unrated.parent, name) for name in spec.files[1:]]
+    return FoundFiles((unrated, *(path for path in others if path)), unrated=True)
 
 
-def _find_unrated(source: Source) -> pathlib.Path | None:
-    for folder in _candidates(source) if source.unrated else ():
-        stand_in = _present(folder, source.unrated)
-        if stand_in and all(_present(folder, name) for name in source.files[1:]):
-            return stand_in
+def _find_unrated(spec: DatasetSpec) -> pathlib.Path | None:
+    """Find the file without ratings, in a folder that has the data set's other files too."""
+    for folder in _folders(spec) if spec.unrated_file else ():
+        unrated = _present(folder, spec.unrated_file)
+        if unrated and all(_present(folder, name) for name in spec.files[1:]):
+            return unrated
     return None
 
 
 def _present(folder: pathlib.Path, name: str) -> pathlib.Path | None:
-    """The file, maybe compressed."""
+    """Return the file's path, compressed or not, if there is such a file."""
     for path in (folder / name, folder / f"{name}.gz"):
         if path.is_file():
             return path
     return None
 
 
-def _not_found(source: Source, reason: str, needs_ratings: bool) -> str:
-    # Single files to download may be more than those that there must be, as a validation split.
-    names = [download.file for download in source.downloads if download.file] or source.files
-    addresses = [download.url for download in source.downloads] or [source.homepage]
+def _files_called(folder: pathlib.Path, part: str) -> list[pathlib.Path]:
+    return sorted(path for path in folder.glob(f"{part}.*") if path.is_file())
+
+
+def _has_split(folder: pathlib.Path) -> bool:
+    return all(_files_called(folder, part) for part in ("train", "test"))
+
+
+def _missing_files_message(spec: DatasetSpec, reason: str, needs_ratings: bool) -> str:
+    # The files to download may be more than those required: a validation part may be left out.
+    names = [download.file for download in spec.downloads if download.file] or spec.files
+    addresses = [download.url for download in spec.downloads] or [spec.homepage]
     message = (
-        f"config.data.name={source.name!r}: the data set is not here, and {reason}; "
-        f"get {', '.join(names)} from {', '.join(addresses)} ({source.licence}) and put "
-        f"them into {data_folder() / source.folders[0]}, or set HLR_JAX_DATA to a folder that has "
-        f"them in {source.folders[0]}"
+        f"config.data.name={spec.name!r}: the data set is not here, and {reason}; "
+        f"get {', '.join(names)} from {', '.join(addresses)} ({spec.licence}) and put "
+        f"them into {data_folder() / spec.folders[0]}, or set HLR_JAX_DATA to a folder that has "
+        f"them in {spec.folders[0]}"
     )
-    stand_in = _find_unrated(source) if needs_ratings else None
-    if stand_in:
+    unrated = _find_unrated(spec) if needs_ratings else None
+    if unrated:
         message += (
-            f", or set config.data.min_rating=0 to count every rating as positive: {stand_in} "
+            f", or set config.data.min_rating=0 to count every rating as positive: {unrated} "
             "is enough for that"
         )
     return message

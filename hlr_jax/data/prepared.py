@@ -1,8 +1,8 @@
-"""Prepared data kept on disk, so that the second run need not read and filter again.
+"""Store prepared data on disk, so that the next run need not read and filter again.
 
-A folder is named by a hash of everything that decided its content, so it never goes stale; one
-that cannot be read is as good as none. Its arrays are mapped into memory, not read: a process
-that looks at a part of the users reads no more than that.
+A folder's name contains a hash of all that its content depends on, so it is never out of date. A
+folder that is damaged is ignored. Arrays are mapped into memory instead of read: a process that
+needs only some of the users reads only their part.
 """
 
 import hashlib
@@ -20,26 +20,31 @@ import numpy as np
 
 _log = logging.getLogger(__name__)
 
-# Bytes of prepared data that are checked before use; what is larger is only mapped.
-MOST_CHECKED = 2**30
+# Prepared data of at most this many bytes is verified by checksums before use.
+MAX_VERIFIED_BYTES = 2**30
 
 
 def folder_name(name: str, recipe: Mapping[str, Any]) -> str:
-    """The name of what `recipe` makes; `recipe` must be plain JSON."""
+    """Return the folder's name for data that is prepared by `recipe`, a plain JSON object."""
     digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
     readable = "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in name)
     return f"{readable}-{digest[:24]}"
 
 
 def save(folder: pathlib.Path, arrays: Mapping[str, np.ndarray], recipe: Mapping[str, Any]) -> None:
-    """Write a .npy file per array and, for people to read, recipe.json; all of them or nothing.
+    """Write a .npy file for each array, and recipe.json for people to read; all files or none.
 
-    Where the disk does not allow it, the run goes on without.
+    If the disk does not allow it, a warning is logged and the run goes on.
+
+    Args:
+      folder: what to create, replacing what is there.
+      arrays: by name.
+      recipe: what the arrays depend on.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder.parent) as temporary:
-            unfinished = pathlib.Path(temporary) / "whole"
+            unfinished = pathlib.Path(temporary) / "unfinished"
             unfinished.mkdir()
             for name, array in arrays.items():
                 np.save(unfinished / f"{name}.npy", array, allow_pickle=False)
@@ -47,7 +52,7 @@ def save(folder: pathlib.Path, arrays: Mapping[str, np.ndarray], recipe: Mapping
             for name, value in (("recipe", recipe), ("checksums", checksums)):
                 text = json.dumps(value, indent=1, sort_keys=True)
                 (unfinished / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-            # What is there already was damaged, or another process has just prepared the same.
+            # A folder that exists is damaged, or another process has just prepared the same data.
             shutil.rmtree(folder, ignore_errors=True)
             os.rename(unfinished, folder)
     except OSError as error:
@@ -55,16 +60,16 @@ def save(folder: pathlib.Path, arrays: Mapping[str, np.ndarray], recipe: Mapping
 
 
 def restore(folder: pathlib.Path) -> dict[str, np.ndarray] | None:
-    """The arrays of a folder, mapped into memory, or nothing where it is missing or damaged.
+    """Map the arrays of a folder into memory; None if it is missing or damaged.
 
-    Of what is too large to be read at the start, only damage that changes its length is noticed.
+    Above `MAX_VERIFIED_BYTES`, only damage that changes the length of a file is noticed.
     """
     if not folder.is_dir():
         return None
     try:
         checksums = json.loads((folder / "checksums.json").read_text(encoding="utf-8"))
         files = {name: folder / f"{name}.npy" for name in checksums}
-        if sum(file.stat().st_size for file in files.values()) <= MOST_CHECKED:
+        if sum(file.stat().st_size for file in files.values()) <= MAX_VERIFIED_BYTES:
             for name, file in files.items():
                 if _checksum(file) != checksums[name]:
                     raise ValueError(f"{file.name} has changed")

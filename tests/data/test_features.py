@@ -1,57 +1,31 @@
-"""Features of items: what public data sets ship, tables of one's own, and what is wrong in them."""
+"""Features of items: those of public data sets, tables of one's own, and what is wrong in them."""
 
 import dataclasses
-import gzip
 import io
 import json
-import os
-import pathlib
 from typing import ClassVar
 
 import numpy as np
 import pytest
+from data_files import fault, write
 
 from hlr_jax.config import DataConfig
-from hlr_jax.data import datasets, features, fetch, locate, prepared, registry
-from hlr_jax.data.datasets import load
-from hlr_jax.data.registry import Features
-from hlr_jax.errors import InputError
+from hlr_jax.data import datasets, features, fetch, load, locate, prepared, registry
+from hlr_jax.data.registry import FeatureFile
 
-REAL = os.environ.get("HLR_JAX_DATA")
-needs_real_data = pytest.mark.skipif(not REAL, reason="HLR_JAX_DATA names no folder of data sets")
+pytestmark = pytest.mark.usefixtures("folders", "generated_once")
 
 # Raw ids of the data set's items.
 ITEMS = np.array([10, 11, 12, 20])
-FLAGS = Features("u.item", "flags", "|", first=2, encoding="latin-1")
-WORDS = Features("movies.dat", "words", "::", first=2, encoding="latin-1")
-LISTS = Features("tag-item.dat", "lists", min_items=2)
+FLAGS = FeatureFile("u.item", "flags", "|", first_field=2, encoding="latin-1")
+WORDS = FeatureFile("movies.dat", "words", "::", first_field=2, encoding="latin-1")
+LISTS = FeatureFile("tag-item.dat", "lists", min_items=2)
 ROOT = 0.5**0.5
 
 
-@pytest.fixture(autouse=True)
-def data(tmp_path, monkeypatch):
-    """An empty data folder, an empty cache, and no network."""
-
-    def offline(url):
-        raise OSError("no network in tests")
-
-    monkeypatch.setattr(fetch, "open_https", offline)
-    monkeypatch.setenv("HLR_JAX_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("HLR_JAX_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "data"
-
-
-def write(path, text):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="latin-1")
-    return path
-
-
-def fault_of(call, *arguments):
-    with pytest.raises(InputError) as caught:
-        call(*arguments)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+@pytest.fixture
+def data(folders):
+    return folders[0]
 
 
 # The forms of public data sets.
@@ -78,13 +52,13 @@ def fault_of(call, *arguments):
     ids=["flags", "words", "lists"],
 )
 def test_each_form(tmp_path, form, text, expected):
-    found = features.read(write(tmp_path / form.file, text), form, ITEMS)
+    found = features.read(write(tmp_path / form.file, text, "latin-1"), form, ITEMS)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("form", "text", "fault"),
+    ("form", "text", "expected"),
     [
         (FLAGS, "10|A|1|0\n11|B|0|2\n", "line 2: expected 4 fields, all after the first 2 of them"),
         (FLAGS, "10|A|1|0\n11|B|0\n", "line 2: expected 4 fields"),
@@ -97,19 +71,19 @@ def test_each_form(tmp_path, form, text, expected):
         (LISTS, "1 10\n1 11\n", "no feature is one of at least 2 items of the data set"),
     ],
 )
-def test_malformed_files_are_named(tmp_path, form, text, fault):
-    path = write(tmp_path / form.file, text)
-    message = fault_of(features.read, path, form, ITEMS)
+def test_malformed_files_are_named(tmp_path, form, text, expected):
+    path = write(tmp_path / form.file, text, "latin-1")
+    message = fault(features.read, path, form, ITEMS)
     assert message.startswith(str(path))
-    assert fault in message
+    assert expected in message
 
 
 def test_a_file_that_cannot_be_read(tmp_path):
-    assert "features cannot be read" in fault_of(features.read, tmp_path / "none", WORDS, ITEMS)
+    assert "features cannot be read" in fault(features.read, tmp_path / "none", WORDS, ITEMS)
     path = tmp_path / "movies.dat"
     path.write_bytes(b"10::Caf\xe9::Drama\n")
     utf8 = dataclasses.replace(WORDS, encoding="utf-8")
-    assert "features cannot be read" in fault_of(features.read, path, utf8, ITEMS)
+    assert "features cannot be read" in fault(features.read, path, utf8, ITEMS)
 
 
 # A table of one's own.
@@ -131,14 +105,13 @@ def test_a_table_in_any_order(tmp_path, name, text):
 
 
 def test_a_compressed_table_of_words(tmp_path):
-    path = tmp_path / "f.csv.gz"
-    path.write_bytes(gzip.compress(b"id,a\nx,2\nzz,1\n"))
+    path = write(tmp_path / "f.csv.gz", "id,a\nx,2\nzz,1\n")
     found = features.read(path, None, np.array(["w", "x"]))
     np.testing.assert_array_equal(found, [[0], [1]])
 
 
 @pytest.mark.parametrize(
-    ("text", "fault"),
+    ("text", "expected"),
     [
         ("", ": is empty; give a header"),
         ("id,a\n", ": has no line but the header"),
@@ -158,15 +131,15 @@ def test_a_compressed_table_of_words(tmp_path):
         ),
     ],
 )
-def test_a_bad_table_is_named(tmp_path, text, fault):
+def test_a_bad_table_is_named(tmp_path, text, expected):
     path = write(tmp_path / "f.csv", text)
-    assert fault_of(features.read, path, None, ITEMS).startswith(f"{path}{fault}")
+    assert fault(features.read, path, None, ITEMS).startswith(f"{path}{expected}")
 
 
 @pytest.mark.parametrize("name", ["f.parquet", "f.txt", "f"])
 def test_a_table_of_another_kind_is_refused(tmp_path, name):
     path = write(tmp_path / name, "id,a\n10,1\n")
-    assert str(path) in fault_of(features.read, path, None, ITEMS)
+    assert str(path) in fault(features.read, path, None, ITEMS)
 
 
 # By configuration.
@@ -198,12 +171,12 @@ def test_own_features_are_those_of_the_data_set_named(data, split):
     assert without.features is None
     assert without.num_features == 0
     # What parameters depend on.
-    assert first.digest == again.digest == dataclasses.replace(again, _prepared=None).digest
+    assert first.digest == again.digest == dataclasses.replace(again, _stored=None).digest
     assert without.digest == dataclasses.replace(again, features=None).digest != first.digest
     assert dataclasses.replace(again, features=2 * again.features).digest != first.digest
 
 
-def test_prepared_features_go_by_their_file(data, split, tmp_path):
+def test_features_of_a_changed_file_are_read_again(data, split, tmp_path):
     path = write(tmp_path / "f.csv", "id,a\n1,1\n")
     config = DataConfig(predefined="mine", features=str(path))
     assert load(config).features.tolist() == [[1], [0], [0], [0]]
@@ -212,7 +185,7 @@ def test_prepared_features_go_by_their_file(data, split, tmp_path):
 
 
 @pytest.mark.parametrize("listed", [True, False])
-def test_prepared_data_without_features_is_made_again(data, split, tmp_path, listed):
+def test_prepared_data_without_features_is_prepared_again(data, split, tmp_path, listed):
     config = DataConfig(predefined="mine", features=str(write(tmp_path / "f.csv", "i,a\n2,1\n")))
     load(config)
     (kept,) = (tmp_path / "cache" / "prepared").iterdir()
@@ -242,7 +215,7 @@ def test_the_embedded_data_set_can_have_a_table_too(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("fields", "fault"),
+    ("fields", "expected"),
     [
         ({"features": "own"}, "data set 'embedded' has no features of its own (ml_100k, ml_1m, "),
         ({"name": "gowalla", "features": "own"}, "data set 'gowalla' has no features of its own"),
@@ -258,12 +231,12 @@ def test_the_embedded_data_set_can_have_a_table_too(tmp_path):
         ({"features": "no/such.csv"}, "there is no such file; give a path, or own"),
     ],
 )
-def test_features_that_are_not_there(data, split, fields, fault):
+def test_features_that_are_not_there(data, split, fields, expected):
     predefined = "" if fields.get("name", "embedded") == "embedded" else "mine"
     write(data / "gowalla" / "unused", "")
     config = DataConfig(predefined=predefined, **fields)
-    message = fault_of(load, config)
-    assert message.startswith(f"config.data.features={fields['features']!r}: {fault}")
+    message = fault(load, config)
+    assert message.startswith(f"config.data.features={fields['features']!r}: {expected}")
 
 
 def test_features_are_fetched_where_they_are_wanted_and_missing(data, split, monkeypatch):
@@ -280,21 +253,23 @@ def test_features_are_fetched_where_they_are_wanted_and_missing(data, split, mon
     monkeypatch.setattr(fetch, "open_https", answer)
     monkeypatch.setattr(fetch, "verify", lambda path, checksum: None)
     other = write(data.parent / "cache" / "citeulike-t" / "tags.dat", "of another kind")
-    source = registry.SOURCES["citeulike_t"]
+    spec = registry.SPECS["citeulike_t"]
     assert load(DataConfig(name="citeulike_t", predefined="mine")).features is None
     assert not asked
     for _ in range(2):
-        found = locate.find_features(source, source.features, progress=False)
+        found = locate.find_features(spec, spec.features, progress=False)
         assert found == data.parent / "cache" / "citeulike-t" / "tag-item.dat"
         assert found.read_bytes() == content
-    assert asked == [source.features.download.url]
+    assert asked == [spec.features.download.url]
     assert other.read_text() == "of another kind"
 
 
 def test_a_table_of_words_without_a_header_is_refused(tmp_path):
     path = write(tmp_path / "f.csv", "tt1,0.5\ntt2,0.25\n")
-    fault = fault_of(features.read, path, None, np.array(["tt1", "tt2"]))
-    assert fault.endswith("f.csv line 1: is that of an item ('tt1', '0.5'); give a header above it")
+    message = fault(features.read, path, None, np.array(["tt1", "tt2"]))
+    assert message.endswith(
+        "f.csv line 1: is that of an item ('tt1', '0.5'); give a header above it"
+    )
     # Names of columns may be numbers.
     path = write(tmp_path / "g.csv", "id,1980\ntt1,0.5\ntt2,0.25\n")
     assert features.read(path, None, np.array(["tt1", "tt2"])).tolist() == [[1], [1]]
@@ -303,24 +278,20 @@ def test_a_table_of_words_without_a_header_is_refused(tmp_path):
 # Real data.
 
 
-@needs_real_data
 @pytest.mark.parametrize(
-    ("fields", "file", "shape"),
+    ("fields", "folder", "shape"),
     [
         # Without the genre "unknown", which none of these items has.
-        ({"name": "ml_100k"}, "ml-100k/u.item", (822, 18)),
-        ({"name": "ml_100k", "core": 0, "min_rating": 0.0}, "ml-100k/u.item", (1682, 19)),
-        ({"name": "ml_100k", "predefined": "ml-100k-hlr"}, "ml-100k/u.item", (822, 18)),
-        ({"name": "ml_1m", "min_rating": 0.0}, "ml-1m/movies.dat", (3260, 18)),
-        ({"name": "citeulike_t"}, "citeulike-t/tag-item.dat", (6339, 4468)),
+        ({"name": "ml_100k"}, "ml-100k", (822, 18)),
+        ({"name": "ml_100k", "core": 0, "min_rating": 0.0}, "ml-100k", (1682, 19)),
+        ({"name": "ml_100k", "predefined": "ml-100k-hlr"}, "ml-100k", (822, 18)),
+        ({"name": "ml_1m", "min_rating": 0.0}, "ml-1m", (3260, 18)),
+        ({"name": "citeulike_t"}, "citeulike-t", (6339, 4468)),
     ],
     ids=lambda value: ",".join(map(str, value.values())) if isinstance(value, dict) else "",
 )
-def test_real_features(monkeypatch, fields, file, shape):
-    monkeypatch.setenv("HLR_JAX_DATA", str(REAL))
-    if not (pathlib.Path(str(REAL)) / file).is_file():
-        pytest.skip(f"{file} is not in HLR_JAX_DATA")
-    dataset = load(DataConfig(**fields, features="own"))
+def test_real_features(load_real, fields, folder, shape):
+    dataset = load_real(folder, **fields, features="own")
     assert dataset.features.shape == shape
     np.testing.assert_allclose(np.linalg.norm(dataset.features, axis=1), 1, rtol=1e-5)
     of_several = (dataset.features > 0).sum(axis=0)
@@ -333,9 +304,3 @@ def test_real_features(monkeypatch, fields, file, shape):
         row = dataset.features[dataset.item_ids == movie]
         np.testing.assert_allclose(row[row > 0], 3**-0.5, rtol=1e-6)
         assert (row > 0).sum() == 3
-
-
-def test_registered_features_have_a_known_form():
-    forms = {source.name: source.features for source in registry.SOURCES.values()}
-    known = {name: form.kind for name, form in forms.items() if form}
-    assert known == {"ml_100k": "flags", "ml_1m": "words", "citeulike_t": "lists"}

@@ -1,6 +1,5 @@
 """Downloads: verified, unpacked without harm, and whole or not there at all. No network."""
 
-import dataclasses
 import email.message
 import hashlib
 import http.client
@@ -14,7 +13,7 @@ import zipfile
 
 import pytest
 
-from hlr_jax.data import fetch, registry
+from hlr_jax.data import fetch
 from hlr_jax.data.registry import Download
 
 URL = "https://example.org/data.zip"
@@ -251,43 +250,3 @@ def test_redirects_stay_on_https():
         handler.redirect_request(request, body, 302, "", headers, "http://example.org/x")
     kept = handler.redirect_request(request, body, 302, "", headers, "https://example.org/x")
     assert kept.full_url == "https://example.org/x"
-
-
-# The registry.
-
-DIGITS = {"sha256": 64, "md5": 32, "git": 40}
-
-
-@pytest.mark.parametrize("source", registry.SOURCES.values(), ids=list(registry.SOURCES))
-def test_sources_are_well_formed(source):
-    assert source.kind in ("table", "lists", "fixed", "ncf")
-    assert source.folders
-    assert source.files
-    assert source.homepage.startswith("http")
-    assert source.licence
-    assert (source.columns is not None) == (source.kind == "table")
-    assert bool(source.format) == (source.kind == "table")
-    if source.columns is not None:
-        assert not source.min_rating or source.columns.rating is not None
-    if source.ships_split:
-        assert not source.min_rating
-        assert not source.core
-    if source.kind == "ncf":
-        assert len(source.files) == 3
-    of_features = source.features and source.features.download
-    for download in (*source.downloads, *filter(None, [of_features])):
-        method, digest = download.checksum.split(":")
-        assert download.url.startswith("https://")
-        assert len(digest) == DIGITS[method]
-        assert set(digest) <= set("0123456789abcdef")
-    kept = {download.file for download in source.downloads} - {""}
-    assert not kept or set(source.files) <= kept
-
-
-def test_no_two_sources_share_a_folder():
-    folders = [folder for source in registry.SOURCES.values() for folder in source.folders]
-    assert len(set(folders)) == len(folders)
-    for source in registry.SOURCES.values():
-        assert registry.SOURCES[source.name] is source
-        assert source.name not in (registry.EMBEDDED, registry.OWN_FILE)
-        assert dataclasses.is_dataclass(source)

@@ -1,0 +1,42 @@
+"""Titles of items, which public data sets keep in files of many forms."""
+
+import csv
+import json
+import pathlib
+
+from hlr_jax.data.registry import TitleFile
+from hlr_jax.errors import InputError
+
+
+def read(path: pathlib.Path, form: TitleFile) -> dict[str, str]:
+    """Read titles by raw item id; lines that have none are skipped.
+
+    Args:
+      path: the file.
+      form: how it is written.
+
+    Raises:
+      InputError: the file cannot be read.
+    """
+    titles = {}
+    try:
+        with open(path, encoding=form.encoding, errors="replace", newline="") as file:
+            lines = iter(file)
+            if form.header:
+                next(lines, None)
+            # Only comma-separated tables quote their fields.
+            rows = csv.reader(lines) if form.separator == "," else map(str.rstrip, lines)
+            for row in rows:
+                if isinstance(row, str):
+                    fields = json.loads(row) if form.separator == "json" else _split(row, form)
+                else:
+                    fields = dict(enumerate(row))
+                if form.item in fields and form.title in fields:
+                    titles[str(fields[form.item])] = " ".join(str(fields[form.title]).split())
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{path}: item titles cannot be read ({error})") from error
+    return titles
+
+
+def _split(line: str, form: TitleFile) -> dict[int | str, str]:
+    return dict(enumerate(line.split(form.separator)))

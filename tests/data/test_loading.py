@@ -1,0 +1,211 @@
+"""Data sets from configuration to interactions: what is read and kept, and how it is split."""
+
+import re
+
+import numpy as np
+import polars as pl
+import pytest
+from data_files import fault, ratings, write, write_ncf, write_split
+
+from hlr_jax.config import DataConfig
+from hlr_jax.data import load
+from hlr_jax.errors import InputError
+
+pytestmark = pytest.mark.usefixtures("folders", "generated_once")
+
+
+def pairs(interactions):
+    return set(zip(interactions.users.tolist(), interactions.items.tolist(), strict=True))
+
+
+# Public data sets.
+
+
+def test_a_data_set_in_the_data_folder(table):
+    (table.parent / "u.item").write_bytes("100|Caf\u00e9 Noir|x\n101|Beta|x\n".encode("latin-1"))
+    dataset = load(DataConfig(name="ml_100k", min_rating=2.0, core=2))
+    names = ["user", "item", "rating", "timestamp"]
+    kept = pl.read_csv(table, separator="\t", has_header=False, new_columns=names)
+    kept = kept.filter(pl.col("rating") >= 2)
+    assert sum(dataset.split_sizes.values()) == kept.height
+    assert dataset.name == "ml_100k"
+    assert set(dataset.user_ids) == set(kept["user"])
+    assert set(dataset.item_ids) == set(kept["item"])
+    titles = dict(zip(dataset.item_ids.tolist(), dataset.item_titles.tolist(), strict=True))
+    assert titles[100] == "Caf\u00e9 Noir"
+    assert titles[101] == "Beta"
+    assert titles[102] == ""
+    splits = [pairs(getattr(dataset, part)) for part in ("train", "valid", "test")]
+    assert len(set.union(*splits)) == sum(map(len, splits))
+
+
+def test_a_compressed_file_will_do(folders):
+    write(folders[0] / "ml-100k" / "u.data.gz", ratings())
+    assert load(DataConfig(name="ml_100k", core=2)).num_users == 12
+
+
+def test_the_filter_of_the_paper_is_the_default(table):
+    with pytest.raises(InputError, match=r"config\.data\.core"):
+        load(DataConfig(name="ml_100k"))
+
+
+def test_leave_one_out_with_given_negatives(folders):
+    write_ncf(folders[0] / "pinterest")
+    dataset = load(DataConfig(name="pinterest"))
+    assert dataset.split_sizes == {"train": 10, "valid": 5, "test": 4}
+    for user in range(5):
+        # Validation is the newest training item.
+        assert dataset.valid.of(user).tolist() == [(user + 3) % 7]
+    assert dataset.given_negatives.dtype == np.int32
+    expected = [[(user + 5) % 7, -1] for user in range(4)]  # nobody has item 99
+    assert dataset.given_negatives.tolist() == [*expected, [-1, -1]]
+
+
+def test_a_published_data_set_can_be_split_again_and_then_has_no_given_negatives(folders):
+    write_ncf(folders[0] / "pinterest")
+    dataset = load(DataConfig(name="pinterest", split="random", test_fraction=0.5))
+    assert dataset.split_sizes["test"] == 10
+    assert dataset.given_negatives is None
+
+
+def test_a_published_split_is_not_filtered(folders):
+    write_split(folders[0] / "gowalla", "txt")
+    with pytest.raises(InputError, match=r"config\.data\.core=5"):
+        load(DataConfig(name="gowalla", core=5))
+    assert load(DataConfig(name="gowalla", core=0)).split_sizes["valid"] == 3
+
+
+def test_items_can_have_a_core_of_their_own(table):
+    rows = [f"{user}\t{item}\t5\t0\n" for user in range(3) for item in range(user + 1)]
+    write(table, "".join(rows))  # users of 1, 2 and 3 items; items of 3, 2 and 1 users
+    dataset = load(DataConfig(name="ml_100k", core=2, item_core=0, split="per_user"))
+    assert dataset.user_ids.tolist() == [1, 2]
+    assert dataset.item_ids.tolist() == [0, 1, 2]
+    write_split(table.parents[1] / "gowalla", "txt")
+    with pytest.raises(InputError, match=r"config\.data\.item_core=2"):
+        load(DataConfig(name="gowalla", item_core=2))
+
+
+# Predefined splits.
+
+
+@pytest.mark.parametrize("where", ["splits/mine", "mine"])
+def test_predefined_by_name(folders, where):
+    write_split(folders[0] / where)
+    dataset = load(DataConfig(predefined="mine"))
+    assert dataset.name == "mine"
+    assert dataset.split_sizes == {"train": 4, "valid": 1, "test": 2}
+    assert dataset.user_ids.tolist() == [7, 8, 9]
+    # An item that only the test file has is kept, and so is a user without training interactions.
+    assert dataset.item_ids.tolist() == [1, 2, 3, 5]
+    assert dataset.train.counts.tolist() == [2, 2, 0]
+    assert dataset.item_titles is None
+
+
+def test_predefined_by_path_without_validation(tmp_path):
+    folder = write_split(tmp_path / "elsewhere", "txt", valid=False)
+    dataset = load(DataConfig(predefined=str(folder), valid_fraction=0.25))
+    assert dataset.split_sizes == {"train": 7, "valid": 2, "test": 3}
+
+
+def test_predefined_takes_titles_of_the_data_set_named(folders):
+    write_split(folders[0] / "splits" / "mine")
+    write(folders[0] / "ml-1m" / "movies.dat", "1::One (1995)::Drama\n5::Five::Comedy\n")
+    dataset = load(DataConfig(name="ml_1m", predefined="mine"))
+    assert dataset.item_titles.tolist() == ["One (1995)", "", "", "Five"]
+    # Titles alone are never worth a download.
+    assert load(DataConfig(name="ml_20m", predefined="mine")).item_titles is None
+
+
+# The user's own table.
+
+
+def test_own_table(tmp_path):
+    lines = "who;what".replace(";", ",") + "\n"
+    lines += "".join(f"u{n},i{m}\n" for n in range(6) for m in range(9) if (n + m) % 3)
+    path = write(tmp_path / "plays.csv", lines)
+    config = DataConfig(name="file", path=str(path), user_column="who", item_column="what")
+    dataset = load(config)
+    assert dataset.name == "plays.csv"
+    assert dataset.user_ids.tolist() == [f"u{n}" for n in range(6)]
+    assert dataset.user_ids.dtype.kind == "U"
+    assert dataset.user_index("u3") == 3
+    again = load(config)
+    np.testing.assert_array_equal(again.user_ids, dataset.user_ids)
+    np.testing.assert_array_equal(again.train.items, dataset.train.items)
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [("adjacency", "0 1 2 3\n1 2 3 4\n2 1 3 4\n"), ("lists", "3 1 2 3\n3 2 3 4\n3 1 3 4\n")],
+)
+def test_own_lists(tmp_path, form, text):
+    path = write(tmp_path / "lists.txt", text)
+    dataset = load(DataConfig(name="file", path=str(path), format=form))
+    assert dataset.user_ids.tolist() == [0, 1, 2]
+    assert dataset.item_ids.tolist() == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("split", ["per_user", "leave_one_out", "global_time", "per_user_time"])
+def test_every_split(table, split):
+    config = DataConfig(name="ml_100k", min_rating=0.0, core=0, split=split, valid_fraction=0.2)
+    dataset = load(config)
+    assert all(size > 0 for size in dataset.split_sizes.values())
+
+
+# What cannot be used.
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"name": "ml-100k"}, r"config\.data\.name='ml-100k'.*did you mean ml_100k"),
+        ({"name": "zzz"}, r"config\.data\.name='zzz'.*use one of embedded, file, ml_100k"),
+        ({"name": "zzz", "predefined": "mine"}, r"config\.data\.name='zzz'"),
+        ({"name": "file", "path": "/no/such.csv"}, r"config\.data\.path='/no/such\.csv'"),
+        ({"split": "fixed"}, r"config\.data\.split='fixed'.*'embedded' ships no split"),
+        ({"name": "ml_100k", "split": "fixed"}, r"config\.data\.split='fixed'.*use random"),
+        ({"min_rating": 4.0}, r"config\.data\.min_rating=4\.0"),
+        ({"core": 5000}, r"config\.data\.core"),
+    ],
+)
+def test_bad_fields_are_named(fields, message):
+    assert re.search(message, fault(lambda: load(DataConfig(**fields))))
+
+
+def test_a_split_by_time_needs_timestamps(tmp_path):
+    path = write(tmp_path / "a.txt", "0 1 2 3\n1 2 3 4\n")
+    config = DataConfig(name="file", path=str(path), format="adjacency", split="global_time")
+    with pytest.raises(InputError, match=r"config\.data\.split='global_time'.*timestamp_column"):
+        load(config)
+
+
+def test_a_user_who_interacted_with_every_item(folders):
+    folder = write_split(folders[0] / "full")
+    write(folder / "train.csv", "user,item\n7,1\n7,2\n7,5\n8,2\n")
+    with pytest.raises(InputError, match="user 7 has touched all 4 items"):
+        load(DataConfig(predefined="full"))
+
+
+def test_unknown_users_are_named(table):
+    dataset = load(DataConfig(name="ml_100k", core=2))
+    assert dataset.user_index("3") == dataset.user_index(3) == 2
+    for unknown in (99, "x", "", "1.5", -1, 2**80):
+        with pytest.raises(InputError, match="user ids look like 1, 2, 3") as caught:
+            dataset.user_index(unknown)
+        assert repr(unknown) in str(caught.value)
+
+
+# The embedded data set.
+
+
+def test_embedded(folders):
+    dataset = load(DataConfig())
+    assert dataset.name == "embedded"
+    assert dataset.num_users == 1200
+    assert dataset.num_items == 800
+    assert (dataset.train.counts > 0).all()
+    assert (dataset.test.counts > 0).mean() > 0.99
+    assert all(dataset.item_titles)
+    # It is generated faster than it would be read, so nothing is stored.
+    assert not folders[1].exists()

@@ -1,0 +1,202 @@
+"""Prepared data: stored, mapped into memory, and prepared again if damaged or out of date."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from data_files import ratings, write, write_split
+
+from hlr_jax.config import DataConfig
+from hlr_jax.data import datasets, load, prepared, raw, registry
+from hlr_jax.data.resolve import resolve
+
+pytestmark = pytest.mark.usefixtures("folders")
+
+
+def test_the_second_load_does_not_read_the_files(table, monkeypatch):
+    config = DataConfig(name="ml_100k", core=2)
+    first = load(config)
+    monkeypatch.setattr(raw, "read", _must_not_be_called)
+    second = load(config)
+    for part in ("train", "valid", "test"):
+        mine, yours = getattr(first, part), getattr(second, part)
+        np.testing.assert_array_equal(mine.offsets, yours.offsets)
+        np.testing.assert_array_equal(mine.items, yours.items)
+        assert mine.num_items == yours.num_items
+    np.testing.assert_array_equal(first.user_ids, second.user_ids)
+    np.testing.assert_array_equal(first.popularity, second.popularity)
+    assert first.digest == second.digest == dataclasses.replace(second, _stored=None).digest
+    # Stored values are those of the stored splits alone.
+    other = dataclasses.replace(second, train=second.valid)
+    assert other.digest != second.digest
+    np.testing.assert_array_equal(other.popularity, second.valid.popularity)
+
+
+def _must_not_be_called(*_):
+    raise AssertionError("the files were read")
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:-40]),
+        lambda path: path.write_bytes(path.read_bytes()[:200] + b"!!" + path.read_bytes()[202:]),
+        lambda path: path.unlink(),
+        lambda path: np.save(path, np.arange(3)),
+        lambda path: np.save(path, np.array([{}], object), allow_pickle=True),
+        lambda path: (path.parent / "checksums.json").write_text("{}"),
+        lambda path: (path.parent / "checksums.json").write_text("[1"),
+    ],
+    ids=[
+        "empty",
+        "cut",
+        "flipped",
+        "incomplete",
+        "another",
+        "pickled",
+        "no checksums",
+        "damaged checksums",
+    ],
+)
+def test_damaged_prepared_data_is_prepared_again(folders, table, harm):
+    config = DataConfig(name="ml_100k", core=2)
+    whole = load(config)
+    items = np.array(whole.train.items)
+    del whole  # whose arrays are the files
+    (kept,) = (folders[1] / "prepared").iterdir()
+    harm(kept / "train_items.npy")
+    np.testing.assert_array_equal(load(config).train.items, items)
+    assert datasets._from_arrays("x", prepared.restore(kept)) is not None
+
+
+def test_large_prepared_data_is_mapped_and_not_read(folders, table, monkeypatch):
+    config = DataConfig(name="ml_100k", core=2)
+    first = load(config)
+    monkeypatch.setattr(prepared, "MAX_VERIFIED_BYTES", 10)
+    monkeypatch.setattr(prepared, "_checksum", _must_not_be_called)
+    again = load(config)
+    assert isinstance(again.train.items, np.memmap)
+    assert again.digest == first.digest
+    np.testing.assert_array_equal(again.popularity, first.train.popularity)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:-4]),
+        lambda path: path.unlink(),
+        lambda path: np.save(path, np.arange(3)),
+    ],
+    ids=["empty", "cut", "incomplete", "another"],
+)
+def test_damage_to_the_length_of_large_prepared_data_is_noticed(folders, table, harm, monkeypatch):
+    monkeypatch.setattr(prepared, "MAX_VERIFIED_BYTES", 10)
+    config = DataConfig(name="ml_100k", core=2)
+    items = np.array(load(config).train.items)
+    (kept,) = (folders[1] / "prepared").iterdir()
+    harm(kept / "train_items.npy")
+    assert datasets._from_arrays("x", prepared.restore(kept)) is None
+    np.testing.assert_array_equal(load(config).train.items, items)
+    assert datasets._from_arrays("x", prepared.restore(kept)) is not None
+
+
+@pytest.mark.parametrize("name", ["user_ids", "item_ids", "test_offsets", "popularity", "digest"])
+def test_prepared_data_without_an_array_is_prepared_again(folders, table, name):
+    config = DataConfig(name="ml_100k", core=2)
+    digest = load(config).digest
+    (kept,) = (folders[1] / "prepared").iterdir()
+    for sizes in ("listed", "not listed"):
+        (kept / f"{name}.npy").unlink()
+        if sizes == "not listed":
+            checksums = json.loads((kept / "checksums.json").read_text())
+            del checksums[name]
+            (kept / "checksums.json").write_text(json.dumps(checksums))
+        again = load(config)
+        assert again.digest == digest
+        assert (kept / f"{name}.npy").exists()
+
+
+def test_a_folder_has_the_arrays_and_the_recipe(folders, table):
+    load(DataConfig(name="ml_100k", core=2))
+    (kept,) = (folders[1] / "prepared").iterdir()
+    assert {path.suffix for path in kept.iterdir()} == {".json", ".npy"}
+    recipe = kept / "recipe.json"
+    assert json.loads(recipe.read_text())["config"]["core"] == 2
+
+
+def test_every_field_changes_the_key(folders, table):
+    write_split(folders[0] / "mine")
+    write(table.parent / "u.item", "100|A|x|x|x|0|1\n")
+    base = DataConfig(name="ml_100k", core=2, min_rating=1.0)
+    other = {
+        "min_rating": 2.0,
+        "core": 3,
+        "item_core": 1,
+        "features": "own",
+        "split": "per_user",
+        "valid_fraction": 0.1,
+        "test_fraction": 0.3,
+        "split_seed": 1,
+        "predefined": "mine",
+    }
+    keys = {_key(base)} | {_key(dataclasses.replace(base, **{f: v})) for f, v in other.items()}
+    path = str(write(table.parent / "own.tsv", "a\tb\tc\td\tuser\titem\n"))
+    own = DataConfig(name="file", path=path)
+    changed = {
+        "format": "tsv",
+        "user_column": "a",
+        "item_column": "b",
+        "rating_column": "c",
+        "timestamp_column": "d",
+    }
+    keys |= {_key(own)} | {_key(dataclasses.replace(own, **{f: v})) for f, v in changed.items()}
+    assert len(keys) == len(other) + len(changed) + 2
+    # With `join_valid`, train and valid are prepared apart and joined later.
+    tried = set(other) | set(changed) | {"name", "path", "join_valid"}
+    assert tried == {field.name for field in dataclasses.fields(DataConfig)}
+
+
+def test_a_filter_may_be_given_or_the_data_sets_own(table):
+    assert _key(DataConfig(name="ml_100k", min_rating=4.0, core=10, split="random")) == _key(
+        DataConfig(name="ml_100k")
+    )
+
+
+def _key(config):
+    resolved = resolve(config, progress=False)
+    return prepared.folder_name("x", datasets._recipe(config, resolved))
+
+
+def test_changed_files_are_read_again(table):
+    config = DataConfig(name="ml_100k", core=2, min_rating=0.0)
+    before = load(config)
+    write(table, ratings(num_users=13))
+    assert load(config).num_users == before.num_users + 1
+    titled = write(table.parent / "u.item", "101|Alpha|x\n")
+    assert "Alpha" in load(config).item_titles
+    write(titled, "101|Alphabet|x\n")
+    assert "Alphabet" in load(config).item_titles
+
+
+def test_a_changed_description_changes_the_key(table, monkeypatch):
+    config = DataConfig(name="ml_100k", core=2)
+    before = _key(config)
+    changed = dataclasses.replace(registry.SPECS["ml_100k"], format="csv")
+    monkeypatch.setitem(registry.SPECS, "ml_100k", changed)
+    assert _key(config) != before
+
+
+def test_a_cache_that_cannot_be_written_is_not_used(folders, table, caplog):
+    write(folders[1], "a file in the way")
+    assert load(DataConfig(name="ml_100k", core=2)).num_users == 12
+    assert "is not kept" in caplog.text
+
+
+def test_folder_names_are_safe():
+    name = prepared.folder_name("../a b", {"x": 1})
+    assert "/" not in name
+    assert "." not in name
+    assert prepared.folder_name("a", {"x": 1}) != prepared.folder_name("a", {"x": 2})
