@@ -13,8 +13,9 @@ import polars as pl
 import pytest
 
 from hlr_jax import baselines, cli
+from hlr_jax.config import files
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 CONFIG = """
 from hlr_jax import config as c
 
@@ -27,26 +28,70 @@ def get_config():
     ))
 """
 SMALL = ["--config.training.epochs=1", "--config.model.dim=8"]
+PLUGIN = """
+from hlr_jax.functional.losses.hinge import Hinge
+from hlr_jax.functional.losses.loss import register
+
+@register("steep")
+class Steep(Hinge):
+    steepness: float = 2.0
+
+    def __call__(self, positive, negatives):
+        return self.steepness * super().__call__(positive, negatives)
+"""
+
+Done = subprocess.CompletedProcess[str]
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory):
+def environment(tmp_path_factory, pytestconfig):
     """Of the programs: no data but the embedded, a cache of their own, one device."""
     folder = tmp_path_factory.mktemp("environment")
     changes = {"HLR_JAX_DATA": folder / "data", "HLR_JAX_CACHE": folder / "cache"}
-    changes |= {"JAX_COMPILATION_CACHE_DIR": folder / "compiled", "XLA_FLAGS": ""}
+    # Programs compiled in an earlier run of the tests are found again.
+    changes |= {"JAX_COMPILATION_CACHE_DIR": pytestconfig.cache.mkdir("jax"), "XLA_FLAGS": ""}
+    changes |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2"}
     return os.environ | {name: str(value) for name, value in changes.items()}
 
 
 @pytest.fixture(scope="module")
-def launch(environment):
-    def run(program: str, *flags: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, f"launch/{program}.py", *flags]
+def program(environment):
+    """Runs a program as people do, in a process of its own."""
+
+    def run(name: str, *flags: str, **changes: str) -> Done:
+        command = [sys.executable, f"launch/{name}.py", *flags]
         return subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+            command,
+            cwd=ROOT,
+            env=environment | changes,
+            capture_output=True,
+            text=True,
+            timeout=300,
         )
 
     return run
+
+
+@pytest.fixture(scope="module")
+def launch(environment):
+    """Runs a program in a fork of a process that has imported JAX."""
+    server = subprocess.Popen(
+        [sys.executable, pathlib.Path(__file__).with_name("fork_server.py")],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+    def run(name: str, *flags: str) -> Done:
+        server.stdin.write(json.dumps([name, *flags]) + "\n")
+        server.stdin.flush()
+        return subprocess.CompletedProcess([name, *flags], *json.loads(server.stdout.readline()))
+
+    yield run
+    server.communicate(timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +102,15 @@ def config_file(tmp_path_factory) -> pathlib.Path:
 
 
 @pytest.fixture(scope="module")
-def trained(launch, config_file, tmp_path_factory) -> pathlib.Path:
+def train_flags(config_file) -> list[str]:
+    return [f"--config={config_file}", *SMALL, "--config.training.refit=True"]
+
+
+@pytest.fixture(scope="module")
+def trained(program, train_flags, tmp_path_factory) -> pathlib.Path:
+    """A small run, with a refit."""
     workdir = tmp_path_factory.mktemp("runs") / "small"
-    done = launch("train", f"--config={config_file}", f"--workdir={workdir}", *SMALL)
+    done = program("train", *train_flags, f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
     assert "ndcg@10" in done.stdout
     assert f"written to {workdir}/results.json" in done.stdout
@@ -89,6 +140,7 @@ def test_a_run_writes_its_files(trained):
         "config.json",
         "dataset.json",
         "metrics.jsonl",
+        "refit",
         "results.json",
     ]
     results = read(trained / "results.json")
@@ -109,57 +161,152 @@ def test_a_run_writes_its_files(trained):
     assert {path.name for path in (trained / "checkpoints").iterdir()} == {"best", "latest"}
 
 
-def test_the_same_command_again_changes_nothing(trained, launch, config_file):
+def test_only_the_same_command_goes_on_and_changes_nothing(trained, launch, train_flags):
     names = ("results.json", "metrics.jsonl", "config.json")
     before = {name: (trained / name).read_text() for name in names}
-    done = launch("train", f"--config={config_file}", f"--workdir={trained}", *SMALL)
+    flags = [*train_flags, f"--workdir={trained}"]
+    done = launch("train", *flags)
     assert done.returncode == 0, done.stderr
     assert {name: (trained / name).read_text() for name in names} == before
 
-
-def test_another_configuration_is_refused(trained, launch, config_file):
-    flags = [f"--config={config_file}", f"--workdir={trained}", *SMALL]
     done = launch("train", *flags, "--config.loss.margin=0.7")
     assert_refused(done, f"--workdir={trained}", "config.loss.margin=0.5, not 0.7")
 
 
-@pytest.mark.parametrize("program", ["train", "evaluate", "recommend", "sweep", "baseline"])
-def test_help(program, launch):
-    done = launch(program, "--help")
+@pytest.mark.parametrize("name", ["train", "evaluate", "recommend", "sweep", "baseline"])
+def test_help(name, launch):
+    done = launch(name, "--help")
     assert done.returncode == 0
-    assert f"python launch/{program}.py" in done.stdout
+    assert f"python launch/{name}.py" in done.stdout
     assert "--workdir" in done.stdout
+    assert "--import" in done.stdout
     assert "Traceback" not in done.stderr
+    reads_files = name in ("train", "sweep", "baseline")
+    assert ("--config:" in done.stdout) == reads_files or name == "evaluate"
+    assert ("\nConfigurations:\n" in done.stdout) == reads_files
 
 
-@pytest.mark.parametrize(
-    ("flags", "parts"),
-    [
-        (["--config.model.dimm=3"], ["--config.model.dimm", "did you mean dim?"]),
-        (["--config.model.xyz=3"], ["--config.model.xyz: there is no such field"]),
-        (["--config.modl.dim=3"], ["--config.modl.dim", "did you mean model?"]),
-        (["--config.model.dim=wide"], ["--config.model.dim=wide"]),
-        (["--config.model.name=mf"], ["config.model.name='mf'", "use one of"]),
-        (["--config.data.predefined=nowhere"], ["config.data.predefined='nowhere'"]),
-        (["--confg.model.dim=3"], ["confg"]),
-        (["stray"], ["'stray': not a flag"]),
-    ],
-)
-def test_bad_flags_are_refused_in_one_line(flags, parts, launch, config_file, tmp_path):
+def test_help_lists_the_configurations_and_does_not_wait_for_jax(environment):
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "launch/train.py", "--help"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0
+    # All are listed: tests/config/test_configurations.py.
+    assert files.describe(pathlib.Path("configs")).splitlines()[1] in done.stdout
+    assert "configs/tuned/ml_1m_cml.py" in done.stdout
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "ml_collections" in imported
+    assert not imported & {"jax", "polars"}
+
+
+def test_bad_flags_are_refused_in_one_line(launch, config_file, tmp_path):
     workdir = tmp_path / "run"
-    done = launch("train", f"--config={config_file}", f"--workdir={workdir}", *flags)
-    assert_refused(done, *parts)
-    assert not workdir.exists()
+    for flag, parts in {
+        "--config.model.dimm=3": ["--config.model.dimm", "did you mean dim?"],
+        "--config.model.xyz=3": ["--config.model.xyz: there is no such field"],
+        "--config.modl.dim=3": ["--config.modl.dim", "did you mean model?"],
+        "--config.model.dim=wide": ["--config.model.dim=wide"],
+        "--config.model.name=mf": ["config.model.name='mf'", "use one of"],
+        "--config.geometry.name=cube": ["config.geometry.name='cube'", "use one of ball"],
+        "--config.data.predefined=nowhere": ["config.data.predefined='nowhere'"],
+        "--confg.model.dim=3": ["confg"],
+        "stray": ["'stray': not a flag"],
+        # Old names.
+        "--config.loss.balance=0.3": [
+            "--config.loss.balance: renamed, use config.loss.user_weight_exponent"
+        ],
+        "--config.sampling.negatives=4": ["use config.sampling.num_negatives=4"],
+        "--config.loss.name=closest": ["use config.loss.name='hardest'"],
+    }.items():
+        done = launch("train", f"--config={config_file}", f"--workdir={workdir}", flag)
+        assert_refused(done, *parts)
+        assert not workdir.exists()
 
 
 def test_missing_flags_and_files_are_refused_in_one_line(launch, tmp_path):
+    workdir = f"--workdir={tmp_path / 'run'}"
     assert_refused(launch("train"), "--config")
-    assert_refused(launch("train", "--config=nowhere.py", f"--workdir={tmp_path}"), "nowhere.py")
+    assert_refused(launch("train", "--config=nowhere.py", workdir), "nowhere.py")
     broken = tmp_path / "broken.py"
     broken.write_text("def get_config():\n    return 1 / 0\n")
+    others = {"train": [], "sweep": ["--vary=loss.margin=0:1"], "baseline": ["--name=ease"]}
+    for name, more in others.items():
+        done = launch(name, f"--config={broken}", workdir, *more)
+        assert_refused(done, f"--config={broken}: line 2: ZeroDivisionError: division by zero")
+    assert not (tmp_path / "run").exists()
+
+
+def test_configurations_that_there_are_not_are_refused_with_those_there_are(launch, tmp_path):
+    workdir = tmp_path / "run"
+    for path, part in {
+        "configs/embedded.py": "use configs/embedded.py:NAME with one of cml, lrml, hlr, ",
+        "configs/embedded.py:nothing": "there is no 'nothing'; use configs/embedded.py:NAME with",
+        "configs/ml_1m/hlr.py": "did you mean configs/published.py:ml_1m/hlr or configs/tuned/ml",
+    }.items():
+        done = launch("train", f"--config={path}", f"--workdir={workdir}")
+        assert_refused(done, f"--config={path}: ", part)
     assert_refused(
-        launch("train", f"--config={broken}", f"--workdir={tmp_path}"), "ZeroDivisionError"
+        launch("demo", "--hlr=configs/embedded.py:hl"), "--config=configs/embedded.py:hl:"
     )
+    assert not workdir.exists()
+
+
+# --- plugins -------------------------------------------------------------------------------------
+
+
+def test_a_module_that_is_imported_is_found_again_by_every_program(
+    program, config_file, tmp_path_factory
+):
+    folder = tmp_path_factory.mktemp("plugins")
+    (folder / "steep_losses.py").write_text(PLUGIN)
+    path = {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+    workdir = folder / "run"
+    flags = [f"--config={config_file}", *SMALL, f"--workdir={workdir}", "--config.loss.name=steep"]
+    # The flag of an option may stand before that of its module.
+    flags += ["--config.loss.steepness=3.0", "--import=steep_losses"]
+    done = program("train", *flags, **path)
+    assert done.returncode == 0, done.stderr
+    config = read(workdir / "config.json")
+    assert config["imports"] == ["steep_losses"]
+    assert (config["loss"]["name"], config["loss"]["steepness"]) == ("steep", 3.0)
+
+    output = folder / "test.json"
+    done = program("evaluate", f"--workdir={workdir}", f"--output={output}", **path)
+    assert done.returncode == 0, done.stderr
+    assert read(output) == read(workdir / "results.json")["test"]
+    done = program("recommend", f"--workdir={workdir}", "--users=3", "--k=2", **path)
+    assert done.returncode == 0, done.stderr
+    # Without its folder on the path.
+    for name, *more in (("evaluate",), ("recommend", "--users=3")):
+        done = program(name, f"--workdir={workdir}", *more)
+        assert_refused(done, "--import=steep_losses: there is no module 'steep_losses'; install")
+
+
+def test_modules_that_cannot_be_used_are_refused_in_one_line(
+    program, launch, config_file, tmp_path
+):
+    workdir = tmp_path / "run"
+    flags = [f"--config={config_file}", f"--workdir={workdir}"]
+    missing = "--import=not_there: there is no module 'not_there'; install its package, or set PYTH"
+    assert_refused(launch("train", "--import=json,not_there", *flags), missing)
+    assert_refused(launch("baseline", "--name=ease", *flags, "--import", "not_there"), missing)
+    vary = ["--trials=1", "--vary=loss.margin=0:1"]
+    assert_refused(launch("sweep", *flags, *vary, "--import=not_there"), missing)
+    assert_refused(launch("evaluate", flags[1], "--import=not_there"), missing)
+    assert_refused(launch("recommend", flags[1], "--users=1", "--import=not_there"), missing)
+    (tmp_path / "clashing.py").write_text(PLUGIN.replace("steep", "hinge", 1))
+    path = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    done = program("train", *flags, "--import=clashing", **path)
+    assert_refused(done, "--import=clashing: clashing.Steep: a loss named 'hinge' is registered")
+    assert not workdir.exists()
+
+
+# --- interrupting --------------------------------------------------------------------------------
 
 
 def test_an_interrupted_run_says_so_and_goes_on(launch, environment, config_file, tmp_path):
@@ -209,12 +356,15 @@ def test_an_interrupted_run_says_so_and_goes_on(launch, environment, config_file
 
 
 def test_evaluate_repeats_the_measures_of_training(trained, launch, tmp_path):
-    output = tmp_path / "test.json"
-    done = launch("evaluate", f"--workdir={trained}", f"--output={output}")
-    assert done.returncode == 0, done.stderr
-    results = read(trained / "results.json")["test"]
-    assert read(output) == results
-    assert f"{results['ndcg@10']:.4f}" in done.stdout
+    """Of the chosen model on validation, and of the refitted one on test."""
+    results = read(trained / "results.json")
+    del results["valid"]["loss"]
+    for split in ("valid", "test"):
+        output = tmp_path / f"{split}.json"
+        done = launch("evaluate", f"--workdir={trained}", f"--split={split}", f"--output={output}")
+        assert done.returncode == 0, done.stderr
+        assert read(output) == results[split]
+        assert f"{results[split]['ndcg@10']:.4f}" in done.stdout
 
 
 def test_evaluate_takes_other_settings(trained, launch, tmp_path):
@@ -228,46 +378,34 @@ def test_evaluate_takes_other_settings(trained, launch, tmp_path):
     assert read(trained / "config.json")["evaluation"]["cutoffs"] == [10]
 
 
-def test_evaluate_takes_the_chosen_model_for_validation_and_the_refitted_one_for_test(
-    launch, config_file, tmp_path
-):
-    flags = [f"--config={config_file}", *SMALL, "--config.training.refit=True"]
-    done = launch("train", f"--workdir={tmp_path / 'run'}", *flags)
-    assert done.returncode == 0, done.stderr
-    results = read(tmp_path / "run" / "results.json")
-    del results["valid"]["loss"]
-    for split in ("valid", "test"):
-        output = tmp_path / f"{split}.json"
-        flags = [f"--workdir={tmp_path / 'run'}", f"--split={split}", f"--output={output}"]
-        done = launch("evaluate", *flags)
-        assert done.returncode == 0, done.stderr
-        assert read(output) == results[split]
-
-
 def test_evaluate_refuses_bad_input(trained, launch, tmp_path):
     assert_refused(launch("evaluate", f"--workdir={tmp_path}"), "config.json: not found")
     flags = [f"--workdir={trained}", "--config.evaluation.cutoffs=(0,)"]
     assert_refused(launch("evaluate", *flags), "config.evaluation.cutoffs")
+    old = read(trained / "config.json")
+    old["loss"]["balance"] = old["loss"].pop("user_weight_exponent")
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    renamed = "config.loss.balance: renamed, use config.loss.user_weight_exponent"
+    assert_refused(launch("evaluate", f"--workdir={tmp_path}"), renamed)
+    assert_refused(launch("recommend", f"--workdir={tmp_path}", "--users=1"), renamed)
 
 
 # --- recommend -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("suffix", "reader"),
-    [(".csv", pl.read_csv), (".parquet", pl.read_parquet), (".jsonl", pl.read_ndjson)],
-)
-def test_recommend_writes_tables(suffix, reader, trained, launch, tmp_path):
-    output = tmp_path / f"top{suffix}"
-    flags = [f"--workdir={trained}", "--users=7,3", "--k=4", f"--output={output}"]
-    done = launch("recommend", *flags)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == f"8 recommendations written to {output}"
-    table = reader(output)
-    assert table.columns == ["user", "rank", "item", "title", "score"]
-    assert table["user"].to_list() == [7] * 4 + [3] * 4
-    assert table["rank"].to_list() == [1, 2, 3, 4] * 2
-    assert table["item"].is_between(0, 799).all()
+def test_recommend_writes_tables(trained, launch, tmp_path):
+    readers = {".csv": pl.read_csv, ".parquet": pl.read_parquet, ".jsonl": pl.read_ndjson}
+    for suffix, reader in readers.items():
+        output = tmp_path / f"top{suffix}"
+        flags = [f"--workdir={trained}", "--users=7,3", "--k=4", f"--output={output}"]
+        done = launch("recommend", *flags)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() == f"8 recommendations written to {output}"
+        table = reader(output)
+        assert table.columns == ["user", "rank", "item", "title", "score"]
+        assert table["user"].to_list() == [7] * 4 + [3] * 4
+        assert table["rank"].to_list() == [1, 2, 3, 4] * 2
+        assert table["item"].is_between(0, 799).all()
 
 
 def test_recommend_prints_all_users(trained, launch):
@@ -351,7 +489,7 @@ def test_a_sweep_ends_in_a_command_that_trains_the_best(launch, config_file, tmp
     config = read(workdir / "best" / "config.json")
     best = table.sort("recall@5", descending=True).row(0, named=True)
     assert config["loss"]["margin"] == best["loss.margin"]
-    assert config["training"]["select"] == "recall@5"
+    assert config["training"]["selection_metric"] == "recall@5"
     assert found["loss"] > 0
     (record,) = (workdir / "best" / "metrics.jsonl").read_text().splitlines()
     assert json.loads(record)["valid_recall@5"] == best["recall@5"]
