@@ -1,7 +1,7 @@
 """Data sets: from files and public data sets to interactions in compressed rows, in host memory.
 
 `load` makes a `Dataset` of a configuration; its train, validation and test parts are
-`Interactions`. Every step between has a module of its own:
+`Interactions`. Each step on the way is a module:
 
 - `resolve`: which files and filters a configuration stands for; `registry` describes the public
   data sets, `locate` finds their files, `fetch` downloads them.

@@ -48,7 +48,7 @@ def find_dataset(spec: DatasetSpec, needs_ratings: bool, progress: bool = True) 
 
     Args:
       spec: of the data set.
-      needs_ratings: if not, `spec.unrated_file` will do.
+      needs_ratings: if false, `spec.unrated_file` is enough.
       progress: show a bar for downloads.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Downloads: verified, unpacked without harm, and whole or not there at all. No network."""
+"""Downloads are verified, unpacked safely, and complete or not there at all; without a network."""
 
 import email.message
 import hashlib
@@ -171,7 +171,7 @@ def test_unpack_reports_damage(tmp_path):
         fetch.unpack(written(tmp_path / "archive", damaged), _made(tmp_path / "out"))
 
 
-# The whole way.
+# From download to folder.
 
 
 def test_fetch_takes_the_content_of_an_archives_only_folder(tmp_path):
