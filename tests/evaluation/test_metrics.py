@@ -93,7 +93,7 @@ def test_hits_in_slices_and_in_any_order_of_users(monkeypatch: pytest.MonkeyPatc
     top = np.stack([random.permutation(30)[:7] for _ in range(20)]).astype(np.int32)
     users = random.permutation(50)[:20]
     whole = metrics.hits(top, users, relevant)
-    monkeypatch.setattr(metrics, "_ENTRIES_AT_ONCE", 15)
+    monkeypatch.setattr(metrics.lists, "_ENTRIES_AT_ONCE", 15)
     np.testing.assert_array_equal(metrics.hits(top, users, relevant), whole)
     expected = [np.isin(row, relevant.of(int(u))) for row, u in zip(top, users, strict=True)]
     np.testing.assert_array_equal(whole, expected)
@@ -148,9 +148,9 @@ def test_against_trec_eval(cutoff: int) -> None:
         for u, items in enumerate(lists)
         if len(items)
     }
-    judged = {str(u): {str(item): 1 for item in items} for u, items in enumerate(relevant)}
+    wanted = {str(u): {str(item): 1 for item in items} for u, items in enumerate(relevant)}
     measures = [f"{name}.{cutoff}" for name in ("ndcg_cut", "map_cut", "P", "recall", "success")]
-    scores = pytrec_eval.RelevanceEvaluator(judged, {*measures, "recip_rank"}).evaluate(run)
+    scores = pytrec_eval.RelevanceEvaluator(wanted, {*measures, "recip_rank"}).evaluate(run)
 
     def trec(name: str) -> np.ndarray:
         return np.array([scores[str(u)][name] if str(u) in run else 0.0 for u in range(num_users)])
@@ -245,7 +245,7 @@ def test_catalogue_counts_distinct_items_of_counted_users() -> None:
     }
 
 
-def test_the_catalogue_can_be_looked_at_in_parts() -> None:
+def test_coverage_of_parts_of_the_users_can_be_joined() -> None:
     rng = np.random.default_rng(4)
     top = np.stack([rng.permutation(12)[:3] for _ in range(7)])
     top[2, 1:], users = -1, rng.permutation(7)
@@ -301,7 +301,7 @@ def test_parse() -> None:
 def test_parse_lists_the_metrics_there_are(name: str) -> None:
     with pytest.raises(InputError) as error:
         metrics.parse(name)
-    assert f"config.training.select={name!r}" in str(error.value)
+    assert f"config.training.selection_metric={name!r}" in str(error.value)
     assert all(metric in str(error.value) for metric in metrics.METRICS)
 
 

@@ -1,0 +1,51 @@
+"""Metrics of ranked lists: definitions, evaluation user by user, and summaries over users.
+
+`hlr_jax.evaluation.ranking` makes the lists.
+"""
+
+from hlr_jax.evaluation.metrics.definitions import (
+    METRICS,
+    average_precision,
+    hit_rate,
+    map_list_length,
+    mrr,
+    mrr_all_hits,
+    ndcg,
+    ndcg_local,
+    parse,
+    precision,
+    recall,
+)
+from hlr_jax.evaluation.metrics.lists import (
+    catalogue,
+    evaluate,
+    evaluate_sampled,
+    hits,
+    of_recommended,
+    recommended,
+    sampled_ranks,
+)
+from hlr_jax.evaluation.metrics.summary import cohort_rows, summarize
+
+__all__ = [
+    "METRICS",
+    "average_precision",
+    "catalogue",
+    "cohort_rows",
+    "evaluate",
+    "evaluate_sampled",
+    "hit_rate",
+    "hits",
+    "map_list_length",
+    "mrr",
+    "mrr_all_hits",
+    "ndcg",
+    "ndcg_local",
+    "of_recommended",
+    "parse",
+    "precision",
+    "recall",
+    "recommended",
+    "sampled_ranks",
+    "summarize",
+]
