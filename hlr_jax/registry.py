@@ -1,8 +1,8 @@
 """What researchers add: relations, geometries, losses and samplers, found by name.
 
-Each kind has a registry. A class is registered by a decorator, its options are its annotated fields,
-and flags follow from these. Classes are also found in other packages: in those that declare an entry
-point of the group `hlr_jax.plugins`, and in modules named by `--import`.
+Each kind has a registry. A class is registered by a decorator; its options are its annotated
+fields, and flags follow from these. Classes are also found in other packages: in those that declare
+an entry point of the group `hlr_jax.plugins`, and in modules named by `--import`.
 """
 
 import dataclasses
@@ -76,16 +76,16 @@ class Options:
 
 @typing.dataclass_transform(frozen_default=True)
 class Component(Options):
-    """Base of geometries, losses and samplers: every subclass is a frozen dataclass and a pytree."""
+    """Base of geometries, losses and samplers: a subclass is a frozen dataclass and a pytree."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        dataclasses.dataclass(frozen=True)(cls)
-        register_pytree(cls, [field.name for field in dataclasses.fields(cls)], _unchecked)
+        made = dataclasses.dataclass(frozen=True)(cls)
+        register_pytree(cls, [field.name for field in dataclasses.fields(made)], _unchecked)
 
 
 def _unchecked(cls: type, values: Mapping[str, Any]) -> Any:
-    made = object.__new__(cls)
+    made: Any = object.__new__(cls)
     for name, value in values.items():
         object.__setattr__(made, name, value)
     return made
@@ -119,7 +119,7 @@ class Registry(Generic[_T]):
             if other is not None:
                 raise InputError(
                     f"{cls.__module__}.{cls.__qualname__}: a {self.kind} named {name!r} is "
-                    f"registered already ({other.__module__}.{other.__qualname__}); use another name"
+                    f"registered already ({other.__module__}.{other.__qualname__}); choose another"
                 )
             known = self.all_options()
             for option, default in self.options_of(cls).items():

@@ -6,6 +6,7 @@ that says what `r` is; training, checkpoints, evaluation, ranking and recommenda
 that. The embedding tables are not the module's: it is handed rows.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -71,7 +72,7 @@ class Relation(Options, nn.Module):
         if "__call__" in own and "reads_item" not in own:
             cls.reads_item = True
         super().__init_subclass__(**kwargs)
-        fields = [name for name in cls.__dataclass_fields__ if name not in ("parent", "name")]
+        fields = [f.name for f in dataclasses.fields(cls) if f.name not in ("parent", "name")]
         register_pytree(cls, fields, _unchecked)
 
     @property

@@ -6,8 +6,6 @@ import platform
 import zlib
 
 import jax
-import numpy as np
-from jaxtyping import Int
 
 from hlr_jax.data.locate import cache_folder
 from hlr_jax.models.relation import Relation
@@ -58,12 +56,12 @@ def _processor() -> str:
 
 
 def count() -> int:
-    """How many devices this process has."""
+    """Count the devices of this process."""
     return jax.local_device_count()
 
 
 def count_for(model: Relation, table_bytes: int) -> int:
-    """How many of them a model trains on: all that pay.
+    """Choose how many of them a model trains on: all that pay.
 
     On a CPU devices share memory and caches. There, without histories to read or with large
     tables, it takes longer to sum gradients and update every device's tables than to compute.
@@ -71,10 +69,3 @@ def count_for(model: Relation, table_bytes: int) -> int:
     if jax.default_backend() != "cpu":
         return count()
     return count() if model.uses_history and table_bytes <= MOST_TABLE_BYTES else 1
-
-
-def split(batches: Int[np.ndarray, "steps b"], parts: int) -> Int[np.ndarray, "parts steps c"]:
-    """Batches of rows, cut between devices in order; -1 fills the last parts up."""
-    padding = -batches.shape[1] % parts
-    batches = np.pad(batches, ((0, 0), (0, padding)), constant_values=-1)
-    return np.moveaxis(batches.reshape(len(batches), parts, -1), 1, 0)

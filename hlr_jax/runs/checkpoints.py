@@ -10,8 +10,8 @@ from jax.sharding import SingleDeviceSharding
 
 from hlr_jax.errors import InputError
 from hlr_jax.training.loop import Progress
-from hlr_jax.training.objective import Params
-from hlr_jax.training.step import TrainState
+from hlr_jax.training.state import TrainState
+from hlr_jax.types import Params
 
 
 class Checkpoints:
@@ -24,7 +24,7 @@ class Checkpoints:
     def __init__(self, folder: pathlib.Path, rows: Mapping[str, int] | None = None) -> None:
         """Of the `rows` of each table: how many stand for something, if not all.
 
-        Where tables are cut, unused rows fill the blocks up; what is restored has as many of
+        Where tables are sharded, unused rows fill the blocks up; what is restored has as many of
         them as are wanted then, so that any placement restores what any other has saved.
         """
         self.folder = folder.absolute()
@@ -116,7 +116,7 @@ class Checkpoints:
     def _check_shapes(
         self, kind: str, rows: Mapping[str, int], stored: Params, wanted: Params
     ) -> None:
-        """Orbax alone would fill up or cut arrays of another shape."""
+        """Orbax alone would fill up or shorten arrays of another shape."""
         found = _shapes(stored, rows)
         expected = _shapes(wanted, self._rows_of(wanted))
         differing = [

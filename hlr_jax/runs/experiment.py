@@ -2,39 +2,52 @@
 
 import dataclasses
 import pathlib
-import zipfile
-import zlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from absl import logging
+import optax
 
-from hlr_jax import models
-from hlr_jax.config import Config
+from hlr_jax.config import Config, build
 from hlr_jax.data import datasets
 from hlr_jax.data.datasets import Dataset
-from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 from hlr_jax.evaluation import metrics
 from hlr_jax.files import write_json
-from hlr_jax.models.relation import Relation
 from hlr_jax.parallel import processes
 from hlr_jax.parallel.placement import Placement
-from hlr_jax.runs.recommender import (
-    Recommender,
-    check_cutoffs,
-    check_protocol,
+from hlr_jax.runs import compatibility
+from hlr_jax.runs.pretrained import pretrained_tables
+from hlr_jax.runs.recommender import Recommender, mean_loss
+from hlr_jax.runs.workdir import open_run, refit_folder
+from hlr_jax.sampling.epoch_order import num_steps
+from hlr_jax.training.inputs import (
+    make_objective,
+    make_recipe,
     training_positives,
     validation_positives,
 )
-from hlr_jax.runs.workdir import open_run, refit_folder
-from hlr_jax.training import step as training
-from hlr_jax.training.loop import MemoryStore, OnEpoch, Progress, Record, Store, fit, ignore_epoch
-from hlr_jax.training.objective import Params
-from hlr_jax.training.step import Keys
+from hlr_jax.training.loop import (
+    MemoryStore,
+    OnEpoch,
+    Program,
+    Progress,
+    Record,
+    Store,
+    fit,
+    ignore_epoch,
+)
+from hlr_jax.training.objective import project
+from hlr_jax.training.optimizers import GivenOptimizer, Optimizer, frozen_tables
+from hlr_jax.training.state import Keys, new_params
+from hlr_jax.types import Params
+
+
+class _Request(NamedTuple):
+    """What the caller of `train` asks for, besides configuration and data."""
+
+    show_progress: bool = True
+    on_epoch: OnEpoch = ignore_epoch
+    optimizer: optax.GradientTransformation | None = None
 
 
 def train(
@@ -43,26 +56,30 @@ def train(
     dataset: Dataset | None = None,
     show_progress: bool = True,
     on_epoch: OnEpoch = ignore_epoch,
+    optimizer: optax.GradientTransformation | None = None,
 ) -> Recommender:
     """Train a model, choose its best epoch on validation, and return it.
 
-    With `config.training.refit` it is then trained anew on training and validation together, for
+    With `config.training.refit` it is then trained again on training and validation together, for
     as many epochs, and that model is returned.
 
     Args:
       workdir: where checkpoints, `config.json` and `metrics.jsonl` go; None keeps everything in
         memory. A folder with an unfinished run of the same configuration is resumed.
       dataset: data to use instead of what `config.data` says.
-      on_epoch: receives one flat record per epoch, as in `metrics.jsonl`; none of those that
-        train anew. What it raises ends the training.
+      on_epoch: receives one flat record per epoch, as in `metrics.jsonl`; none of those of
+        the refit. What it raises ends the training.
+      optimizer: an Optax transformation instead of the one that `config.optimizer` names. It is
+        not stored: to resume, give it again.
 
     Raises:
       InputError: configuration, data or working directory cannot be used. Nothing is
         written then.
       DivergedError: the loss is no longer finite.
     """
-    selected, progress = _train(config, workdir, dataset, show_progress, on_epoch)
-    return _refitted(selected, progress, workdir, show_progress)
+    request = _Request(show_progress, on_epoch, optimizer)
+    selected, progress = _train(config, workdir, dataset, request)
+    return _refitted(selected, progress, workdir, request)
 
 
 def train_and_evaluate(
@@ -73,11 +90,11 @@ def train_and_evaluate(
     Returns:
       What it also writes to `results.json`: model, dataset, split_sizes, train, valid, test.
     """
-    selected, progress = _train(config, workdir, None, show_progress)
-    final = _refitted(selected, progress, workdir, show_progress)
+    request = _Request(show_progress)
+    selected, progress = _train(config, workdir, None, request)
+    final = _refitted(selected, progress, workdir, request)
     dataset = selected.dataset
-    drawn = config.sampling
-    negatives = dataset.num_items if drawn.pool == "catalogue" else drawn.negatives
+    negatives = build.build_sampler(config).num_negatives_of(dataset.num_items)
     interactions = progress.epochs * len(dataset.train)
     results: dict[str, Any] = {
         "model": config.model.name,
@@ -107,45 +124,52 @@ def _train(
     config: Config,
     workdir: str | pathlib.Path | None,
     dataset: Dataset | None,
-    show_progress: bool,
-    on_epoch: OnEpoch = ignore_epoch,
+    request: _Request,
 ) -> tuple[Recommender, Progress]:
     if workdir is not None and pathlib.Path(workdir).is_file():
         raise InputError(f"--workdir={workdir}: is a file; name a folder")
     config = with_absolute_paths(config)
-    model = models.build(config.model.name, config.model.dim, config.model.options)
-    dataset = dataset or _load(config, show_progress)
-    check(config, model, dataset)
-    placement = Placement.of(config, model, dataset.num_users, dataset.num_items)
-    key = Keys.of(config.seed).init
-    params = placement.new_params(key, model, config, dataset.num_features)
+    compatibility.check_config(config)
+    model = build.build_model(config)
+    dataset = dataset or _load(config, request.show_progress)
+    compatibility.check(config, model, dataset)
+    placement = Placement.of(config.sharding, model, dataset.num_users, dataset.num_items)
+    objective = make_objective(config, model, dataset.num_items, dataset.features)
+    params = new_params(Keys.of(config.seed).init, objective, placement, dataset.num_features)
     if config.training.pretrained:
         params = params | placement.params(pretrained_tables(config, model, dataset))
-        params = training.constrain(params, model, config)
-    validate = _validation(config, model, dataset, placement)
+        params = project(objective, params)
     store: Store = MemoryStore()
     log: OnEpoch = ignore_epoch
     if workdir is not None:
         store, log = open_run(pathlib.Path(workdir), config, dataset, placement)
     positives = training_positives(placement, dataset, config)
+    steps = num_steps(len(positives), config.training.batch_size)
+    recipe = make_recipe(config, objective, steps, _given(config, request))
+    program = Program(config, recipe, placement, positives)
 
-    def tell(record: Record) -> None:
+    def report(record: Record) -> None:
         log(record)
-        on_epoch(record)
+        request.on_epoch(record)
 
-    best, progress = fit(
-        model, placement, params, positives, config, validate, store, tell, show_progress
-    )
+    validate = _validation(program, dataset)
+    best, progress = fit(program, params, validate, store, report, request.show_progress)
     return Recommender(config, dataset, model, best, placement), progress
+
+
+def _given(config: Config, request: _Request) -> Optimizer | None:
+    if request.optimizer is None:
+        return None
+    return GivenOptimizer(request.optimizer, frozen_tables(config))
 
 
 def _refitted(
     selected: Recommender,
     progress: Progress,
     workdir: str | pathlib.Path | None,
-    show_progress: bool,
+    request: _Request,
 ) -> Recommender:
-    """The model that was selected, trained anew on validation too if that is wanted."""
+    """The model that was selected, trained again on validation too if that is wanted."""
     config = selected.config
     if not config.training.refit:
         return selected
@@ -159,11 +183,16 @@ def _refitted(
         data=dataclasses.replace(config.data, join_valid=True),
         optimizer=optimizer,
         training=dataclasses.replace(
-            config.training, refit=False, epochs=progress.best_epoch, patience=0, select="loss"
+            config.training,
+            refit=False,
+            epochs=progress.best_epoch,
+            patience=0,
+            selection_metric="loss",
         ),
     )
     folder = None if workdir is None else refit_folder(pathlib.Path(workdir))
-    return _train(again, folder, selected.dataset.joined(), show_progress)[0]
+    joined, again_request = selected.dataset.joined(), request._replace(on_epoch=ignore_epoch)
+    return _train(again, folder, joined, again_request)[0]
 
 
 def _load(config: Config, show_progress: bool) -> Dataset:
@@ -192,160 +221,25 @@ def with_absolute_paths(config: Config) -> Config:
     )
 
 
-def check(config: Config, model: Relation, dataset: Dataset) -> None:
-    """Raises InputError for what would fail later, before anything is written."""
-    datasets.check(dataset)
-    check_cutoffs(config.evaluation.cutoffs, dataset, "config.evaluation.cutoffs")
-    length = training.history_length(model, config)
-    if length > dataset.num_items:
-        raise InputError(
-            f"config.sampling.history_length={length}: the catalogue has {dataset.num_items} "
-            "items; use at most that"
-        )
-    if model.uses_neighbours and config.sharding.is_sharded:
-        raise InputError(
-            f"config.sharding.tables='sharded': model {config.model.name!r} averages rows of all "
-            "neighbours; use replicated"
-        )
-    _check_features(config, model, dataset)
-    if config.training.batch_of == "users":
-        _check_batches_of_users(config, model, dataset)
-    if config.training.refit and not len(dataset.valid):
-        raise InputError(
-            f"config.training.refit=True: data set {dataset.name} has no validation split to add"
-        )
-    if config.training.select != "loss":
-        _, cutoff = metrics.parse(config.training.select)
-        check_cutoffs((cutoff,), dataset, "config.training.select")
-        if not len(dataset.valid):
-            raise InputError(
-                f"config.training.select={config.training.select!r}: data set {dataset.name} "
-                "has no validation split to select on"
-            )
-    evaluation = config.evaluation
-    check_protocol(config, dataset)
-    if evaluation.cohorts:
-        num_users = int(np.count_nonzero(dataset.test.counts))
-        metrics.cohort_rows(num_users, evaluation.cohorts, evaluation.cohort_size)
-
-
-def _check_batches_of_users(config: Config, model: Relation, dataset: Dataset) -> None:
-    """Raises InputError where a model's loss is not one of a user's distances alone."""
-    field, name = "config.training.batch_of='users'", config.model.name
-    if model.uses_history:
-        raise InputError(
-            f"{field}: model {name!r} reads histories, from which each positive is left out; "
-            "set config.training.batch_of='interactions'"
-        )
-    if type(model).penalty is not Relation.penalty:
-        raise InputError(
-            f"{field}: model {name!r} adds a penalty to each interaction; set "
-            "config.training.batch_of='interactions'"
-        )
-    users = np.count_nonzero(dataset.train.counts)
-    if 4 * config.training.batch_size > users:
-        logging.warning(
-            "config.training.batch_size=%d: with config.training.batch_of='users' a step takes "
-            "that many of %d users; some tens of them train better",
-            *(config.training.batch_size, users),
-        )
-
-
-def _check_features(config: Config, model: Relation, dataset: Dataset) -> None:
-    """Raises InputError where features of items are missing, unread, or not to be trained on."""
-    field = f"config.data.features={config.data.features!r}"
-    name = config.model.name
-    if not model.uses_features:
-        if dataset.features is not None:
-            raise InputError(
-                f"{field}: model {name!r} reads no features of items; leave them out (of a "
-                "Dataset too), or set config.model.name='cmlf'"
-            )
-        return
-    if dataset.features is None:
-        raise InputError(
-            f"{field}: model {name!r} reads features of items; use own for those of the data set, "
-            "or the path of a table"
-        )
-    if config.optimizer.rows != "all":
-        raise InputError(
-            f"config.optimizer.rows={config.optimizer.rows!r}: use all, because model {name!r} "
-            "moves every item row"
-        )
-    if config.sharding.is_sharded:
-        raise InputError(
-            f"config.sharding.tables='sharded': model {name!r} needs all item rows on a device; "
-            "use replicated"
-        )
-
-
-def pretrained_tables(config: Config, model: Relation, dataset: Dataset) -> dict[str, jax.Array]:
-    """The tables `user` and `item` that `config.training.pretrained` holds.
-
-    That is the working directory of another run on the same data, or an .npz file with
-    arrays `user [U, d]` and/or `item [I, d]`, rows in the order of the data set's ids.
-
-    Raises:
-      InputError: it cannot be read, or users, items or embedding size differ.
-    """
-    path = pathlib.Path(config.training.pretrained)
-    field = f"config.training.pretrained={str(path)!r}"
-    if path.is_dir():
-        # What is chosen on validation must not have been trained on it.
-        other = Recommender.load(path, refitted=config.data.join_valid)
-        for kind in ("user_ids", "item_ids"):
-            if not np.array_equal(getattr(other.dataset, kind), getattr(dataset, kind)):
-                raise InputError(f"{field}: that run has other {kind}; use one on the same data")
-        for part, held_out in (("validation", dataset.valid), ("test", dataset.test)):
-            # A split that a data set ships may overlap with itself.
-            if _common(other.dataset.train, held_out) > _common(dataset.train, held_out):
-                raise InputError(
-                    f"{field}: that run was trained on {part} interactions of this one; use one on "
-                    "the same split, without config.data.join_valid"
-                )
-        found = {name: np.asarray(other.params[name]) for name in ("user", "item")}
-    else:
-        try:
-            # Opened here: NumPy leaves a damaged archive open. What is not an archive, an .npy
-            # file for one, raises TypeError.
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-                found = {name: arrays[name] for name in ("user", "item") if name in arrays}
-        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise InputError(f"{field}: not a run's folder or an .npz file ({error})") from None
-    if not found:
-        raise InputError(f"{field}: it holds neither an array 'user' nor 'item'")
-    sizes = {"user": (dataset.num_users, model.user_width), "item": (dataset.num_items, model.dim)}
-    for name, wanted in sizes.items():
-        if name in found and found[name].shape != wanted:
-            raise InputError(f"{field}: {name} has shape {found[name].shape}, expected {wanted}")
-    return {name: jnp.asarray(table, jnp.float32) for name, table in found.items()}
-
-
-def _common(one: Interactions, two: Interactions) -> int:
-    """How many pairs are in both."""
-    return len(one) + len(two) - len(one.union(two))
-
-
-def _validation(
-    config: Config, model: Relation, dataset: Dataset, placement: Placement
-) -> Callable[[Params], dict[str, float]]:
+def _validation(program: Program, dataset: Dataset) -> Callable[[Params], dict[str, float]]:
     """Validation values of parameters: the loss, and the metric that selects if one does.
 
     Without a validation split there are none, and the last epoch is kept.
     """
     if not len(dataset.valid):
         return lambda params: {}
+    config, placement, model = program.config, program.placement, program.recipe.objective.model
     positives = validation_positives(placement, dataset, config)
-    key, select = Keys.of(config.seed).valid, config.training.select
+    metric = config.training.selection_metric
 
     def validate(params: Params) -> dict[str, float]:
-        values = {"loss": placement.mean_loss(params, positives, key, model, config)}
-        if select != "loss":
-            _, cutoff = metrics.parse(select)
+        values = {"loss": mean_loss(program, params, positives)}
+        if metric != "loss":
+            _, cutoff = metrics.parse(metric)
             measured = Recommender(config, dataset, model, params, placement).with_evaluation(
                 cutoffs=(cutoff,), protocol="full", bootstrap=0, cohorts=0, per_user=False
             )
-            values[select] = measured.evaluate("valid")[select]
+            values[metric] = measured.evaluate("valid")[metric]
         return values
 
     return validate

@@ -42,7 +42,7 @@ def refit_folder(workdir: pathlib.Path) -> pathlib.Path:
 
 
 def finished_refit(workdir: pathlib.Path) -> pathlib.Path:
-    """`refit_folder`, where what was chosen has been trained anew to the end.
+    """`refit_folder`, where what was chosen has been trained again to the end.
 
     Raises:
       InputError: it has not.
@@ -82,7 +82,7 @@ def check_same_data(workdir: pathlib.Path, dataset: Dataset) -> None:
     if read_json_object(path).get("digest") != dataset.digest:
         raise InputError(
             f"{workdir}: the run was trained on other data than data set {dataset.name} "
-            "is now; restore the data, or train anew in another folder"
+            "is now; restore the data, or train again in another folder"
         )
 
 
@@ -135,7 +135,7 @@ def _may_change(field: str, config: Config) -> bool:
         # A cosine schedule may be stretched over all epochs.
         return config.optimizer.schedule != "cosine" or config.optimizer.schedule_epochs > 0
     if field == "evaluation.history_length":
-        return config.training.select == "loss"
+        return config.training.selection_metric == "loss"
     return field.startswith(_CHANGEABLE)
 
 

@@ -1,4 +1,4 @@
-"""Which rows of a source each step of an epoch takes; drawn on the host, as functions of a key."""
+"""Draw which rows of a source each step of an epoch takes; on the host, as functions of a key."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ def num_steps(num_rows: int, batch_size: int) -> int:
 
 
 def epoch_order(key: Key[Array, ""], num_rows: int, batch_size: int) -> Int[np.ndarray, "steps b"]:
-    """Every row once, in random order, cut into batches; -1 pads the last.
+    """Put every row once, in random order, into batches; -1 pads the last.
 
     Drawn on the host, where a long list is shuffled many times faster than a device sorts it.
     """
@@ -22,7 +22,7 @@ def epoch_order(key: Key[Array, ""], num_rows: int, batch_size: int) -> Int[np.n
 
 
 def in_batches(rows: Int[np.ndarray, "n"], batch_size: int) -> Int[np.ndarray, "steps b"]:
-    """Rows cut into batches in their order; -1 pads the last."""
+    """Divide rows into batches in their order; -1 pads the last."""
     steps = num_steps(len(rows), batch_size)
     padding = steps * batch_size - len(rows)
     padded = np.pad(rows.astype(np.int32), (0, padding), constant_values=-1)
@@ -34,9 +34,9 @@ def orders_by_part(
     bounds: Int[np.ndarray, "parts_plus_1"],
     batch_size: int,
     groups: Sequence[slice],
-    wanted: Sequence[int] | None = None,
+    wanted: Sequence[int],
 ) -> Int[np.ndarray, "groups steps b"]:
-    """`epoch_order` of rows that are cut into parts, for groups of consecutive parts.
+    """`epoch_order` of rows that are divided into parts, for groups of consecutive parts.
 
     Every part is shuffled by itself and spread evenly over the steps, so that a step's batch is
     the same however the parts are grouped, and nobody needs to know the rows of all parts.
@@ -44,7 +44,7 @@ def orders_by_part(
     Args:
       bounds: part `j` has the rows `bounds[j] .. bounds[j + 1] - 1`.
       groups: the parts of each group.
-      wanted: the groups to return; None returns all.
+      wanted: numbers of the groups to return.
 
     Returns:
       Rows counted from the first row of their group; -1 fills batches up to one size, the same
@@ -58,7 +58,6 @@ def orders_by_part(
     starts = (sizes[:, None] * np.arange(steps + 1) + phase) // steps
     counts = [np.diff(starts[group]).sum(axis=0) for group in groups]
     most = max(int(count.max(initial=0)) for count in counts)
-    wanted = range(len(groups)) if wanted is None else wanted
     orders = np.full((len(wanted), steps, most), -1, np.int32)
     for order, group in zip(orders, (groups[number] for number in wanted), strict=True):
         filled = np.zeros(steps, np.int64)
@@ -69,3 +68,10 @@ def orders_by_part(
             order[step, filled[step] + within] = bounds[part] - bounds[group.start] + shuffled
             filled += np.diff(starts[part])
     return orders
+
+
+def split(batches: Int[np.ndarray, "steps b"], parts: int) -> Int[np.ndarray, "parts steps c"]:
+    """Divide batches between devices in order; -1 fills the last parts up."""
+    padding = -batches.shape[1] % parts
+    batches = np.pad(batches, ((0, 0), (0, padding)), constant_values=-1)
+    return np.moveaxis(batches.reshape(len(batches), parts, -1), 1, 0)

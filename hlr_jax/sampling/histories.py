@@ -94,24 +94,36 @@ def sample_history(
     return HistoryIds(jnp.where(mask, items, 0), mask)
 
 
+class HistoryDraw(struct.PyTreeNode):
+    """How histories are drawn for ranking, where no target is left out.
+
+    Attributes:
+      choice: how items of a longer history are chosen.
+      key: decides which; the same for all users.
+      length: `P`, the most items that a relation sees; 0 for one that reads none.
+    """
+
+    choice: HistoryChoice
+    key: Key[Array, ""]
+    length: int = struct.field(pytree_node=False)
+
+
 def user_histories(
-    key: Key[Array, ""],
+    draw: HistoryDraw,
     history: DeviceInteractions,
-    choice: HistoryChoice,
     users: Int[Array, "u"],
-    length: int,
     numbers: Int[Array, "u"],
 ) -> HistoryIds:
-    """Draw up to `length` history items of each user; which ones depends on key and user only.
+    """Draw history items of each user; which ones depends on the key and the user only.
 
     Args:
       users: rows of `history`.
       numbers: of the users among all, where `history` is of a part of them.
     """
-    if not length:
+    if not draw.length:
         return HistoryIds.empty(len(users))
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(draw.key, numbers)
     no_target = jnp.full((), -1, jnp.int32)
-    return jax.vmap(lambda k, u: sample_history(k, history, choice, u, no_target, length))(
-        keys, users
-    )
+    return jax.vmap(
+        lambda k, u: sample_history(k, history, draw.choice, u, no_target, draw.length)
+    )(keys, users)

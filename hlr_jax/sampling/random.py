@@ -8,7 +8,9 @@ from jaxtyping import Array, Bool, Int, Key, UInt32
 def uniform_below(
     key: Key[Array, ""], bound: Int[Array, "*#n"], shape: tuple[int, ...]
 ) -> Int[Array, "*n"]:
-    """Draw uniform integers from 0 to `bound - 1`: 64 random bits times `bound / 2^64`, rounded down.
+    """Draw uniform integers from 0 to `bound - 1`.
+
+    They are 64 random bits times `bound / 2^64`, rounded down.
 
     No number is more likely than another by more than `bound / 2^64`. Needs a third of the hashing
     of `jax.random.randint`, and no division (Lemire 2019).

@@ -1,11 +1,12 @@
 """The loop over epochs: progress, validation, checkpoints, early stopping."""
 
+import dataclasses
 import math
 import signal
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -15,15 +16,15 @@ from tqdm import tqdm
 
 from hlr_jax.config import Config
 from hlr_jax.errors import DivergedError
-from hlr_jax.models.relation import Relation
 from hlr_jax.parallel import processes
-from hlr_jax.parallel.placement import Placement, Positives
-from hlr_jax.sampling import epoch_order as batching
-from hlr_jax.training import optimizers
-from hlr_jax.training.objective import Params
-from hlr_jax.training.step import Keys, TrainState
+from hlr_jax.parallel.placement import Placement
+from hlr_jax.sampling.epoch_order import num_steps
+from hlr_jax.training.epoch import Recipe, advance
+from hlr_jax.training.inputs import Positives, shuffled_rows
+from hlr_jax.training.state import Keys, TrainState, new_state, state_shapes
+from hlr_jax.types import Params
 
-# What is told of an epoch, and what receives it.
+# What is reported of an epoch, and what receives it.
 Record = dict[str, int | float]
 OnEpoch = Callable[[Record], None]
 
@@ -96,12 +97,30 @@ class MemoryStore:
         self.best = jax.tree.map(jnp.copy, state.params)
 
 
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What a run trains on, and how.
+
+    Attributes:
+      config: of the run; its training section says for how long.
+      recipe: what a step does.
+      placement: where parameters and positives are.
+      positives: what batches are drawn from.
+    """
+
+    config: Config
+    recipe: Recipe
+    placement: Placement
+    positives: Positives
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return num_steps(len(self.positives), self.config.training.batch_size)
+
+
 def fit(
-    model: Relation,
-    placement: Placement,
+    program: Program,
     params: Params,
-    positives: Positives,
-    config: Config,
     validate: Callable[[Params], dict[str, float]],
     store: Store,
     on_epoch: OnEpoch = ignore_epoch,
@@ -110,7 +129,6 @@ def fit(
     """Train from `params`, or from where the store left off, and return the best epoch's.
 
     Args:
-      placement: where parameters and positives are.
       params: donated; the caller's arrays cannot be used afterwards.
       validate: validation values of parameters, `loss` and whatever else may select.
       on_epoch: receives one flat record per epoch.
@@ -122,99 +140,136 @@ def fit(
       DivergedError: loss or parameters are no longer finite.
       KeyboardInterrupt: the process was asked to stop (SIGINT, SIGTERM); the store has the state.
     """
-    training, num_rows = config.training, len(positives)
-    steps = batching.num_steps(num_rows, training.batch_size)
-    optimizer = optimizers.build(config.optimizer, training, steps, placement.layout)
-    like = placement.shapes(params, optimizer)
+    training, placement = program.config.training, program.placement
+    like = state_shapes(params, program.recipe.optimizer, placement)
     restored = store.restore(like)
-    state, progress = restored or (placement.state(params, optimizer), Progress())
+    state, progress = restored or (
+        new_state(params, program.recipe.optimizer, placement),
+        Progress(),
+    )
     del params
-    if progress.parts != placement.parts and int(state.step) % steps:
+    progress = _with_parts(progress, program, int(state.step))
+    key = Keys.of(program.config.seed).train
+    with StopRequest() as stop_request, _progress_bar(program, state, show_progress) as bar:
+        session = _Session(program, store, stop_request, bar)
+        while progress.epochs < training.epochs and not _is_over(progress, training.patience):
+            epoch_key = jax.random.fold_in(key, progress.epochs)
+            state, progress = session.train_epoch(state, progress, epoch_key)
+            values = validate(state.params)
+            progress = progress._replace(epochs=progress.epochs + 1)
+            if progress.is_improved_by(values, training.selection_metric):
+                progress = progress._replace(best_epoch=progress.epochs, best=values)
+                store.save_best(state, progress)
+            on_epoch(_record(state, progress, values))
+            state = state.with_new_sums()
+            session.save(state, progress)
+            if any(processes.largest(stop_request.received)):
+                raise KeyboardInterrupt(RESUMED)
+    return store.restore_best(like.params), progress
+
+
+class _Session:
+    """Trains epochs in spans of about `CHUNK_SECONDS`, and saves in between."""
+
+    def __init__(
+        self, program: Program, store: Store, stop_request: "StopRequest", bar: "tqdm[Any]"
+    ) -> None:
+        self.program = program
+        self.store = store
+        self.stop_request = stop_request
+        self.bar = bar
+        self.chunk = 1
+        self.last_save = time.perf_counter()
+        self.recipe = jax.tree.map(program.placement.put, program.recipe)
+
+    def train_epoch(
+        self, state: TrainState, progress: Progress, key: Array
+    ) -> tuple[TrainState, Progress]:
+        """Take the steps of an epoch that are left, and return state and progress after them."""
+        training, steps = self.program.config.training, self.program.steps_per_epoch
+        placement, positives = self.program.placement, self.program.positives
+        rows = shuffled_rows(placement, positives, training.batch_size, key)
+        done = int(state.step) - progress.epochs * steps
+        # No steps, but compiled from here on: the times below are of training alone. (What
+        # `lower().compile()` makes is not kept for the next call, so a sweep would compile again.)
+        state = advance(state, rows, (0, 0), self.recipe, placement)
+        self.bar.set_description(f"epoch {progress.epochs + 1}/{training.epochs}")
+        while done < steps:
+            started = time.perf_counter()
+            stop = min(done + self.chunk, steps)
+            state = advance(state, rows, (done, stop), self.recipe, placement)
+            loss = state.mean_loss()
+            seconds = time.perf_counter() - started
+            # The loss is that of before a step, the parameters are those of after it.
+            if not math.isfinite(loss) or (stop == steps and not _all_finite(state.params)):
+                raise self._diverged(progress, done, stop, int(state.step))
+            progress = progress._replace(seconds=progress.seconds + seconds)
+            taken = min(stop * training.batch_size, len(positives))
+            self.bar.update(taken - done * training.batch_size)
+            self.bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+            # All processes do the same, whatever their clocks say and whoever is interrupted.
+            seconds, save_age, is_stopped = processes.largest(
+                seconds, time.perf_counter() - self.last_save, self.stop_request.received
+            )
+            self.chunk = max(1, min(2 * self.chunk, int((stop - done) * CHUNK_SECONDS / seconds)))
+            done = stop
+            if is_stopped:
+                self.store.save(state, progress)
+                raise KeyboardInterrupt(RESUMED)
+            if save_age > 60 * training.checkpoint_minutes:
+                self.save(state, progress)
+        return state, progress
+
+    def save(self, state: TrainState, progress: Progress) -> None:
+        """Store the state."""
+        self.store.save(state, progress)
+        self.last_save = time.perf_counter()
+
+    def _diverged(self, progress: Progress, done: int, stop: int, step: int) -> DivergedError:
+        rate = self.program.config.optimizer.learning_rate
+        return DivergedError(
+            f"loss or parameters are no longer finite in epoch {progress.epochs + 1}, "
+            f"at most {stop - done} steps after step {step - stop + done}; "
+            f"use a lower config.optimizer.learning_rate (now {rate}) or set "
+            "config.optimizer.gradient_clip"
+        )
+
+
+def _with_parts(progress: Progress, program: Program, step: int) -> Progress:
+    """Note the parts of the users, with a warning where an epoch goes on with other ones."""
+    parts = program.placement.parts
+    if progress.parts != parts and step % program.steps_per_epoch:
         logging.warning(
             "the run was interrupted in an epoch of batches from %d user parts and goes on with "
             "%d: some %s of this epoch are taken twice, others not; to avoid it set "
             "config.sharding.user_parts=%d",
-            *(progress.parts, placement.parts, training.batch_of, progress.parts),
+            *(progress.parts, parts, program.config.training.batch_of, progress.parts),
         )
-    progress = progress._replace(parts=placement.parts)
-    key = Keys.of(config.seed).train
+    return progress._replace(parts=parts)
 
-    def advance(state: TrainState, order: Array, key: Array, start: int, stop: int) -> TrainState:
-        return placement.advance(
-            state, positives.source, order, key, start, stop, model, optimizer, config
-        )
 
-    chunk, last_save = 1, time.perf_counter()
-    with (
-        StopRequest() as stop_request,
-        tqdm(
-            total=training.epochs * num_rows,
-            initial=_rows_taken(int(state.step), steps, num_rows, training.batch_size),
-            unit=f" {training.batch_of}",
-            unit_scale=True,
-            disable=not (show_progress and processes.is_first()),
-            dynamic_ncols=True,
-        ) as bar,
-    ):
-        while progress.epochs < training.epochs and not _is_over(progress, training.patience):
-            epoch_key = jax.random.fold_in(key, progress.epochs)
-            order_key, draw_key = jax.random.split(epoch_key)
-            order = placement.order(order_key, positives, training.batch_size)
+def _progress_bar(program: Program, state: TrainState, show_progress: bool) -> "tqdm[Any]":
+    training, num_rows = program.config.training, len(program.positives)
+    steps = program.steps_per_epoch
+    return tqdm(
+        total=training.epochs * num_rows,
+        initial=_rows_taken(int(state.step), steps, num_rows, training.batch_size),
+        unit=f" {training.batch_of}",
+        unit_scale=True,
+        disable=not (show_progress and processes.is_first()),
+        dynamic_ncols=True,
+    )
 
-            done = int(state.step) - progress.epochs * steps
-            # No steps, but compiled from here on: the times below are of training alone.
-            state = advance(state, order, draw_key, 0, 0)
-            bar.set_description(f"epoch {progress.epochs + 1}/{training.epochs}")
-            while done < steps:
-                started = time.perf_counter()
-                stop = min(done + chunk, steps)
-                state = advance(state, order, draw_key, done, stop)
-                loss = state.mean_loss()
-                seconds = time.perf_counter() - started
-                # The loss is that of before a step, the parameters are those of after it.
-                if not math.isfinite(loss) or (stop == steps and not _all_finite(state.params)):
-                    raise DivergedError(
-                        f"loss or parameters are no longer finite in epoch {progress.epochs + 1}, "
-                        f"at most {stop - done} steps after step {int(state.step) - stop + done}; "
-                        "use a lower config.optimizer.learning_rate (now "
-                        f"{config.optimizer.learning_rate}) or set config.optimizer.gradient_clip"
-                    )
-                progress = progress._replace(seconds=progress.seconds + seconds)
-                bar.update(min(stop * training.batch_size, num_rows) - done * training.batch_size)
-                bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-                # All processes do the same, whatever their clocks say and whoever is interrupted.
-                seconds, save_age, is_stopped = processes.largest(
-                    seconds, time.perf_counter() - last_save, stop_request.received
-                )
-                chunk = max(1, min(2 * chunk, int((stop - done) * CHUNK_SECONDS / seconds)))
-                done = stop
-                if is_stopped:
-                    store.save(state, progress)
-                    raise KeyboardInterrupt(RESUMED)
-                if save_age > 60 * training.checkpoint_minutes:
-                    store.save(state, progress)
-                    last_save = time.perf_counter()
 
-            values = validate(state.params)
-            progress = progress._replace(epochs=progress.epochs + 1)
-            if progress.is_improved_by(values, training.select):
-                progress = progress._replace(best_epoch=progress.epochs, best=values)
-                store.save_best(state, progress)
-            on_epoch(
-                {
-                    "epoch": progress.epochs,
-                    "step": int(state.step),
-                    "train_loss": state.mean_loss(),
-                    **{f"valid_{name}": value for name, value in values.items()},
-                    "seconds": progress.seconds,
-                }
-            )
-            state = state.with_new_sums()
-            store.save(state, progress)
-            if any(processes.largest(stop_request.received)):
-                raise KeyboardInterrupt(RESUMED)
-            last_save = time.perf_counter()
-    return store.restore_best(like.params), progress
+def _record(state: TrainState, progress: Progress, values: dict[str, float]) -> Record:
+    """What is reported of an epoch."""
+    return {
+        "epoch": progress.epochs,
+        "step": int(state.step),
+        "train_loss": state.mean_loss(),
+        **{f"valid_{name}": value for name, value in values.items()},
+        "seconds": progress.seconds,
+    }
 
 
 def _rows_taken(step: int, steps: int, num_rows: int, batch_size: int) -> int:

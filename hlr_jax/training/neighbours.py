@@ -6,11 +6,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from hlr_jax.sampling.sources import Rows
-from hlr_jax.training.objective import Params
+from hlr_jax.kernels.sizes import neighbor_slice
+from hlr_jax.models.relation import Relation, embed_tables
+from hlr_jax.sampling.sources import DeviceInteractions
+from hlr_jax.types import Params
 
-# Interactions to add up at once on a CPU, so that their rows stay in a core's cache.
-SLICE = 256
+
+class NoNeighbours(NamedTuple):
+    """For a relation that reads rows alone."""
+
+    def widened(self, model: Relation, params: Params) -> Params:
+        """The same parameters."""
+        return params
 
 
 class Neighbours(NamedTuple):
@@ -28,12 +35,12 @@ class Neighbours(NamedTuple):
     of_items: Float[Array, "i"]
 
     @classmethod
-    def of(cls, rows: Rows, num_items: int) -> "Neighbours":
+    def of(cls, rows: DeviceInteractions, num_items: int) -> "Neighbours":
         """By these interactions."""
         num_users, number = len(rows.offsets) - 1, len(rows.items)
         entries = jnp.arange(number)
         users = jnp.searchsorted(rows.offsets, entries, side="right").astype(jnp.int32) - 1
-        size = max(1, min(SLICE, number) if jax.default_backend() == "cpu" else number)
+        size = neighbor_slice(number)
 
         def sliced(places: Array, end: int) -> Array:
             return jnp.pad(places, (0, -number % size), constant_values=end).reshape(-1, size)
@@ -45,13 +52,14 @@ class Neighbours(NamedTuple):
             jnp.zeros(num_items).at[rows.items].add(1.0),
         )
 
-    def widened(self, params: Params) -> Params:
-        """The same parameters, each table's rows followed by the mean row of their neighbours.
+    def widened(self, model: Relation, params: Params) -> Params:
+        """The same parameters, each table's rows followed by the mean point of their neighbours.
 
-        After TransCF (Park et al., ICDM 2018). A row without any gets zeros. Time goes by the
+        After TransCF (Park et al., ICDM 2018). A row without any gets zeros. Time grows with the
         number of interactions.
         """
-        user, item = params["user"], params["item"]
+        points = embed_tables(model, params)
+        user, item = points["user"], points["item"]
 
         def add(sums: tuple[Array, Array], part: tuple[Array, Array]) -> tuple[Any, None]:
             (to_users, to_items), (users, items) = sums, part
@@ -62,9 +70,16 @@ class Neighbours(NamedTuple):
         start = jnp.zeros((len(user), item.shape[1])), jnp.zeros((len(item), user.shape[1]))
         (of_users, of_items), _ = jax.lax.scan(add, start, (self.users, self.items))
         return params | {
-            "user": jnp.concatenate([user, _mean(of_users, self.of_users)], axis=1),
-            "item": jnp.concatenate([item, _mean(of_items, self.of_items)], axis=1),
+            "user": jnp.concatenate([params["user"], _mean(of_users, self.of_users)], axis=1),
+            "item": jnp.concatenate([params["item"], _mean(of_items, self.of_items)], axis=1),
         }
+
+
+def neighbours_for(
+    model: Relation, history: DeviceInteractions, num_items: int
+) -> Neighbours | NoNeighbours:
+    """Find the neighbours that a model reads, if it reads any."""
+    return Neighbours.of(history, num_items) if model.uses_neighbours else NoNeighbours()
 
 
 def _mean(sums: Float[Array, "n d"], counts: Float[Array, "n"]) -> Float[Array, "n d"]:

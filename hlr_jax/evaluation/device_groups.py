@@ -1,0 +1,119 @@
+"""The devices of one process, in groups that each rank for users of their own."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Int
+
+from hlr_jax.data.interactions import Interactions
+from hlr_jax.parallel.layout import Axes, Layout, spec
+from hlr_jax.parallel.placement import Placement
+from hlr_jax.sampling.sources import DeviceInteractions
+from hlr_jax.sampling.stacking import equalize, sizes
+from hlr_jax.types import Params
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceGroups:
+    """Groups of the devices of this process.
+
+    Where item rows are sharded, a group is the devices which together have all items.
+    """
+
+    placement: Placement
+    mesh: Mesh
+
+    @classmethod
+    def of(cls, placement: Placement) -> "DeviceGroups":
+        """The devices that this process has of a placement."""
+        return cls(placement, placement.own_mesh)
+
+    @property
+    def layout(self) -> Layout:
+        return self.placement.layout
+
+    @property
+    def axes(self) -> Axes:
+        """The axes of the mesh that groups are spread along."""
+        return group_axes(self.layout)
+
+    @property
+    def item_shards(self) -> tuple[int, int]:
+        """How many blocks item rows are sharded into, and the rows of a block."""
+        blocks = self.mesh.shape["rows"] if self.layout.item else 1
+        return blocks, self.placement.num_rows["item"] // blocks
+
+    @property
+    def _count(self) -> int:
+        return self.mesh.size // self.item_shards[0]
+
+    @property
+    def _group_size(self) -> int:
+        """User rows of a group, where users are sharded."""
+        return self.placement.block * self.item_shards[0]
+
+    def divide(self, users: Int[np.ndarray, "n"]) -> list[Int[np.ndarray, "m"]]:
+        """Which places of `users` each group ranks for: equal shares, or its own users."""
+        if not self.layout.user:
+            return np.array_split(np.arange(len(users)), self._count)
+        return [np.flatnonzero(users // self._group_size == g) for g in range(self._count)]
+
+    def rows_and_numbers(
+        self, users: Int[np.ndarray, "g n"]
+    ) -> tuple[Int[np.ndarray, "gn"], Int[np.ndarray, "gn"]]:
+        """Rows of the tables that each group has, and numbers among all users."""
+        rows = users.astype(np.int32)
+        numbers = rows + np.int32(self.placement.own_users.start)
+        if self.layout.user:
+            firsts = np.arange(len(users), dtype=np.int32)[:, None] * self._group_size
+            rows = np.maximum(rows - firsts, 0).astype(np.int32)
+        return rows.ravel(), numbers.ravel()
+
+    def params(self, params: Params) -> Params:
+        """Placed parameters as far as this process has them, without a copy."""
+
+        def own(name: str, x: Array) -> Array:
+            rows = x.shape[0] if x.ndim else 0
+            if name == "user" and self.layout.user:
+                rows = self.placement.block * self.mesh.size
+            by_device = {shard.device: shard.data for shard in x.addressable_shards}
+            return jax.make_array_from_single_device_arrays(
+                (rows, *x.shape[1:]) if x.ndim else (),
+                NamedSharding(self.mesh, self.layout.of(name)),
+                [by_device[device] for device in self.mesh.devices.flat],
+            )
+
+        return {
+            name: jax.tree.map(lambda x, name=name: own(name, x), tree)
+            for name, tree in params.items()
+        }
+
+    def interactions(self, interactions: Interactions) -> DeviceInteractions:
+        """Interactions of this process's users, where their rows are."""
+        if not self.layout.user:
+            return self.everywhere(DeviceInteractions.of(interactions))
+        block = self.placement.block
+        of_devices = [
+            DeviceInteractions.of(interactions.part(slice(number * block, (number + 1) * block)))
+            for number in range(self.mesh.size)
+        ]
+        stacked = jax.tree.map(lambda *x: np.stack(x), *equalize(of_devices, sizes(of_devices)))
+        return jax.device_put(stacked, NamedSharding(self.mesh, spec(self.layout.batch)))
+
+    def everywhere(self, values: Any) -> Any:
+        """Values on each of the devices."""
+        return jax.device_put(values, NamedSharding(self.mesh, PartitionSpec()))
+
+    def spread(self, values: Any, specs: Any) -> Any:
+        """Arrays spread by specifications in the same tree."""
+        return jax.tree.map(
+            lambda x, spec: jax.device_put(x, NamedSharding(self.mesh, spec)), values, specs
+        )
+
+
+def group_axes(layout: Layout) -> Axes:
+    """The axes of a mesh that groups are spread along: all but those of sharded items."""
+    return tuple(axis for axis in layout.batch if axis not in layout.item)

@@ -1,0 +1,164 @@
+"""Every rule about which fields of a configuration go together, and with which data."""
+
+import numpy as np
+from absl import logging
+
+from hlr_jax.config import Config, build
+from hlr_jax.config.values import require
+from hlr_jax.data import datasets
+from hlr_jax.data.datasets import Dataset
+from hlr_jax.errors import InputError
+from hlr_jax.evaluation import metrics
+from hlr_jax.evaluation.evaluate import check_cutoffs, check_protocol
+from hlr_jax.models.relation import Relation
+from hlr_jax.runs.probes import check_loss
+from hlr_jax.training.inputs import history_length
+
+
+def check_config(config: Config) -> None:
+    """Raise InputError where fields do not go together, whatever the data."""
+    require(
+        config.optimizer.update == "dense" or not config.loss.covariance,
+        "optimizer.update",
+        config.optimizer.update,
+        "use dense, because config.loss.covariance moves every row",
+    )
+    require(
+        not (config.training.refit and config.data.join_valid),
+        "training.refit",
+        config.training.refit,
+        "with config.data.join_valid=True there is nothing to add",
+    )
+    require(
+        not (config.sharding.is_sharded and config.loss.covariance),
+        "loss.covariance",
+        config.loss.covariance,
+        "it needs all rows on a device; set config.sharding.tables='replicated'",
+    )
+    build.check(config)
+    check_loss(build.build_loss(config), config.loss.name)
+    if config.training.batch_of == "users":
+        _check_batches_of_users(config)
+
+
+def check(config: Config, model: Relation, dataset: Dataset) -> None:
+    """Raise InputError for what would fail later, before anything is written."""
+    datasets.check(dataset)
+    check_cutoffs(config.evaluation.cutoffs, dataset, "config.evaluation.cutoffs")
+    length = history_length(model, config)
+    if length > dataset.num_items:
+        raise InputError(
+            f"config.sampling.history_length={length}: the catalogue has {dataset.num_items} "
+            "items; use at most that"
+        )
+    if model.uses_neighbours and config.sharding.is_sharded:
+        raise InputError(
+            f"config.sharding.tables='sharded': model {config.model.name!r} averages rows of all "
+            "neighbours; use replicated"
+        )
+    _check_features(config, model, dataset)
+    if config.training.batch_of == "users":
+        _check_model_of_users(config, model, dataset)
+    _check_validation(config, dataset)
+    check_protocol(config, dataset)
+    if config.evaluation.cohorts:
+        num_users = int(np.count_nonzero(dataset.test.counts))
+        metrics.cohort_rows(num_users, config.evaluation.cohorts, config.evaluation.cohort_size)
+
+
+def _check_validation(config: Config, dataset: Dataset) -> None:
+    """Raise InputError where a validation split is needed and there is none."""
+    if config.training.refit and not len(dataset.valid):
+        raise InputError(
+            f"config.training.refit=True: data set {dataset.name} has no validation split to add"
+        )
+    metric = config.training.selection_metric
+    if metric == "loss":
+        return
+    _, cutoff = metrics.parse(metric)
+    check_cutoffs((cutoff,), dataset, "config.training.selection_metric")
+    if not len(dataset.valid):
+        raise InputError(
+            f"config.training.selection_metric={metric!r}: data set {dataset.name} "
+            "has no validation split to select on"
+        )
+
+
+def _check_batches_of_users(config: Config) -> None:
+    """Raise InputError where users cannot be taken with all of their interactions."""
+    field, sampler, loss = (
+        "training.batch_of",
+        build.build_sampler(config),
+        build.build_loss(config),
+    )
+    require(
+        sampler.is_full_catalog,
+        field,
+        "users",
+        "a user's negatives are all others; set config.sampling.negatives='full_catalog' (models "
+        "that read histories take interactions)",
+    )
+    losses = build.registry("loss")
+    names = [name for name in losses.names() if losses.get(name).shares_negatives]
+    require(
+        loss.shares_negatives,
+        field,
+        "users",
+        f"set config.loss.name to one of {', '.join(names)}",
+    )
+    require(
+        not config.loss.copy_relation,
+        field,
+        "users",
+        "a user's positives share its negatives; set config.loss.copy_relation=False",
+    )
+
+
+def _check_model_of_users(config: Config, model: Relation, dataset: Dataset) -> None:
+    """Raise InputError where a model's loss is not one of a user's distances alone."""
+    field, name = "config.training.batch_of='users'", config.model.name
+    if model.uses_history:
+        raise InputError(
+            f"{field}: model {name!r} reads histories, from which each positive is left out; "
+            "set config.training.batch_of='interactions'"
+        )
+    if type(model).penalty is not Relation.penalty:
+        raise InputError(
+            f"{field}: model {name!r} adds a penalty to each interaction; set "
+            "config.training.batch_of='interactions'"
+        )
+    users = np.count_nonzero(dataset.train.counts)
+    if 4 * config.training.batch_size > users:
+        logging.warning(
+            "config.training.batch_size=%d: with config.training.batch_of='users' a step takes "
+            "that many of %d users; some tens of them train better",
+            *(config.training.batch_size, users),
+        )
+
+
+def _check_features(config: Config, model: Relation, dataset: Dataset) -> None:
+    """Raise InputError where features of items are missing, unread, or not to be trained on."""
+    field = f"config.data.features={config.data.features!r}"
+    name = config.model.name
+    if not model.uses_features:
+        if dataset.features is not None:
+            raise InputError(
+                f"{field}: model {name!r} reads no features of items; leave them out (of a "
+                "Dataset too), or set config.model.name='cmlf'"
+            )
+        return
+    if dataset.features is None:
+        raise InputError(
+            f"{field}: model {name!r} reads features of items; use own for those of the data set, "
+            "or the path of a table"
+        )
+    if config.optimizer.update != "dense":
+        raise InputError(
+            f"config.optimizer.update={config.optimizer.update!r}: use dense, because model "
+            f"{name!r} moves every item row"
+        )
+    if config.sharding.is_sharded:
+        raise InputError(
+            f"config.sharding.tables='sharded': model {name!r} needs all item rows on a device; "
+            "use replicated"
+        )

@@ -1,0 +1,169 @@
+"""The steps of an epoch as one compiled program, sampling included; and the loss of a split.
+
+`train_steps_sharded`, `jit` of `shard_map`, is the implementation: on devices of all processes,
+with tables that are replicated or sharded. `train_steps` is the same by `pmap`, for the devices of
+one process, each with everything.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int, Key
+
+from hlr_jax.parallel.layout import REPLICATED, Layout, spec
+from hlr_jax.parallel.placement import Placement
+from hlr_jax.sampling.batches import Drawing, draw_batch
+from hlr_jax.sampling.sources import Source
+from hlr_jax.training.exchange import DenseExchange, Exchange, SparseExchange, fetch_for
+from hlr_jax.training.neighbours import neighbours_for
+from hlr_jax.training.objective import Objective
+from hlr_jax.training.optimizers import Optimizer
+from hlr_jax.training.rows import loss_of_batch
+from hlr_jax.training.state import TrainState, state_specs
+from hlr_jax.training.step import train_step
+from hlr_jax.types import Params
+
+
+class Recipe(struct.PyTreeNode):
+    """Everything that decides what a step does. Its numbers are traced.
+
+    Attributes:
+      objective: what is minimised.
+      drawing: how batches are drawn.
+      optimizer: how parameters follow the gradient.
+      is_sparse: whether a step updates only the rows that its batch uses.
+    """
+
+    objective: Objective
+    drawing: Drawing
+    optimizer: Optimizer
+    is_sparse: bool = struct.field(pytree_node=False, default=False)
+
+    def exchange(self, params: Params, layout: Layout) -> Exchange:
+        """Which rows steps update, before the first one."""
+        return SparseExchange.of(params, layout) if self.is_sparse else DenseExchange(layout)
+
+
+class EpochRows(NamedTuple):
+    """What the batches of an epoch are drawn from.
+
+    Attributes:
+      source: with a leading axis of devices where users are sharded.
+      order: `[devices, steps, b]`; rows of the source for each step, a part of every batch for
+        each device; -1 is padding. What is drawn for a row does not depend on how many parts there
+        are.
+      key: of the epoch.
+    """
+
+    source: Source
+    order: Int[Array, "devices steps b"]
+    key: Key[Array, ""]
+
+
+# First step, and the one after the last. Not static: one compilation serves any part of an epoch.
+Span = tuple[Any, Any]
+
+
+def _steps(
+    state: TrainState, rows: EpochRows, span: Span, recipe: Recipe, layout: Layout
+) -> TrainState:
+    """What each device does: `order` is its own, `[steps, b]`."""
+    source, order, key = rows
+    neighbours = neighbours_for(recipe.objective.model, source.history, source.num_items)
+
+    def one(step: Array, carry: tuple[TrainState, Exchange]) -> tuple[TrainState, Exchange]:
+        state, exchange = carry
+        batch = draw_batch(recipe.drawing, source, order[step], key, step, layout.batch)
+        return train_step(state, batch, recipe.objective, recipe.optimizer, exchange, neighbours)
+
+    start = state, recipe.exchange(state.params, layout)
+    return jax.lax.fori_loop(*span, one, start)[0]
+
+
+@functools.partial(
+    jax.pmap,
+    axis_name=REPLICATED.batch[0],
+    in_axes=(None, EpochRows(None, 0, None), None, None),  # type: ignore[arg-type]
+    out_axes=None,
+    donate_argnums=0,
+)
+def train_steps(state: TrainState, rows: EpochRows, span: Span, recipe: Recipe) -> TrainState:
+    """Take the steps of a span on the devices of one process; the state is donated."""
+    return _steps(state, rows, span, recipe, REPLICATED)
+
+
+@functools.partial(jax.jit, static_argnames=("layout", "mesh"), donate_argnames="state")
+def train_steps_sharded(
+    state: TrainState, rows: EpochRows, span: Span, recipe: Recipe, layout: Layout, mesh: Mesh
+) -> TrainState:
+    """`train_steps` over a mesh of devices of all processes, whose tables may be sharded.
+
+    Args:
+      state: spread as `state_specs` says.
+    """
+    specs = state_specs(state, recipe.optimizer, layout)
+
+    def of_device(state: Any, rows: Any, span: Any, recipe: Any) -> Any:
+        return _steps(state, _own_part(rows, layout), span, recipe, layout)
+
+    return jax.shard_map(
+        of_device,
+        mesh=mesh,
+        in_specs=(specs, _rows_specs(layout), spec(()), spec(())),
+        out_specs=specs,
+        check_vma=False,
+    )(state, rows, span, recipe)
+
+
+def advance(
+    state: TrainState, rows: EpochRows, span: Span, recipe: Recipe, placement: Placement
+) -> TrainState:
+    """The state after the steps of a span; the one before is donated."""
+    if placement.is_one_process:
+        return train_steps(state, rows, span, recipe)
+    return train_steps_sharded(state, rows, span, recipe, placement.layout, placement.mesh)
+
+
+@functools.partial(jax.jit, static_argnames=("layout", "mesh"))
+def sum_of_loss(
+    params: Params, rows: EpochRows, recipe: Recipe, layout: Layout, mesh: Mesh
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Sum the loss over an epoch's batches, and count the terms it is the weighted sum of."""
+    objective = recipe.objective
+
+    def of_device(params: Any, rows: Any, recipe: Recipe) -> Any:
+        source, order, key = _own_part(rows, layout)
+        neighbours = neighbours_for(objective.model, source.history, source.num_items)
+        read = neighbours.widened(recipe.objective.model, params)
+
+        def add(step: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
+            # As in step 0: which step has which rows depends on the number of devices.
+            batch = draw_batch(recipe.drawing, source, order[step], key, 0, layout.batch)
+            fetched, batch = fetch_for(read, batch, layout)
+            part = loss_of_batch(recipe.objective, fetched, batch)
+            return sums[0] + part[0], sums[1] + part[1]
+
+        sums = jax.lax.fori_loop(0, len(order), add, (jnp.zeros(()), jnp.zeros(())))
+        return jax.lax.psum(sums, layout.batch)
+
+    return jax.shard_map(
+        of_device,
+        mesh=mesh,
+        in_specs=(layout.of_params(params), _rows_specs(layout), spec(())),
+        out_specs=(spec(()), spec(())),
+        check_vma=False,
+    )(params, rows, recipe)
+
+
+def _rows_specs(layout: Layout) -> EpochRows:
+    return EpochRows(spec(layout.user), spec(layout.batch), spec(()))  # type: ignore[arg-type]
+
+
+def _own_part(rows: EpochRows, layout: Layout) -> EpochRows:
+    """On a device: its own source and order, out of those of all."""
+    source = jax.tree.map(lambda x: x[0], rows.source) if layout.user else rows.source
+    return EpochRows(source, rows.order[0], rows.key)

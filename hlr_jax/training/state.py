@@ -1,0 +1,148 @@
+"""The train state: what a step changes, and how it starts."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+from jaxtyping import Array, Key
+
+from hlr_jax.models.relation import Relation
+from hlr_jax.parallel.layout import Layout, spec
+from hlr_jax.parallel.placement import Placement
+from hlr_jax.training.objective import Objective, project
+from hlr_jax.training.optimizers import Optimizer, of_state
+from hlr_jax.types import History, Params
+
+
+class TrainState(struct.PyTreeNode):
+    """What a step changes; or the shapes of that, or how it is spread, in the same form.
+
+    Attributes:
+      step: int32; steps taken since the run began.
+      params: tables and relation parameters.
+      opt_state: Optax's.
+      loss_sum: float32; sum of the loss over this epoch so far.
+      loss_terms: float32; of how many terms that is the weighted sum: triplets, for the hinge.
+    """
+
+    step: Any
+    params: Params
+    opt_state: optax.OptState
+    loss_sum: Any
+    loss_terms: Any
+
+    @classmethod
+    def of(cls, params: Params, optimizer: Optimizer) -> "TrainState":
+        """The state before the first step."""
+        opt_state = optimizer.transformation().init(params)
+        return cls(jnp.zeros((), jnp.int32), params, opt_state, jnp.zeros(()), jnp.zeros(()))
+
+    def mean_loss(self) -> float:
+        """Mean loss per term of this epoch so far."""
+        return float(self.loss_sum) / (float(self.loss_terms) or 1.0)
+
+    def with_new_sums(self) -> "TrainState":
+        """The state at the start of the next epoch."""
+
+        def zero(x: Array) -> Array:
+            # On the devices where it is: others would mean another compilation.
+            return jnp.zeros_like(x, device=x.sharding)
+
+        return self.replace(loss_sum=zero(self.loss_sum), loss_terms=zero(self.loss_terms))
+
+
+class Keys(NamedTuple):
+    """The independent random streams of a run."""
+
+    init: Key[Array, ""]
+    train: Key[Array, ""]
+    valid: Key[Array, ""]
+    rank: Key[Array, ""]
+
+    @classmethod
+    def of(cls, seed: int) -> "Keys":
+        return cls(*jax.random.split(jax.random.key(seed), len(cls._fields)))
+
+
+class Sizes(NamedTuple):
+    """How many rows the tables have, and how many features an item has."""
+
+    users: int
+    items: int
+    features: int = 0
+
+
+def init_params(key: Key[Array, ""], model: Relation, sizes: Sizes) -> Params:
+    """Draw tables by the model's geometry, and the relation's parameters by its initialisers.
+
+    Without features a model that reads them has no parameters for them.
+    """
+    user_key, item_key, relation_key = jax.random.split(key, 3)
+    extra = model.dim if model.uses_neighbours else 0
+    user, item = jnp.zeros((1, model.user_width + extra)), jnp.zeros((1, model.dim + extra))
+    history = History.empty(item)
+    if model.uses_history:
+        history = History(item[:, None], jnp.ones((1, 1), bool))
+    relation = dict(model.init(relation_key, user, item, history).get("params", {}))
+    if sizes.features:
+        penalty = (item, jnp.zeros((1, sizes.features)))
+        relation |= model.init(relation_key, *penalty, method="features_penalty")["params"]
+    init, vectors = model.geometry.init, sizes.users * (model.user_width // model.dim)
+    users = init(user_key, (vectors, model.dim)).reshape(sizes.users, model.user_width)
+    items = init(item_key, (sizes.items, model.dim))
+    return {"user": users, "item": items, "relation": relation}
+
+
+def new_params(
+    key: Key[Array, ""], objective: Objective, placement: Placement, num_features: int = 0
+) -> Params:
+    """`init_params`, projected; each device makes its own rows."""
+    data = np.asarray(jax.random.key_data(key))
+    sizes = _sizes(placement, num_features)
+    shapes = param_shapes(objective.model, placement, num_features)
+
+    def make(data: Array, objective: Objective) -> Params:
+        params = init_params(jax.random.wrap_key_data(data), objective.model, sizes)
+        return project(objective, params)
+
+    shardings = jax.tree.map(lambda x: x.sharding, shapes)
+    return jax.jit(make, out_shardings=shardings)(data, objective)
+
+
+def param_shapes(model: Relation, placement: Placement, num_features: int = 0) -> Params:
+    """Shapes, types and shardings of a model's parameters."""
+    sizes = _sizes(placement, num_features)
+    shapes = jax.eval_shape(lambda: init_params(jax.random.key(0), model, sizes))
+    return placement.shapes(shapes, placement.layout.of_params(shapes))
+
+
+def new_state(params: Params, optimizer: Optimizer, placement: Placement) -> TrainState:
+    """The state before the first step, from placed parameters, which are donated.
+
+    So are the arrays they were placed from, where that took no copy.
+    """
+    shardings = jax.tree.map(lambda x: x.sharding, state_shapes(params, optimizer, placement))
+    make = jax.jit(TrainState.of, out_shardings=shardings, donate_argnums=0)
+    return make(params, optimizer)
+
+
+def state_shapes(params: Params, optimizer: Optimizer, placement: Placement) -> TrainState:
+    """Shapes, types and shardings of a state with parameters like these."""
+    shapes = jax.eval_shape(TrainState.of, params, optimizer)
+    return placement.shapes(shapes, state_specs(shapes, optimizer, placement.layout))
+
+
+def state_specs(state: TrainState, optimizer: Optimizer, layout: Layout) -> Any:
+    """A `PartitionSpec` for every array of a state, in the same tree."""
+    of_params = layout.of_params(state.params)
+    of_optimizer = of_state(optimizer.transformation(), state.opt_state, of_params, spec(()))
+    others = dict.fromkeys(("step", "loss_sum", "loss_terms"), spec(()))
+    return state.replace(params=of_params, opt_state=of_optimizer, **others)
+
+
+def _sizes(placement: Placement, num_features: int) -> Sizes:
+    rows = placement.num_rows
+    return Sizes(rows["user"], rows["item"], num_features)
