@@ -1,10 +1,10 @@
-"""Measure ranked lists: all metrics of all users, over all processes of a run."""
+"""Evaluate a split: rank the items of its users, and compute all metrics of all processes."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from hlr_jax.config import Config, EvaluationConfig
 from hlr_jax.data.datasets import Dataset
@@ -12,6 +12,84 @@ from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 from hlr_jax.evaluation import metrics
 from hlr_jax.parallel import processes
+
+
+class ItemRanker(Protocol):
+    """What ranks items for users: a trained model, or a baseline."""
+
+    def top_items(
+        self, users: Int[np.ndarray, "u"], k: int, known: Interactions
+    ) -> Int[np.ndarray, "u k"]:
+        """Return the k best items outside `known`, the users' history, best first; -1 fills up."""
+
+    def pair_scores(
+        self,
+        users: Int[np.ndarray, "u"],
+        candidates: Int[np.ndarray, "u n"],
+        known: Interactions,
+    ) -> Float[np.ndarray, "u n"]:
+        """Return the scores of each user's own candidates, larger is better."""
+
+
+def evaluate_split(
+    ranker: ItemRanker,
+    dataset: Dataset,
+    config: Config,
+    split: str,
+    own_users: slice | None = None,
+) -> dict[str, Any]:
+    """Compute the metrics of all users with interactions in a split, `valid` or `test`.
+
+    Items known before the split (training; for test, validation too) are not ranked, and are the
+    history that is scored with. Each process evaluates some of the users, and returns the metrics
+    of all.
+
+    Args:
+      own_users: whose interactions this process ranks with; None if all processes have all users,
+        which are then divided among them.
+
+    Returns:
+      `protocol`, `users`, every metric of `hlr_jax.evaluation.metrics` at every cutoff, and
+      intervals, cohorts and `per_user` (metric to list of values, None where it leaves a user out)
+      as configured.
+
+    Raises:
+      InputError: the split is empty, a cutoff passes the catalogue, or the protocol asks for
+        negatives that the data set does not give.
+    """
+    evaluation = config.evaluation
+    check_cutoffs(evaluation.cutoffs, dataset, "config.evaluation.cutoffs")
+    relevant = {"valid": dataset.valid, "test": dataset.test}[split]
+    if not len(relevant):
+        raise InputError(f"data set {dataset.name}: no user has an item in the {split} split")
+    own = own_users or slice(None)
+    relevant, known = relevant.part(own), dataset.train.part(own)
+    if split == "test":
+        known = known.union(dataset.valid.part(own))
+    if evaluation.protocol == "sampled":
+        if split != "test":
+            raise InputError(
+                "config.evaluation.protocol='sampled': negatives are given for the test split "
+                f"only; use full for {split}"
+            )
+        check_protocol(config, dataset)
+        ranks = _sampled_ranks(ranker, dataset, known)
+        return summarize(metrics.evaluate_sampled(ranks, evaluation.cutoffs), evaluation)
+    users = np.flatnonzero(relevant.counts).astype(np.int32)
+    if own_users is None:
+        users = np.array_split(users, processes.count())[processes.index()]
+    top = ranker.top_items(users, max(evaluation.cutoffs), known)
+    return measure(top, users, relevant, dataset.popularity, evaluation)
+
+
+def _sampled_ranks(
+    ranker: ItemRanker, dataset: Dataset, known: Interactions
+) -> Int[np.ndarray, "u"]:
+    """Rank each user's one test item among its given negatives."""
+    users, candidates = given_candidates(dataset)
+    scores = ranker.pair_scores(users, candidates, known)
+    listed = candidates[:, 1:] == candidates[:, :1]
+    return metrics.sampled_ranks(scores[:, 0], scores[:, 1:], listed)
 
 
 def given_candidates(
@@ -31,12 +109,12 @@ def measure(
     popularity: Int[np.ndarray, "i"],
     evaluation: EvaluationConfig,
 ) -> dict[str, Any]:
-    """Compute all metrics of the ranked lists of all processes, as `Recommender.evaluate` returns.
+    """Compute all metrics of the ranked lists of all processes.
 
     Args:
       top: item rows, best first, -1 where a list is shorter.
       users: whose lists these are.
-      relevant: what should be found.
+      relevant: the interactions that the lists should contain.
       popularity: training interactions of each item.
     """
     cutoffs = evaluation.cutoffs

@@ -14,14 +14,7 @@ from hlr_jax.data import datasets
 from hlr_jax.data.datasets import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
-from hlr_jax.evaluation import metrics
-from hlr_jax.evaluation.evaluate import (
-    check_cutoffs,
-    check_protocol,
-    given_candidates,
-    measure,
-    summarize,
-)
+from hlr_jax.evaluation.evaluate import evaluate_split
 from hlr_jax.evaluation.ranking import Ranker
 from hlr_jax.models.relation import Relation
 from hlr_jax.parallel import processes
@@ -162,44 +155,13 @@ class Recommender:
         return self._ranker.top_k(users, k, known, known, show_progress)
 
     def evaluate(self, split: str = "test", show_progress: bool = False) -> dict[str, Any]:
-        """Metrics of all users with interactions in the split, `valid` or `test`.
+        """Compute metrics of all users with interactions in the split, `valid` or `test`.
 
-        Every process of a run measures some of the users, and returns the metrics of all.
-
-        Test excludes training and validation items from the ranking and uses both as
-        history; validation does so with training alone.
-
-        Returns:
-          `protocol`, `users`, every metric of `evaluation.metrics` at every cutoff, and intervals,
-          cohorts and `per_user` (metric to list of values, None where it leaves a user out) as
-          configured.
-
-        Raises:
-          InputError: the split is empty, a cutoff passes the catalogue, or the protocol asks
-            for negatives that the data set does not give.
+        See `evaluate_split`, which says what is ranked and returned.
         """
-        evaluation, dataset = self.config.evaluation, self.dataset
-        relevant = {"valid": dataset.valid, "test": dataset.test}[split]
-        if not len(relevant):
-            raise InputError(f"data set {dataset.name}: no user has an item in the {split} split")
-        own = self.placement.own_users
-        relevant, known = relevant.part(own), dataset.train.part(own)
-        if split == "test":
-            known = known.union(dataset.valid.part(own))
-        users = np.flatnonzero(relevant.counts).astype(np.int32)
-        check_cutoffs(evaluation.cutoffs, dataset, "config.evaluation.cutoffs")
-        if evaluation.protocol == "sampled":
-            if split != "test":
-                raise InputError(
-                    "config.evaluation.protocol='sampled': negatives are given for the test split "
-                    f"only; use full for {split}"
-                )
-            ranks = self._sampled_ranks(known)
-            return summarize(metrics.evaluate_sampled(ranks, evaluation.cutoffs), evaluation)
-        if not self.placement.layout.user:
-            users = np.array_split(users, processes.count())[processes.index()]
-        top, _ = self.top_k(users, max(evaluation.cutoffs), known, show_progress)
-        return measure(top, users, relevant, dataset.popularity, evaluation)
+        own_users = self.placement.own_users if self.placement.layout.user else None
+        ranks = _Ranks(self, show_progress)
+        return evaluate_split(ranks, self.dataset, self.config, split, own_users)
 
     def validation_loss(self) -> float:
         """Mean loss per term of the validation interactions, always on the same negatives."""
@@ -210,14 +172,6 @@ class Recommender:
         program = Program(self.config, recipe, self.placement, positives)
         return mean_loss(program, self.params, positives)
 
-    def _sampled_ranks(self, known: Interactions) -> Int[np.ndarray, "u"]:
-        """Rank of each user's one test item among its given negatives."""
-        check_protocol(self.config, self.dataset)
-        users, candidates = given_candidates(self.dataset)
-        scores = self._ranker.pair_scores(users, candidates, known)
-        listed = candidates[:, 1:] == candidates[:, :1]
-        return metrics.sampled_ranks(scores[:, 0], scores[:, 1:], listed)
-
     @property
     def _ranker(self) -> Ranker:
         config, length = self.config, 0
@@ -227,6 +181,27 @@ class Recommender:
         draw = HistoryDraw(choice, Keys.of(config.seed).rank, length)
         batch_size = config.evaluation.batch_size
         return Ranker(self.model, self.params, self.placement, draw, batch_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ranks:
+    """A recommender as `evaluate_split` asks for it."""
+
+    recommender: Recommender
+    show_progress: bool
+
+    def top_items(
+        self, users: Int[np.ndarray, "u"], k: int, known: Interactions
+    ) -> Int[np.ndarray, "u k"]:
+        return self.recommender.top_k(users, k, known, self.show_progress)[0]
+
+    def pair_scores(
+        self,
+        users: Int[np.ndarray, "u"],
+        candidates: Int[np.ndarray, "u n"],
+        known: Interactions,
+    ) -> Float[np.ndarray, "u n"]:
+        return self.recommender._ranker.pair_scores(users, candidates, known)
 
 
 def mean_loss(program: Program, params: Params, positives: Positives) -> float:
