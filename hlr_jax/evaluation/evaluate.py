@@ -1,7 +1,7 @@
 """Evaluate a split: rank the items of its users, and compute all metrics of all processes."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -14,6 +14,7 @@ from hlr_jax.evaluation import metrics
 from hlr_jax.parallel import processes
 
 
+@runtime_checkable
 class ItemRanker(Protocol):
     """What ranks items for users: a trained model, or a baseline."""
 
