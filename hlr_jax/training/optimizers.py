@@ -1,6 +1,6 @@
 """Optax optimizers and learning-rate schedules, whose numbers are traced."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from hlr_jax.parallel.layout import ALONE, Layout
 Frozen = tuple[str, ...]
 
 
+@runtime_checkable
 class Optimizer(Protocol):
     """What builds an Optax optimizer, within a program."""
 
