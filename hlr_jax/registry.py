@@ -81,7 +81,8 @@ class Component(Options):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         made = dataclasses.dataclass(frozen=True)(cls)
-        register_pytree(cls, [field.name for field in dataclasses.fields(made)], _unchecked)
+        names = [field.name for field in dataclasses.fields(made)]  # type: ignore[arg-type]
+        register_pytree(cls, names, _unchecked)
 
 
 def _unchecked(cls: type, values: Mapping[str, Any]) -> Any:

@@ -270,7 +270,7 @@ def embed(model: Relation, rows: Float[Array, "*b a"], width: int) -> Float[Arra
     """
     if type(model.geometry).embed is Geometry.embed:
         return rows
-    vectors = rows[..., :width].reshape(*rows.shape[:-1], -1, model.dim)
+    vectors = rows[..., :width].reshape(*rows.shape[:-1], width // model.dim, model.dim)
     points = model.geometry.embed(vectors).reshape(*rows.shape[:-1], width)
     return jnp.concatenate([points, rows[..., width:]], axis=-1)
 
