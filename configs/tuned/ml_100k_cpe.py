@@ -6,8 +6,9 @@ positive. Not tuned.
     python launch/train.py --config=configs/tuned/ml_100k_cpe.py --workdir=runs/ml_100k_cpe
 
 Score, with --config.data.predefined=ml-100k-hlr (seed 2021; 872 test users):
-    NDCG@10 .139; without the penalty (--config.loss.covariance=0) .193.
-Cost: not measured.
+    NDCG@10 .146, precision@10 .119, recall@10 .098; without the penalty
+    (--config.loss.covariance=0) .196, .152, .159.
+Cost: 79 epochs in 26 s, without the penalty 73 in 3.4 s, on a busy machine of 2 cores (AMD EPYC).
 """
 
 from ml_collections import ConfigDict
