@@ -1,0 +1,58 @@
+"""Fields that do not go together are refused, and each of them alone is not."""
+
+import pytest
+
+from hlr_jax import config as configs
+from hlr_jax.errors import InputError
+from hlr_jax.runs import compatibility
+
+OF_USERS = {
+    "sampling": {"negatives": "full_catalog"},
+    "loss": {"name": "softmax"},
+    "training": {"batch_of": "users"},
+}
+
+
+@pytest.mark.parametrize(
+    ("values", "fault"),
+    [
+        (
+            {"optimizer": {"update": "sparse"}, "loss": {"covariance": 0.1}},
+            "config.optimizer.update='sparse': use dense, because config.loss.covariance moves",
+        ),
+        (
+            {"sharding": {"tables": "sharded"}, "loss": {"covariance": 0.1}},
+            "config.loss.covariance=0.1: it needs all rows on a device; set config.sharding.tables",
+        ),
+        (
+            {"training": {"refit": True}, "data": {"join_valid": True}},
+            "config.training.refit=True: with config.data.join_valid=True there is nothing to add",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_refused(values, fault):
+    with pytest.raises(InputError) as caught:
+        compatibility.check_config(configs.from_config_dict(values))
+    assert str(caught.value).startswith(fault)
+    assert "\n" not in str(caught.value)
+    for section, fields in values.items():  # each alone is fine
+        compatibility.check_config(configs.from_config_dict({section: fields}))
+
+
+@pytest.mark.parametrize(
+    ("section", "changes", "remedy"),
+    [
+        ("sampling", {"negatives": "per_example"}, "set config.sampling.negatives='full_catalog'"),
+        ("sampling", {"negatives": "shared"}, "set config.sampling.negatives='full_catalog'"),
+        ("loss", {"name": "hinge"}, "set config.loss.name to one of contrastive, sfcml, softmax"),
+        ("loss", {"name": "cpe"}, "set config.loss.name to one of contrastive, sfcml, softmax"),
+        ("loss", {"copy_relation": True}, "set config.loss.copy_relation=False"),
+    ],
+)
+def test_batches_of_users_need_all_items_and_a_loss_of_them(section, changes, remedy):
+    compatibility.check_config(configs.from_config_dict(OF_USERS))
+    values = OF_USERS | {section: OF_USERS[section] | changes}
+    with pytest.raises(InputError) as caught:
+        compatibility.check_config(configs.from_config_dict(values))
+    assert str(caught.value).startswith("config.training.batch_of='users': ")
+    assert remedy in str(caught.value)
