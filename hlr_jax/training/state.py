@@ -1,5 +1,7 @@
 """The train state: what a step changes, and how it starts."""
 
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -101,15 +103,26 @@ def new_params(
 ) -> Params:
     """`init_params`, projected; each device makes its own rows."""
     data = np.asarray(jax.random.key_data(key))
-    sizes = _sizes(placement, num_features)
     shapes = param_shapes(objective.model, placement, num_features)
+    make = _params_maker(_sizes(placement, num_features), *_shardings_of(shapes))
+    return make(data, objective)
+
+
+@functools.lru_cache
+def _params_maker(sizes: Sizes, shardings: tuple[Any, ...], tree: Any) -> Callable[..., Params]:
+    """Compile `init_params` once, for all runs of these sizes."""
 
     def make(data: Array, objective: Objective) -> Params:
         params = init_params(jax.random.wrap_key_data(data), objective.model, sizes)
         return project(objective, params)
 
-    shardings = jax.tree.map(lambda x: x.sharding, shapes)
-    return jax.jit(make, out_shardings=shardings)(data, objective)
+    return jax.jit(make, out_shardings=jax.tree.unflatten(tree, shardings))
+
+
+def _shardings_of(shapes: Any) -> tuple[tuple[Any, ...], Any]:
+    """The shardings of all arrays, and the tree that these are in; both can be hashed."""
+    leaves, tree = jax.tree.flatten(shapes)
+    return tuple(x.sharding for x in leaves), tree
 
 
 def param_shapes(model: Relation, placement: Placement, num_features: int = 0) -> Params:
@@ -124,9 +137,16 @@ def new_state(params: Params, optimizer: Optimizer, placement: Placement) -> Tra
 
     So are the arrays they were placed from, where that took no copy.
     """
-    shardings = jax.tree.map(lambda x: x.sharding, state_shapes(params, optimizer, placement))
-    make = jax.jit(TrainState.of, out_shardings=shardings, donate_argnums=0)
+    make = _state_maker(*_shardings_of(state_shapes(params, optimizer, placement)))
     return make(params, optimizer)
+
+
+@functools.lru_cache
+def _state_maker(shardings: tuple[Any, ...], tree: Any) -> Callable[..., TrainState]:
+    """Compile `TrainState.of` once, for all runs with such a state."""
+    return jax.jit(
+        TrainState.of, out_shardings=jax.tree.unflatten(tree, shardings), donate_argnums=0
+    )
 
 
 def state_shapes(params: Params, optimizer: Optimizer, placement: Placement) -> TrainState:
