@@ -11,6 +11,7 @@ the best trial) and importance.png. Repeat the command to resume a sweep that wa
 continue it with more --trials or --minutes, which count from the beginning of the sweep.
 """
 
+import dataclasses
 import pathlib
 
 from absl import flags
@@ -35,20 +36,19 @@ flags.mark_flags_as_required(["config", "workdir", "vary"])
 
 def main() -> None:
     """Search, print the best trials and how to train the best one."""
-    from hlr_jax.tuning import report as sweep_report
-    from hlr_jax.tuning import sweep
+    from hlr_jax.tuning import report, sweep
 
+    chosen = config.from_config_dict(_CONFIG.value)
+    training = dataclasses.replace(chosen.training, selection_metric=_OBJECTIVE.value)
     outcome = sweep.search(
-        config.from_config_dict(_CONFIG.value),
+        dataclasses.replace(chosen, training=training),
         _WORKDIR.value,
         _VARY.value,
-        _OBJECTIVE.value,
-        _TRIALS.value,
-        _MINUTES.value,
+        sweep.Budget(_TRIALS.value, _MINUTES.value),
     )
     print(cli.plain(outcome.table(outcome.ranked[:10])))
     print("the best one, with checkpoints and test metrics:")
-    print(sweep_report.command(pathlib.Path(_WORKDIR.value)))
+    print(report.command(pathlib.Path(_WORKDIR.value)))
 
 
 if __name__ == "__main__":

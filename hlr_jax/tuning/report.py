@@ -1,24 +1,19 @@
-"""What a sweep found, and the files that tell of it.
+"""Write the results of a sweep to files.
 
 trials.csv       a row per trial
 best.json        the configuration of the best trial; best.py is a --config file of it
-importance.png   which parameters mattered, and the values over the trials
+importance.png   how important each parameter is, and the values over the trials
 """
 
-import dataclasses
 import math
 import pathlib
 import shlex
-from collections.abc import Mapping, Sequence
-
-import polars as pl
+from collections.abc import Mapping
 
 from hlr_jax import config as configs
 from hlr_jax import files
-from hlr_jax.config import Config
 from hlr_jax.errors import InputError
-from hlr_jax.tuning import search_space
-from hlr_jax.tuning.search_space import Space, Value
+from hlr_jax.tuning.outcome import Outcome, Trial
 
 try:
     from matplotlib.figure import Figure
@@ -43,98 +38,14 @@ def get_config() -> ConfigDict:
 '''
 
 
-@dataclasses.dataclass(frozen=True)
-class Trial:
-    """One training run of a sweep.
-
-    Attributes:
-      state: complete; pruned: stopped as worse than others; timeout: stopped when the sweep's time
-        was over; diverged; refused: its values do not go together; interrupted: does not count.
-      value: of the objective on validation, in the best epoch; None without a first epoch.
-      best_epoch: from 1; 0 without a value.
-      seconds: it took; None if interrupted.
-      reason: why it diverged or was refused.
-      parameters: what it tried; only fields that its model uses.
-    """
-
-    number: int
-    state: str
-    value: float | None
-    best_epoch: int
-    seconds: float | None
-    reason: str
-    parameters: Mapping[str, Value]
-
-    @property
-    def counts(self) -> bool:
-        """Whether it is one of the trials that were asked for."""
-        return self.state != "interrupted"
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """All that a sweep has found so far.
-
-    Attributes:
-      config: what is not varied.
-      trials: in the order of their numbers.
-    """
-
-    config: Config
-    space: Space
-    objective: str
-    trials: Sequence[Trial]
-
-    @property
-    def sign(self) -> int:
-        """1 if the objective is to be high, -1 if it is to be low."""
-        return -1 if self.objective == "loss" else 1
-
-    @property
-    def counted(self) -> list[Trial]:
-        """Without those that were interrupted."""
-        return [trial for trial in self.trials if trial.counts]
-
-    @property
-    def seconds(self) -> float:
-        """That the counted trials took together."""
-        return math.fsum(trial.seconds or 0.0 for trial in self.counted)
-
-    @property
-    def ranked(self) -> list[Trial]:
-        """Those that gave a value and can be trained to their end, best first."""
-        kept = [trial for trial in self.counted if trial.state != "diverged"]
-        return sorted(
-            (trial for trial in kept if trial.value is not None),
-            key=lambda trial: (-self.sign * (trial.value or 0.0), trial.number),
-        )
-
-    @property
-    def best_config(self) -> Config:
-        """The configuration of the best trial, once there is one."""
-        return search_space.with_values(self.config, self.ranked[0].parameters)
-
-    def table(self, trials: Sequence[Trial]) -> pl.DataFrame:
-        """A row per trial; a column of every varied field, empty where it was not used."""
-        columns = {
-            "trial": [trial.number for trial in trials],
-            "state": [trial.state for trial in trials],
-            self.objective: [trial.value for trial in trials],
-            "best_epoch": [trial.best_epoch or None for trial in trials],
-            "seconds": [trial.seconds and round(trial.seconds, 3) for trial in trials],
-        }
-        columns |= {f: [trial.parameters.get(f) for trial in trials] for f in self.space}
-        return pl.DataFrame(columns, strict=False)
-
-
 def command(folder: pathlib.Path) -> str:
-    """What trains the best trial's configuration, with checkpoints and test metrics."""
+    """Return the command that trains the best configuration, with checkpoints and test metrics."""
     config, workdir = shlex.quote(str(folder / "best.py")), shlex.quote(str(folder / "best"))
     return f"python launch/train.py --config={config} --workdir={workdir}"
 
 
 def line(trial: Trial, outcome: Outcome) -> str:
-    """A finished trial in one line."""
+    """Describe a finished trial in one line."""
     parts = [f"trial {trial.number} {trial.state}"]
     if trial.value is not None:
         parts.append(f"{outcome.objective} {trial.value:.4f} at epoch {trial.best_epoch}")
@@ -171,10 +82,10 @@ def write(folder: pathlib.Path, outcome: Outcome) -> None:
 
 
 def draw(path: pathlib.Path, outcome: Outcome, importances: Mapping[str, float]) -> None:
-    """Write a picture: importances of the parameters, and the trials' values.
+    """Plot the importance of each parameter, and the values of the trials.
 
     Args:
-      importances: by field; empty where too few trials were completed to tell.
+      importances: by field; empty if too few trials were completed to estimate them.
     """
     figure = Figure(figsize=(10, 1.5 + max(2.5, 0.3 * len(outcome.space))), layout="constrained")
     bars, dots = figure.subplots(1, 2)
@@ -182,7 +93,9 @@ def draw(path: pathlib.Path, outcome: Outcome, importances: Mapping[str, float])
     bars.barh(names, [importances[name] for name in names])
     bars.set_xlabel("importance (PED-ANOVA), of 1 in all")
     num_complete = sum(trial.state == "complete" for trial in outcome.trials)
-    bars.set_title(f"{num_complete} completed trials" + ("" if names else ": too few to tell"))
+    bars.set_title(
+        f"{num_complete} completed trials" + ("" if names else ", too few for importances")
+    )
     for state in dict.fromkeys(trial.state for trial in outcome.counted):
         shown = [t for t in outcome.trials if t.state == state and t.value is not None]
         filled = {} if state == "complete" else {"facecolors": "none", "edgecolors": "gray"}

@@ -1,33 +1,27 @@
 """What a sweep varies: fields of the configuration, each with a range or a choice of values.
 
     optimizer.learning_rate=log:1e-4:3e-3    loss.margin=0.2:2.0
-    sampling.negatives=int:1:20              model.dim=choice:32,64,100
+    sampling.num_negatives=int:1:20          model.dim=choice:32,64,100
 
-A field that takes whole numbers only is given whole numbers, with or without `int:`.
+A field that takes whole numbers only is given whole numbers, with or without `int:`. Options of
+registered classes are varied like other fields, for trials whose class has them.
 """
 
 import dataclasses
-import difflib
-import math
-import types
-import typing
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hlr_jax import config as configs
-from hlr_jax import models
-from hlr_jax.config import Config
+from hlr_jax.config import Config, build, renamed
 from hlr_jax.data.datasets import Dataset
 from hlr_jax.errors import InputError
-from hlr_jax.models import relation as base
-from hlr_jax.runs import experiment
+from hlr_jax.runs import compatibility, experiment
 
 if TYPE_CHECKING:
     import optuna
 
 Value = bool | int | float | str | None
-
-_FORMS = "field=low:high, field=log:low:high, field=int:low:high or field=choice:value,value"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +38,7 @@ class Range:
 
     @property
     def ends(self) -> tuple[Value, ...]:
+        """Both ends, which are checked before a sweep begins."""
         return self.low, self.high
 
     def __str__(self) -> str:
@@ -59,14 +54,27 @@ class Choice:
 
     @property
     def ends(self) -> tuple[Value, ...]:
+        """All values."""
         return self.values
 
     def __str__(self) -> str:
-        return "choice:" + ",".join(map(_text, self.values))
+        return "choice:" + ",".join(map(text_of, self.values))
+
+
+# What is varied, by field (`section.field`).
+Space = Mapping[str, Range | Choice]
+
+# Fields that name a registered class.
+NAMES = {f"{section}.{field}" for section, field in build.NAME_FIELDS.items()}
+
+
+def text_of(value: Value) -> str:
+    """Write a value as it stands in a spec."""
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def suggest(trial: "optuna.Trial", name: str, where: Range | Choice) -> Any:
-    """A value that Optuna chooses for a trial."""
+    """Let Optuna choose a value for a trial."""
     if isinstance(where, Choice):
         return trial.suggest_categorical(name, where.values)
     if isinstance(where.low, int) and isinstance(where.high, int):
@@ -74,49 +82,22 @@ def suggest(trial: "optuna.Trial", name: str, where: Range | Choice) -> Any:
     return trial.suggest_float(name, where.low, where.high, log=where.log)
 
 
-# What is varied, by field (`section.field`).
-Space = Mapping[str, Range | Choice]
+def suggest_all(trial: "optuna.Trial", space: Space, config: Config) -> dict[str, Value]:
+    """Let Optuna choose a value of every varied field that the trial's classes use.
 
-
-def parse(specs: Sequence[str]) -> Space:
-    """The space that some `--vary` flags describe, the model first: its options depend on it.
-
-    Raises:
-      InputError: a spec that cannot be read, of a field that there is not or that cannot be
-        varied, or twice of the same.
+    Args:
+      space: fields that name classes come first, as `specs.parse` sorts them.
+      config: what is not varied.
     """
-    if not specs:
-        raise InputError(f"--vary: name at least one field to vary, as {_FORMS}")
-    kinds = _kinds()
-    space: dict[str, Range | Choice] = {}
-    for spec in specs:
-        field, equals, values = spec.partition("=")
-        if not equals:
-            raise InputError(f"--vary={spec}: write {_FORMS}")
-        if field not in kinds:
-            close = difflib.get_close_matches(field, kinds, n=1)
-            hint = f"did you mean {close[0]}?" if close else "see hlr_jax/config/fields.py"
-            raise InputError(f"--vary={spec}: there is no field {field!r}; {hint}")
-        if field == "training.select":
-            raise InputError(f"--vary={spec}: what selects is --objective, the same for all trials")
-        if field == "training.refit":
-            raise InputError(
-                f"--vary={spec}: no trial is trained anew; give --config.training.refit=True for "
-                "the best one"
-            )
-        if not kinds[field]:
-            raise InputError(f"--vary={spec}: {field} is a list; vary a field of single values")
-        if field in space:
-            raise InputError(f"--vary={spec}: {field} is varied twice; give one of these flags")
-        try:
-            space[field] = _parse_values(values, kinds[field])
-        except ValueError as error:
-            raise InputError(f"--vary={spec}: {error}") from None
-    return dict(sorted(space.items(), key=lambda one: (one[0] != "model.name", one[0])))
+    found: dict[str, Value] = {}
+    for field, values in space.items():
+        if is_used(field, config, found):
+            found[field] = suggest(trial, field, values)
+    return found
 
 
 def check(space: Space, config: Config, dataset: Dataset | None) -> None:
-    """Raises InputError where a varied field would be ignored, or an end of it is refused.
+    """Raise InputError where a varied field would be ignored, or an end of its range is refused.
 
     Args:
       config: what is not varied.
@@ -124,38 +105,31 @@ def check(space: Space, config: Config, dataset: Dataset | None) -> None:
     """
     for field, values in space.items():
         flag = f"--vary={field}={values}"
-        name = field.removeprefix("model.")
-        if name in base.all_options() and field.startswith("model."):
-            users = [model for model in models.names() if name in base.options(base.get(model))]
-            if not set(users) & set(_models(space, config)):
-                raise InputError(
-                    f"{flag}: model {config.model.name} does not use {field}; "
-                    f"{', '.join(users)} {'do' if len(users) > 1 else 'does'}"
-                )
+        tried = [names for names in _named_classes(space) if is_used(field, config, names)]
+        if not tried:
+            raise InputError(f"{flag}: {_why_unused(field, config)}")
         for value in values.ends:
-            # An option is tried with a model that has it.
-            for model in _models(space, config):
-                if not is_used(field, model):
-                    continue
+            for names in tried:
                 try:
-                    end = with_values(config, {"model.name": model, field: value})
-                    relation = models.build(end.model.name, end.model.dim, end.model.options)
-                    if dataset is not None:
-                        experiment.check(end, relation, dataset)
+                    _check_run(with_values(config, {**names, field: value}), dataset)
                 except InputError as error:
                     raise InputError(f"{flag}: {error}") from None
 
 
-def is_used(field: str, model: str) -> bool:
-    """Whether a field matters to this model: whether it has the option, if it is one."""
-    section, _, name = field.partition(".")
-    if section != "model" or name not in base.all_options():
+def is_used(field: str, config: Config, values: Mapping[str, Value]) -> bool:
+    """Whether a field matters to the classes that these values, or else the configuration, name."""
+    section, _, option = field.partition(".")
+    if section not in build.NAME_FIELDS or option not in build.all_options(section):
         return True
-    return model not in models.names() or name in base.options(base.get(model))
+    named = f"{section}.{build.NAME_FIELDS[section]}"
+    name = values.get(named, build.registered_name(section, getattr(config, section)))
+    # Unknown names are refused when a configuration is made of them.
+    known = build.registry(section).names()
+    return name not in known or option in build.options(section, str(name))
 
 
 def with_values(config: Config, values: Mapping[str, Value]) -> Config:
-    """The configuration with other values of some fields, `section.field`.
+    """Return the configuration with other values of some fields, `section.field`.
 
     Raises:
       InputError: a value of the wrong type or out of range.
@@ -164,85 +138,35 @@ def with_values(config: Config, values: Mapping[str, Value]) -> Config:
     for field, value in values.items():
         section, _, name = field.rpartition(".")
         (changed[section] if section else changed)[name] = value
-    model = changed["model"]
-    changed["model"] = {n: v for n, v in model.items() if is_used(f"model.{n}", model["name"])}
+    for section, name_field in build.NAME_FIELDS.items():
+        fields, known = changed[section], build.all_options(section)
+        renamed.check_value(f"{section}.{name_field}", fields[name_field])
+        own = build.options(section, fields[name_field])
+        given = {**getattr(config, section).options}
+        given |= {n: fields[n] for n in own if f"{section}.{n}" in values}
+        changed[section] = {n: v for n, v in fields.items() if n not in known}
+        changed[section] |= {n: given.get(n, default) for n, default in own.items()}
     return experiment.with_absolute_paths(configs.from_config_dict(changed))
 
 
-def _models(space: Space, config: Config) -> list[str]:
-    """The models that trials may have."""
-    choice = space.get("model.name")
-    return [str(name) for name in choice.ends] if choice else [config.model.name]
+def _named_classes(space: Space) -> list[dict[str, Value]]:
+    """List the combinations of classes that trials may have, of the fields in `NAMES` that vary."""
+    names = [field for field in space if field in NAMES]
+    combinations = itertools.product(*(space[field].ends for field in names))
+    return [dict(zip(names, values, strict=True)) for values in combinations]
 
 
-def _kinds() -> dict[str, tuple[type, ...]]:
-    """The types a field takes, of all fields; none for one that takes a list."""
-    kinds: dict[str, tuple[type, ...]] = {}
-    for section, cls in typing.get_type_hints(Config).items():
-        if not dataclasses.is_dataclass(cls):
-            kinds[section] = _types(cls)
-            continue
-        hints = typing.get_type_hints(cls)
-        for field in dataclasses.fields(cls):
-            kinds[f"{section}.{field.name}"] = _types(hints[field.name])
-    del kinds["model.options"]
-    options = base.all_options().items()
-    return kinds | {f"model.{name}": _types(type(default)) for name, default in options}
+def _why_unused(field: str, config: Config) -> str:
+    section, _, option = field.partition(".")
+    registry = build.registry(section)
+    users = [name for name in registry.names() if option in registry.options(name)]
+    name = build.registered_name(section, getattr(config, section))
+    do = "do" if len(users) > 1 else "does"
+    return f"{registry.kind} {name} does not use {field}; {', '.join(users)} {do}"
 
 
-def _types(hint: Any) -> tuple[type, ...]:
-    allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    return tuple(t for t in allowed if t in (bool, int, float, str, type(None)))
-
-
-def _parse_values(text: str, kinds: tuple[type, ...]) -> Range | Choice:
-    """Raises ValueError, with what would be right, where the text says no values of these types."""
-    form, _, rest = text.partition(":")
-    if form == "choice":
-        values = tuple(_parse_value(part, kinds) for part in rest.split(","))
-        if len(set(map(_text, values))) < max(2, len(values)):
-            raise ValueError("choose between at least two values, each named once")
-        return Choice(values)
-    if not {int, float} & set(kinds):
-        example = "true,false" if bool in kinds else "word,word"
-        raise ValueError(f"it takes no numbers; write field=choice:{example}")
-    numbers = (rest if form in ("log", "int") else text).split(":")
-    if len(numbers) != 2:
-        raise ValueError(f"write {_FORMS}")
-    kind = (int,) if form == "int" or float not in kinds else (float,)
-    low, high = (_parse_value(number, kind) for number in numbers)
-    assert isinstance(low, int | float)
-    assert isinstance(high, int | float)
-    if not low < high:
-        raise ValueError("the lower end comes first, and the ends differ")
-    if form == "log" and low <= 0:
-        raise ValueError("a range that is searched by its logarithm begins above 0")
-    return Range(low, high, log=form == "log")
-
-
-def _parse_value(text: str, kinds: tuple[type, ...]) -> Value:
-    words: dict[str, Value] = {}
-    if bool in kinds:
-        words |= {"true": True, "false": False}
-    if type(None) in kinds:
-        words |= {"none": None}
-    if text.lower() in words:
-        return words[text.lower()]
-    for kind in (int, float):
-        if kind in kinds:
-            try:
-                value = kind(text)
-            except ValueError:
-                continue
-            if math.isfinite(value):
-                return value
-    if str in kinds:
-        return text
-    names = {int: "a whole number", float: "a number"}
-    wanted = [names[float if float in kinds else int]] if {int, float} & set(kinds) else []
-    raise ValueError(f"{text!r} is not {' or '.join([*wanted, *words])}")
-
-
-def _text(value: Value) -> str:
-    """A value as it stands in a spec."""
-    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+def _check_run(config: Config, dataset: Dataset | None) -> None:
+    """Raise InputError where a trial with this configuration would be refused."""
+    compatibility.check_config(config)
+    if dataset is not None:
+        compatibility.check(config, build.build_model(config), dataset)
