@@ -41,15 +41,13 @@ flags.mark_flags_as_required(["config", "workdir"])
 
 def main() -> None:
     """Tune, evaluate, print the metrics."""
-    from hlr_jax.baselines import methods, tuning
+    from hlr_jax import baselines
 
-    results = tuning.tune_and_evaluate(
+    results = baselines.tune_and_evaluate(
         _NAME.value,
         config.from_config_dict(_CONFIG.value),
         _WORKDIR.value,
-        _TRIALS.value,
-        _SELECT.value,
-        methods.parse(_NAME.value, _SET.value),
+        baselines.Tuning(_TRIALS.value, _SELECT.value, baselines.parse(_NAME.value, _SET.value)),
         _REFIT.value,
     )
     chosen = [f"{name}={value}" for name, value in results["hyperparameters"].items()]

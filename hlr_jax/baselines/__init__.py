@@ -1,4 +1,4 @@
-"""Recommenders to compare with: most popular items, EASE, and those of the library `implicit`."""
+"""Baselines to compare with: most popular items, EASE, and methods of the library `implicit`."""
 
 from hlr_jax.baselines.methods import (
     BPR,
@@ -8,9 +8,10 @@ from hlr_jax.baselines.methods import (
     ItemKNN,
     Method,
     MostPopular,
+    parse,
 )
 from hlr_jax.baselines.scoring import Scorer, evaluate, top_k
-from hlr_jax.baselines.tuning import tune, tune_and_evaluate
+from hlr_jax.baselines.tuning import Tuning, tune, tune_and_evaluate
 
 __all__ = [
     "BPR",
@@ -21,7 +22,9 @@ __all__ = [
     "Method",
     "MostPopular",
     "Scorer",
+    "Tuning",
     "evaluate",
+    "parse",
     "top_k",
     "tune",
     "tune_and_evaluate",

@@ -1,4 +1,4 @@
-"""The baselines, each a few hyperparameters with ranges to tune them in and a way to fit them."""
+"""The baselines: their hyperparameters, the ranges to tune these in, and how they are fitted."""
 
 import contextlib
 import dataclasses
@@ -39,11 +39,11 @@ class Method:
                 raise InputError(f"{name}={value!r}: use a number above 0")
 
     def fit(self, train: Interactions, seed: int = 0) -> Scorer:
-        """Learn from the training interactions; the same seed gives the same scores.
+        """Fit the training interactions; the same seed gives the same scores.
 
         Raises:
           InputError: a package is not installed, or the data are too large.
-          DivergedError: what was learnt is not finite.
+          DivergedError: what was fitted is not finite.
         """
         raise NotImplementedError
 
@@ -71,7 +71,7 @@ class Ease(Method):
 
 @dataclasses.dataclass(frozen=True)
 class IALS(Method):
-    """Implicit ALS (Hu, Koren and Volinsky, ICDM 2008), of the library `implicit`.
+    """Implicit ALS (Hu, Koren and Volinsky, ICDM 2008), by the library `implicit`.
 
     With `x_ui` in {0, 1} it minimises `sum (1 + (alpha - 1) x_ui) (x_ui - p_u . q_i)²` over all
     users and items, plus `regularization` times the squared norms. Users are ranked with the
@@ -86,7 +86,7 @@ class IALS(Method):
     space: ClassVar[Mapping[str, Range | Choice]] = {
         "factors": Range(32, 256, log=True),
         "regularization": Range(1e-3, 1e2, log=True),
-        # Below 1, what a user has would weigh less than what it has not.
+        # Below 1, items that a user has would weigh less than the others.
         "alpha": Range(1.0, 20.0, log=True),
         "iterations": Range(10, 30),
     }
@@ -102,7 +102,7 @@ class IALS(Method):
 
 @dataclasses.dataclass(frozen=True)
 class BPR(Method):
-    """Matrix factorisation with the BPR loss (Rendle et al., UAI 2009), of `implicit`."""
+    """Matrix factorisation with the BPR loss (Rendle et al., UAI 2009), by `implicit`."""
 
     factors: int = 64
     learning_rate: float = 0.01
@@ -130,11 +130,11 @@ class BPR(Method):
 
 @dataclasses.dataclass(frozen=True)
 class ItemKNN(Method):
-    """Items like those of the history: neighbours by the cosine of weighted columns, of `implicit`.
+    """Recommend neighbours of the items in the history, by `implicit`.
 
-    A column is an item's users, each with weight 1 (`cosine`) or by TF-IDF or BM25 (K1=1.2, B=.75;
-    with it the similarity is the product of columns, not their cosine). Each item has `neighbours`
-    similar ones, itself among them.
+    Items are compared by the cosine of their columns of the matrix of interactions, which are
+    weighted by 1 (`cosine`), by TF-IDF, or by BM25 (K1=1.2, B=.75; here by the product of columns,
+    not their cosine). Each item has `neighbours` similar ones, itself among them.
     """
 
     weighting: str = "bm25"
@@ -173,7 +173,7 @@ METHODS: Mapping[str, type[Method]] = {
 
 
 def ease_weights(train: Interactions, regularization: float) -> Float[np.ndarray, "I I"]:
-    """The B with zero diagonal that minimises `||X - X B||² + regularization ||B||²`, float64.
+    """Solve for the B with zero diagonal that minimises `||X - X B||² + regularization ||B||²`.
 
     With `P = (X'X + regularization I)^-1` it is `B_ij = -P_ij / P_jj` off the diagonal (Steck,
     WWW 2019, eq. 8).
@@ -199,15 +199,15 @@ def ease_weights(train: Interactions, regularization: float) -> Float[np.ndarray
 
 
 def _memory() -> int:
-    """Bytes of memory that the machine has."""
+    """Return the bytes of memory that the machine has."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 @contextlib.contextmanager
 def _implicit() -> Iterator[None]:
-    """Where `implicit` is used: its own threads on single-threaded BLAS, its errors as ours.
+    """Use `implicit` with a single-threaded BLAS, and raise its errors as ours.
 
-    It warns of a BLAS with threads of its own, because the two kinds slow each other down.
+    It has threads of its own, and warns of a BLAS with threads, which would slow both down.
     """
     try:
         import threadpoolctl
@@ -224,7 +224,7 @@ def _implicit() -> Iterator[None]:
 
 
 def parse(method: str, settings: list[str], flag: str = "--set") -> dict[str, Any]:
-    """Hyperparameters of a method from texts `name=value`.
+    """Read hyperparameters of a method from texts `name=value`.
 
     Raises:
       InputError: there is no such hyperparameter, or the value is of another type.

@@ -1,9 +1,10 @@
-"""Baselines tuned on validation, with a number of trials that models can be given as well."""
+"""Tune baselines on validation, with a number of trials that models can be given as well."""
 
 import dataclasses
 import pathlib
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from tqdm import tqdm
 
@@ -14,40 +15,52 @@ from hlr_jax.data import datasets
 from hlr_jax.data.datasets import Dataset
 from hlr_jax.errors import DivergedError, InputError
 from hlr_jax.evaluation import metrics
+from hlr_jax.evaluation.evaluate import check_cutoffs, check_protocol
 from hlr_jax.files import write_json
 from hlr_jax.parallel import processes
-from hlr_jax.runs.recommender import check_cutoffs, check_protocol
 from hlr_jax.tuning.search_space import suggest
 
-if TYPE_CHECKING:
-    import optuna
+# Of one trial: hyperparameters, the value of the metric (None where it diverged), and seconds.
+Tried = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuning:
+    """How the hyperparameters of a baseline are chosen.
+
+    Attributes:
+      trials: settings to try on validation.
+      select: metric on validation, with the whole catalogue ranked, that selects the best one.
+      fixed: hyperparameters to take instead of tuning; those not named have their defaults.
+    """
+
+    trials: int = 20
+    select: str = "ndcg@10"
+    fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def tune(
     method: type[Method],
     dataset: Dataset,
-    trials: int,
-    select: str = "ndcg@10",
+    tuning: Tuning,
     seed: int = 0,
     show_progress: bool = False,
-) -> tuple[Method, list[dict[str, Any]]]:
-    """The hyperparameters that are best on validation, chosen by Optuna's TPE sampler.
+) -> tuple[Method, list[Tried]]:
+    """Find the hyperparameters that are best on validation, by Optuna's TPE sampler.
 
     Args:
-      trials: settings to try; a method without hyperparameters takes none.
-      select: metric on validation, with the whole catalogue ranked.
       seed: of the sampler and of every fit.
 
     Returns:
-      The best, and of every trial `hyperparameters`, the metric (None where it diverged) and
-      `seconds`.
+      The best, and each trial; no trials for a method without hyperparameters, or fixed ones.
 
     Raises:
       InputError: there is no validation split or no such metric, or packages are not installed.
       DivergedError: no trial had a finite outcome.
     """
-    if not method.space:
-        return method(), []
+    if tuning.fixed or not method.space:
+        return method(**tuning.fixed), []
+    trials, select = tuning.trials, tuning.select
     _, cutoff = metrics.parse(select, "--select")
     check_cutoffs((cutoff,), dataset, f"--select={select}")
     if trials < 1:
@@ -56,17 +69,11 @@ def tune(
         raise InputError(
             f"data set {dataset.name} has no validation split to tune on; give --set=NAME=VALUE"
         )
-    try:
-        import optuna
-    except ImportError:
-        raise InputError(
-            "the package optuna is not installed; pip install 'hlr_jax[sweep]', "
-            "or give --set=NAME=VALUE"
-        ) from None
+    optuna = _optuna()
     evaluation = EvaluationConfig(cutoffs=(cutoff,), bootstrap=0)
-    tried: list[dict[str, Any]] = []
+    tried: list[Tried] = []
 
-    def value_of(trial: "optuna.Trial") -> float:
+    def value_of(trial: Any) -> float:
         start = time.perf_counter()
         values = {name: suggest(trial, name, where) for name, where in method.space.items()}
         tried.append({"hyperparameters": values, select: None})
@@ -75,9 +82,8 @@ def tune(
             tried[-1][select] = evaluate(scorer, dataset, evaluation, "valid")[select]
         finally:
             tried[-1]["seconds"] = round(time.perf_counter() - start, 3)
-        return tried[-1][select]
+        return float(tried[-1][select])
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     sampler = optuna.samplers.TPESampler(seed=seed)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     with tqdm(total=trials, desc="tuning", unit="trial", disable=not show_progress) as bar:
@@ -91,23 +97,34 @@ def tune(
     return method(**best["hyperparameters"]), tried
 
 
+def _optuna() -> Any:
+    """Import Optuna, which is not always installed, and silence it."""
+    try:
+        import optuna
+    except ImportError:
+        raise InputError(
+            "the package optuna is not installed; pip install 'hlr_jax[sweep]', "
+            "or give --set=NAME=VALUE"
+        ) from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return optuna
+
+
 def tune_and_evaluate(
     name: str,
     config: Config,
     workdir: str | pathlib.Path,
-    trials: int = 20,
-    select: str = "ndcg@10",
-    fixed: dict[str, Any] | None = None,
+    tuning: Tuning | None = None,
     refit: bool = False,
     show_progress: bool = True,
 ) -> dict[str, Any]:
-    """Tune a baseline, fit it, and measure it on validation and test.
+    """Tune a baseline, fit it, and evaluate it on validation and test.
 
     Args:
       name: of `METHODS`.
       config: whose `data`, `evaluation` and `seed` are used.
       workdir: folder that `results.json` is written to.
-      fixed: hyperparameters to take instead of tuning; those not named have their defaults.
+      tuning: by default 20 trials, selected by ndcg@10.
       refit: fit on training and validation before the test, as `config.training.refit` does
         for models.
 
@@ -117,22 +134,15 @@ def tune_and_evaluate(
 
     Raises:
       InputError: configuration, hyperparameters, data or working directory cannot be used.
-      DivergedError: what was learnt is not finite.
+      DivergedError: what was fitted is not finite.
     """
-    workdir = pathlib.Path(workdir)
-    if workdir.is_file():
-        raise InputError(f"--workdir={workdir}: is a file; name a folder")
-    if (workdir / "checkpoints").exists():
-        raise InputError(f"--workdir={workdir}: holds the training run of a model; name another")
-    if processes.count() > 1:
-        raise InputError("baselines are fitted by one process; start it alone")
-    method = METHODS[name](**fixed) if fixed else None
+    workdir, tuning = pathlib.Path(workdir), tuning or Tuning()
+    _check_workdir(workdir)
+    METHODS[name](**tuning.fixed)
     dataset = datasets.load(config.data, show_progress)
     check_cutoffs(config.evaluation.cutoffs, dataset, "config.evaluation.cutoffs")
     check_protocol(config, dataset)
-    tried: list[dict[str, Any]] = []
-    if method is None:
-        method, tried = tune(METHODS[name], dataset, trials, select, config.seed, show_progress)
+    method, tried = tune(METHODS[name], dataset, tuning, config.seed, show_progress)
     start = time.perf_counter()
     scorer = method.fit(dataset.train, config.seed)
     seconds = time.perf_counter() - start
@@ -143,7 +153,7 @@ def tune_and_evaluate(
         "seed": config.seed,
         "split_sizes": dataset.split_sizes,
         "hyperparameters": dataclasses.asdict(method),
-        "select": select if tried else None,
+        "select": tuning.select if tried else None,
         "trials": tried,
         "refit": refit,
         "fit_seconds": round(seconds, 3),
@@ -159,3 +169,13 @@ def tune_and_evaluate(
     workdir.mkdir(parents=True, exist_ok=True)
     write_json(workdir / "results.json", results)
     return results
+
+
+def _check_workdir(workdir: pathlib.Path) -> None:
+    """Raise InputError where results of a baseline cannot be written."""
+    if workdir.is_file():
+        raise InputError(f"--workdir={workdir}: is a file; name a folder")
+    if (workdir / "checkpoints").exists():
+        raise InputError(f"--workdir={workdir}: holds the training run of a model; name another")
+    if processes.count() > 1:
+        raise InputError("baselines are fitted by one process; start it alone")
