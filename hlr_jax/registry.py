@@ -63,6 +63,8 @@ class Options:
     section: ClassVar[str]
     static: ClassVar[tuple[str, ...]] = ()
     is_component: ClassVar[bool] = True
+    # For checkers at run time: within a program the `float` options are arrays.
+    __no_type_check__: ClassVar[bool] = True
 
     def check(self) -> None:
         """Raises InputError for options out of range; see `require`."""

@@ -7,13 +7,13 @@
 - Warnings are errors (setup.cfg).
 """
 
-import functools
 import os
 import pkgutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
+# Programs are compiled for one test or two: quickly is better than well. Also in processes that
+# tests start.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 # Read when JAX starts its backend, so before anything below is imported.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
@@ -22,7 +22,6 @@ os.environ["XLA_FLAGS"] = (
 import hypothesis
 import jax
 import jaxtyping
-import optax
 import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -38,36 +37,6 @@ jaxtyping.install_import_hook(
 
 hypothesis.settings.register_profile("hlr_jax", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("hlr_jax")
-
-
-def _with_standard_promotion(function: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(function)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        with jax.numpy_dtype_promotion("standard"):
-            return function(*args, **kwargs)
-
-    return wrapped
-
-
-def _returning_standard_promotion(factory: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(factory)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        return _with_standard_promotion(factory(*args, **kwargs))
-
-    return wrapped
-
-
-# Optax computes with floats and integer step counts in the same expression. It alone may.
-optax.tree.bias_correction = _with_standard_promotion(optax.tree.bias_correction)
-for _name in (
-    "linear_schedule",
-    "exponential_decay",
-    "cosine_decay_schedule",
-    "warmup_cosine_decay_schedule",
-    "warmup_exponential_decay_schedule",
-    "join_schedules",
-):
-    setattr(optax, _name, _returning_standard_promotion(getattr(optax, _name)))
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -94,13 +63,3 @@ def golden_folder() -> Path:
     if not folder or not os.path.isdir(folder):
         pytest.skip("needs the reference outputs: set HLR_JAX_GOLDEN to their folder")
     return Path(folder)
-
-
-@pytest.fixture(scope="module")
-def one_optimizer_per_configuration() -> Iterator[None]:
-    """Programs are compiled for an optimizer object; tests of one configuration share it."""
-    from hlr_jax.training import optimizers
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(optimizers, "build", functools.cache(optimizers.build))
-        yield

@@ -253,7 +253,7 @@ class Relation(Options, nn.Module):
 
 
 def _unchecked(cls: type[Relation], values: Mapping[str, Any]) -> Relation:
-    # JAX may build it anywhere, also inside a method of another module.
+    # JAX may build it anywhere, also inside a method of another module, which is not its parent.
     return cls(parent=None, **values)
 
 

@@ -1,5 +1,6 @@
 """One gradient step."""
 
+import jax
 import optax
 
 from hlr_jax.training.exchange import Exchange
@@ -38,7 +39,9 @@ def train_step(
     transformation = optimizer.transformation(plan.layout)
 
     def change(params: Params, opt_state: optax.OptState) -> tuple[Params, optax.OptState]:
-        updates, opt_state = transformation.update(gradient, opt_state, params)
+        # Optax adds counts of steps to floats.
+        with jax.numpy_dtype_promotion("standard"):
+            updates, opt_state = transformation.update(gradient, opt_state, params)
         return project(objective, optax.apply_updates(params, updates)), opt_state
 
     params, opt_state = plan.update(change, transformation, state.params, state.opt_state)
