@@ -155,15 +155,14 @@ def run_baseline(
     protocol: Protocol, baseline: Baseline, seed: int, results: dict[str, Any]
 ) -> dict[str, Any]:
     """Tune a baseline unless that is done, fit it on training and validation, and measure it."""
-    from hlr_jax.baselines import tune_and_evaluate
+    from hlr_jax.baselines import Tuning, tune_and_evaluate
 
     config = _run_config(protocol, baseline, seed)
     folder = _folder(protocol, baseline, seed)
     done = list(results["contenders"].get(baseline.key, {"runs": {}})["runs"].values())
     given = done[0]["hyperparameters"] if done else dict(baseline.settings)
-    found = tune_and_evaluate(
-        baseline.name, config, folder, baseline.trials, protocol.select, given, refit=True
-    )
+    tuning = Tuning(baseline.trials, protocol.select, given)
+    found = tune_and_evaluate(baseline.name, config, folder, tuning, refit=True)
     trials = found["trials"]
     return {
         "seconds": found["fit_seconds"],
