@@ -1,4 +1,4 @@
-"""Small files that a run writes, whole or not at all."""
+"""Where the library keeps files, and small files that a run writes, whole or not at all."""
 
 import contextlib
 import json
@@ -8,6 +8,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from hlr_jax.errors import InputError
+
+
+def cache_folder() -> pathlib.Path:
+    """Return the folder for downloads and prepared data."""
+    if own := os.environ.get("HLR_JAX_CACHE"):
+        return pathlib.Path(own).expanduser()
+    shared = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return pathlib.Path(shared).expanduser() / "hlr_jax"
 
 
 @contextlib.contextmanager

@@ -13,7 +13,6 @@ import polars as pl
 from hlr_jax.config import DataConfig
 from hlr_jax.data import (
     features,
-    locate,
     prepared,
     preprocessing,
     raw,
@@ -25,6 +24,7 @@ from hlr_jax.data import (
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.data.resolve import ResolvedData, resolve
 from hlr_jax.errors import InputError
+from hlr_jax.files import cache_folder
 
 # Part of every recipe: raise it when the same recipe would give another data set.
 VERSION = 2
@@ -142,7 +142,7 @@ class Dataset:
 def load(config: DataConfig, progress: bool = True) -> Dataset:
     """Load the data set that a configuration describes.
 
-    Public data sets are downloaded if they are not on this machine (see `locate`). Prepared data is
+    Public data sets are downloaded if they are not on this machine (see `data.locate`). Prepared data is
     kept in the cache folder: the second load of the same data reads neither the files nor filters.
 
     Args:
@@ -159,7 +159,7 @@ def load(config: DataConfig, progress: bool = True) -> Dataset:
     if not resolved.files:
         return _prepare(config, resolved)
     recipe = _recipe(config, resolved)
-    folder = locate.cache_folder() / "prepared" / prepared.folder_name(resolved.name, recipe)
+    folder = cache_folder() / "prepared" / prepared.folder_name(resolved.name, recipe)
     dataset = _from_arrays(resolved.name, prepared.restore(folder))
     if dataset is None or (dataset.features is None) != (resolved.features is None):
         dataset = _prepare(config, resolved)

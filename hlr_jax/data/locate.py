@@ -13,6 +13,7 @@ from typing import NamedTuple
 from hlr_jax.data import fetch
 from hlr_jax.data.registry import DatasetSpec, Download, FeatureFile, TitleFile
 from hlr_jax.errors import InputError
+from hlr_jax.files import cache_folder
 
 SPLIT_PARTS = ("train", "valid", "test")
 
@@ -27,14 +28,6 @@ class FoundFiles(NamedTuple):
 
     files: tuple[pathlib.Path, ...]
     unrated: bool = False
-
-
-def cache_folder() -> pathlib.Path:
-    """Return the folder for downloads and prepared data."""
-    if own := os.environ.get("HLR_JAX_CACHE"):
-        return pathlib.Path(own).expanduser()
-    shared = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return pathlib.Path(shared).expanduser() / "hlr_jax"
 
 
 def data_folder() -> pathlib.Path:

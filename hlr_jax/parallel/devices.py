@@ -7,7 +7,7 @@ import zlib
 
 import jax
 
-from hlr_jax.data.locate import cache_folder
+from hlr_jax.files import cache_folder
 from hlr_jax.models.relation import Relation
 
 # On a CPU: the most devices, and the largest tables that are worth having on each.

@@ -12,19 +12,20 @@ from hlr_jax.config import DataConfig
 from hlr_jax.data import fetch, load, locate, registry
 from hlr_jax.data.resolve import resolve
 from hlr_jax.errors import InputError
+from hlr_jax.files import cache_folder
 
 pytestmark = pytest.mark.usefixtures("folders")
 
 
 def test_folders_follow_the_environment(monkeypatch, tmp_path):
     monkeypatch.delenv("HLR_JAX_DATA")
-    assert locate.data_folder() == locate.cache_folder() == tmp_path / "cache"
+    assert locate.data_folder() == cache_folder() == tmp_path / "cache"
     monkeypatch.delenv("HLR_JAX_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert locate.cache_folder() == tmp_path / "hlr_jax"
+    assert cache_folder() == tmp_path / "hlr_jax"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert locate.cache_folder() == tmp_path / ".cache" / "hlr_jax"
+    assert cache_folder() == tmp_path / ".cache" / "hlr_jax"
 
 
 def test_a_data_set_is_downloaded_into_the_cache(folders, monkeypatch):
