@@ -142,8 +142,9 @@ class Dataset:
 def load(config: DataConfig, progress: bool = True) -> Dataset:
     """Load the data set that a configuration describes.
 
-    Public data sets are downloaded if they are not on this machine (see `data.locate`). Prepared data is
-    kept in the cache folder: the second load of the same data reads neither the files nor filters.
+    Public data sets are downloaded if they are not on this machine (see `data.locate`). Prepared
+    data is kept in the cache folder: the second load of the same data reads neither the files nor
+    filters.
 
     Args:
       config: what to load, and how to filter and split it.
