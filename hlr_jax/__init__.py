@@ -15,17 +15,24 @@ if TYPE_CHECKING:
         Config,
         DataConfig,
         EvaluationConfig,
+        GeometryConfig,
         LossConfig,
         ModelConfig,
         OptimizerConfig,
         SamplingConfig,
+        ShardingConfig,
         TrainingConfig,
     )
     from hlr_jax.data import Dataset, Interactions
     from hlr_jax.errors import DivergedError, InputError
-    from hlr_jax.models import Relation, register
+    from hlr_jax.functional.geometry import Geometry
+    from hlr_jax.functional.losses import Loss, NegativeDistances
+    from hlr_jax.models import Relation
+    from hlr_jax.registry import register
     from hlr_jax.runs.experiment import train, train_and_evaluate
     from hlr_jax.runs.recommender import Recommender
+    from hlr_jax.sampling.samplers import Sampler
+    from hlr_jax.types import History
 
 __all__ = [
     "Config",
@@ -33,14 +40,21 @@ __all__ = [
     "Dataset",
     "DivergedError",
     "EvaluationConfig",
+    "Geometry",
+    "GeometryConfig",
+    "History",
     "InputError",
     "Interactions",
+    "Loss",
     "LossConfig",
     "ModelConfig",
+    "NegativeDistances",
     "OptimizerConfig",
     "Recommender",
     "Relation",
+    "Sampler",
     "SamplingConfig",
+    "ShardingConfig",
     "TrainingConfig",
     "register",
     "train",
@@ -50,11 +64,16 @@ __all__ = [
 _HOMES = {
     "Dataset": "data",
     "DivergedError": "errors",
+    "Geometry": "functional.geometry",
+    "History": "types",
     "InputError": "errors",
     "Interactions": "data",
+    "Loss": "functional.losses",
+    "NegativeDistances": "functional.losses",
     "Recommender": "runs.recommender",
     "Relation": "models",
-    "register": "models",
+    "Sampler": "sampling.samplers",
+    "register": "registry",
     "train": "runs.experiment",
     "train_and_evaluate": "runs.experiment",
 }

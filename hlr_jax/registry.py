@@ -43,13 +43,24 @@ def register_pytree(cls: type, names: Sequence[str], make: Callable[..., Any]) -
     static = [name for name in others if name not in nested]
 
     def flatten(x: Any) -> tuple[list[Any], tuple[Any, ...]]:
-        return [getattr(x, n) for n in children], tuple(getattr(x, n) for n in static)
+        traced = [getattr(x, name) for name in children]
+        # A whole number is given where any number may be.
+        traced = [float(value) if isinstance(value, int) else value for value in traced]
+        return traced, tuple(getattr(x, name) for name in static)
 
     def unflatten(fixed: tuple[Any, ...], traced: Sequence[Any]) -> Any:
         values = dict(zip(static, fixed, strict=True)) | dict(zip(children, traced, strict=True))
         return make(cls, values)
 
     jax.tree_util.register_pytree_node(cls, flatten, unflatten)
+
+
+def make_defaults_floats(cls: type) -> None:
+    """Turn a default such as 1 of an option that is annotated `float` into 1.0."""
+    for name, kind in vars(cls).get("__annotations__", {}).items():
+        default = vars(cls).get(name)
+        if kind in (float, "float") and type(default) is int:
+            setattr(cls, name, float(default))
 
 
 class Options:
@@ -82,6 +93,7 @@ class Component(Options):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        make_defaults_floats(cls)
         made = dataclasses.dataclass(frozen=True)(cls)
         names = [field.name for field in dataclasses.fields(made)]  # type: ignore[arg-type]
         register_pytree(cls, names, _unchecked)
@@ -94,13 +106,23 @@ def _unchecked(cls: type, values: Mapping[str, Any]) -> Any:
     return made
 
 
+# The registry of each section of the configuration, and the module that makes it.
+_REGISTRIES: dict[str, "Registry[Any]"] = {}
+_MODULES = {
+    "model": "hlr_jax.models",
+    "geometry": "hlr_jax.functional.geometry",
+    "loss": "hlr_jax.functional.losses",
+    "sampling": "hlr_jax.sampling.samplers",
+}
+
+
 class Registry(Generic[_T]):
     """The classes of one kind, by the names that a configuration gives them.
 
     Attributes:
       kind: as errors call it: relation, geometry, loss or sampler.
-      field: of the configuration that holds the name.
-      fixed: fields that are no options.
+      field: of the configuration that holds the name, as `section.field`.
+      fixed: fields of the classes that are no options.
     """
 
     def __init__(self, kind: str, field: str, fixed: Sequence[str] = ()) -> None:
@@ -108,9 +130,12 @@ class Registry(Generic[_T]):
         self.field = field
         self.fixed = tuple(fixed)
         self._classes: dict[str, type[_T]] = {}
+        _REGISTRIES[field.partition(".")[0]] = self
 
     def register(self, name: str) -> Callable[[type[_T]], type[_T]]:
         """Class decorator: makes a class known by a name.
+
+        A class that is defined again, as by running a cell of a notebook again, replaces itself.
 
         Raises:
           InputError: the name is taken, or an option has another type than the same option of
@@ -119,18 +144,17 @@ class Registry(Generic[_T]):
 
         def add(cls: type[_T]) -> type[_T]:
             other = self._classes.get(name)
-            if other is not None:
+            if other is not None and _path(other) != _path(cls):
                 raise InputError(
-                    f"{cls.__module__}.{cls.__qualname__}: a {self.kind} named {name!r} is "
-                    f"registered already ({other.__module__}.{other.__qualname__}); choose another"
+                    f"{_path(cls)}: a {self.kind} named {name!r} is registered already "
+                    f"({_path(other)}); choose another name"
                 )
             known = self.all_options()
             for option, default in self.options_of(cls).items():
                 if option in known and type(known[option]) is not type(default):
                     raise InputError(
-                        f"{cls.__module__}.{cls.__qualname__}: option {option!r} is a "
-                        f"{type(default).__name__}, and that of another {self.kind} a "
-                        f"{type(known[option]).__name__}; rename it"
+                        f"{_path(cls)}: option {option!r} is a {type(default).__name__}, and that "
+                        f"of another {self.kind} a {type(known[option]).__name__}; rename it"
                     )
             self._classes[name] = cls
             return cls
@@ -160,9 +184,7 @@ class Registry(Generic[_T]):
         fields = [f for f in dataclasses.fields(cls) if f.name not in self.fixed]  # type: ignore[arg-type]
         for field in fields:
             if field.default is dataclasses.MISSING:
-                raise InputError(
-                    f"{cls.__module__}.{cls.__qualname__}: give option {field.name!r} a default"
-                )
+                raise InputError(f"{_path(cls)}: give option {field.name!r} a default")
         return {field.name: field.default for field in fields}
 
     def options(self, name: str) -> dict[str, Any]:
@@ -192,6 +214,39 @@ class Registry(Generic[_T]):
         return made
 
 
+def find(section: str) -> "Registry[Any]":
+    """Find the registry of a section, with what the library registers itself."""
+    importlib.import_module(_MODULES[section])
+    return _REGISTRIES[section]
+
+
+def register(name: str) -> Callable[[type[_T]], type[_T]]:
+    """Class decorator: makes a relation, geometry, loss or sampler known by a name.
+
+    The name is then a value of `config.model.name`, `config.geometry.name`, `config.loss.name` or
+    `config.sampling.negatives`, and the class's annotated fields are options of that section.
+
+    Raises:
+      InputError: the name is taken, an option clashes with another class's, or this is no class
+        of these kinds.
+    """
+
+    def add(cls: type[_T]) -> type[_T]:
+        section = getattr(cls, "section", None)
+        if section not in _REGISTRIES:
+            raise InputError(
+                f"{_path(cls)}: cannot be registered as {name!r}; make it a subclass of Relation, "
+                "Geometry, Loss or Sampler"
+            )
+        return _REGISTRIES[section].register(name)(cls)
+
+    return add
+
+
+def _path(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
 def load_plugins(modules: Sequence[str] = ()) -> None:
     """Import what other packages register: by their entry points, and modules by name.
 
@@ -211,6 +266,6 @@ def _import(module: str, asked_by: str) -> None:
         raise InputError(f"{asked_by}: {error}") from None
     except Exception as error:
         raise InputError(
-            f"{asked_by}: cannot be imported ({type(error).__name__}: {error}); install it, or "
-            "name a module that Python finds"
+            f"{asked_by}: cannot be imported ({type(error).__name__}: {error}); correct "
+            "the module, or install what it needs"
         ) from error

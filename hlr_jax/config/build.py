@@ -1,6 +1,5 @@
 """Build the components that a configuration names: model, geometry, loss and sampler."""
 
-import importlib
 import typing
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -16,15 +15,7 @@ if TYPE_CHECKING:
     from hlr_jax.functional.losses import Loss
     from hlr_jax.models.relation import Relation
     from hlr_jax.registry import Registry
-    from hlr_jax.sampling.samplers import Sampler
 
-# Where the registry of each section is. These modules import JAX, so they are imported on use.
-_REGISTRIES = {
-    "model": ("hlr_jax.models.registry", "RELATIONS"),
-    "geometry": ("hlr_jax.functional.geometry", "GEOMETRIES"),
-    "sampling": ("hlr_jax.sampling.samplers", "SAMPLERS"),
-    "loss": ("hlr_jax.functional.losses", "LOSSES"),
-}
 _SECTIONS = {
     "model": ModelConfig,
     "geometry": GeometryConfig,
@@ -42,34 +33,43 @@ def build_model(config: Config) -> "Relation":
       InputError: unknown model or option, or a value out of range.
     """
     fixed = {"dim": config.model.dim, "geometry": build_geometry(config)}
-    return typing.cast("Relation", _build(config, "model", **fixed))
+    return typing.cast("Relation", build_component(config, "model", **fixed))
 
 
 def build_geometry(config: Config) -> "Geometry":
     """Build the geometry; raises InputError as `build_model` does."""
-    return typing.cast("Geometry", _build(config, "geometry"))
+    return typing.cast("Geometry", build_component(config, "geometry"))
 
 
 def build_loss(config: Config) -> "Loss":
     """Build the loss; raises InputError as `build_model` does."""
-    return typing.cast("Loss", _build(config, "loss"))
+    return typing.cast("Loss", build_component(config, "loss"))
 
 
-def build_sampler(config: Config) -> "Sampler":
-    """Build the sampler of negatives; raises InputError as `build_model` does."""
-    return typing.cast("Sampler", _build(config, "sampling"))
+def build_component(config: Config, section: str, **fixed: Any) -> Any:
+    """Build what a section names; raises InputError as `build_model` does.
+
+    Args:
+      fixed: arguments of its class that are no options.
+    """
+    plugins.load(config.imports)
+    fields = getattr(config, section)
+    chosen = typed_options(section, fields.options)
+    return registry(section).build(registered_name(section, fields), chosen, **fixed)
 
 
 def check(config: Config) -> None:
     """Raise InputError if a component cannot be built from its options."""
-    for build in (build_model, build_loss, build_sampler):
-        build(config)
+    build_model(config)
+    build_component(config, "loss")
+    build_component(config, "sampling")
 
 
 def registry(section: str) -> "Registry[Any]":
     """Return the registry of a section's classes."""
-    module, name = _REGISTRIES[section]
-    return typing.cast("Registry[Any]", getattr(importlib.import_module(module), name))
+    from hlr_jax import registry as registries  # It imports JAX, which --help need not wait for.
+
+    return registries.find(section)
 
 
 def registered_name(section: str, fields: Any) -> str:
@@ -121,10 +121,3 @@ def _typed(field: str, default: Any, value: Any) -> Any:
     if isinstance(default, tuple) and isinstance(value, list):
         value = tuple(value)
     return typed(field, type(default), value)
-
-
-def _build(config: Config, section: str, **fixed: Any) -> Any:
-    plugins.load(config.imports)
-    fields = getattr(config, section)
-    chosen = typed_options(section, fields.options)
-    return registry(section).build(registered_name(section, fields), chosen, **fixed)

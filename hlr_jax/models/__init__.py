@@ -3,8 +3,9 @@
 import importlib
 import pkgutil
 
-from hlr_jax.models.registry import RELATIONS, register
+from hlr_jax.models.registry import RELATIONS
 from hlr_jax.models.relation import Relation
+from hlr_jax.registry import register
 from hlr_jax.types import History
 
 __all__ = ["RELATIONS", "History", "Relation", "register"]

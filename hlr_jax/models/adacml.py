@@ -9,8 +9,8 @@ from jaxtyping import Array, Bool, Float
 
 from hlr_jax.functional import attention_weights, pairwise_squared_distances
 from hlr_jax.kernels.tiled_scores import blockwise
-from hlr_jax.models.registry import register
 from hlr_jax.models.relation import Relation
+from hlr_jax.registry import register
 from hlr_jax.types import History, HistoryIds
 
 

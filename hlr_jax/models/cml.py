@@ -5,8 +5,8 @@ from typing import ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from hlr_jax.models.registry import register
 from hlr_jax.models.relation import Relation
+from hlr_jax.registry import register
 from hlr_jax.types import History
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from hlr_jax.models.cml import CML
-from hlr_jax.models.registry import register
+from hlr_jax.registry import register
 
 
 @register("cmlf")

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from hlr_jax.functional import project_on_ball
-from hlr_jax.models.registry import register
 from hlr_jax.models.relation import Relation
+from hlr_jax.registry import register
 from hlr_jax.types import History
 
 

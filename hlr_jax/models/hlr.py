@@ -10,7 +10,7 @@ from hlr_jax.functional import References, attend
 from hlr_jax.kernels import tiled_scores as tiles
 from hlr_jax.kernels.sizes import table_tile
 from hlr_jax.models.memory import HistoryRelation, needed_rows, single_reference
-from hlr_jax.models.registry import register
+from hlr_jax.registry import register
 from hlr_jax.types import History, HistoryIds
 
 

@@ -14,7 +14,7 @@ from hlr_jax.models.memory import (
     needed_rows,
     single_reference,
 )
-from hlr_jax.models.registry import register
+from hlr_jax.registry import register
 from hlr_jax.types import History, HistoryIds
 
 

@@ -7,7 +7,7 @@ from hlr_jax.functional import memory_attention, pairwise_squared_distances
 from hlr_jax.kernels import tiled_scores as tiles
 from hlr_jax.kernels.sizes import scoring_sizes
 from hlr_jax.models.memory import MemoryRelation
-from hlr_jax.models.registry import register
+from hlr_jax.registry import register
 from hlr_jax.types import History, HistoryIds
 
 

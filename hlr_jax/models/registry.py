@@ -6,4 +6,3 @@ from hlr_jax.registry import Registry
 RELATIONS: Registry[Relation] = Registry(
     "model", "model.name", fixed=("dim", "geometry", "parent", "name")
 )
-register = RELATIONS.register

@@ -19,7 +19,7 @@ from hlr_jax.functional.geometry import Geometry
 from hlr_jax.functional.geometry.ball import Ball
 from hlr_jax.kernels.sizes import scoring_sizes
 from hlr_jax.kernels.tiled_scores import blockwise, tilewise
-from hlr_jax.registry import Options, register_pytree
+from hlr_jax.registry import Options, make_defaults_floats, register_pytree
 from hlr_jax.types import History, HistoryIds, Params
 
 # Methods that compute what others define, and by which methods it is defined. A class that defines
@@ -71,6 +71,7 @@ class Relation(Options, nn.Module):
                 setattr(cls, fast, getattr(Relation, fast))
         if "__call__" in own and "reads_item" not in own:
             cls.reads_item = True
+        make_defaults_floats(cls)
         super().__init_subclass__(**kwargs)
         fields = [f.name for f in dataclasses.fields(cls) if f.name not in ("parent", "name")]
         register_pytree(cls, fields, _unchecked)

@@ -12,6 +12,7 @@ from hlr_jax.evaluation import metrics
 from hlr_jax.evaluation.evaluate import check_cutoffs, check_protocol
 from hlr_jax.models.relation import Relation
 from hlr_jax.runs.probes import check_loss
+from hlr_jax.sampling.samplers import build_sampler
 from hlr_jax.training.inputs import history_length
 
 
@@ -88,7 +89,7 @@ def _check_batches_of_users(config: Config) -> None:
     """Raise InputError where users cannot be taken with all of their interactions."""
     field, sampler, loss = (
         "training.batch_of",
-        build.build_sampler(config),
+        build_sampler(config),
         build.build_loss(config),
     )
     require(

@@ -20,6 +20,7 @@ from hlr_jax.runs.pretrained import pretrained_tables
 from hlr_jax.runs.recommender import Recommender, mean_loss
 from hlr_jax.runs.workdir import open_run, refit_folder
 from hlr_jax.sampling.epoch_order import num_steps
+from hlr_jax.sampling.samplers import build_sampler
 from hlr_jax.training.inputs import (
     make_objective,
     make_recipe,
@@ -94,7 +95,7 @@ def train_and_evaluate(
     selected, progress = _train(config, workdir, None, request)
     final = _refitted(selected, progress, workdir, request)
     dataset = selected.dataset
-    negatives = build.build_sampler(config).num_negatives_of(dataset.num_items)
+    negatives = build_sampler(config).num_negatives_of(dataset.num_items)
     interactions = progress.epochs * len(dataset.train)
     results: dict[str, Any] = {
         "model": config.model.name,

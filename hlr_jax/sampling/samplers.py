@@ -1,5 +1,6 @@
 """Draw negatives: the contract of a sampler, and the library's own."""
 
+import typing
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -7,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, Key
 
+from hlr_jax.config import Config, build
 from hlr_jax.data.interactions import Interactions
-from hlr_jax.registry import Component, Registry
+from hlr_jax.registry import Component, Registry, register
 from hlr_jax.sampling.negatives import (
     ItemWeights,
     UniformItems,
@@ -103,8 +105,16 @@ class Sampler(Component):
         return SharedNegatives(items, unseen)
 
 
+def build_sampler(config: Config) -> Sampler:
+    """Build the sampler of negatives that a configuration names.
+
+    Raises:
+      InputError: unknown sampler or option, or a value out of range.
+    """
+    return typing.cast(Sampler, build.build_component(config, "sampling"))
+
+
 SAMPLERS: Registry[Sampler] = Registry("sampler", "sampling.negatives")
-register = SAMPLERS.register
 
 
 class _Weighted(Sampler):

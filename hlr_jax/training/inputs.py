@@ -16,7 +16,7 @@ from hlr_jax.parallel.placement import Placement
 from hlr_jax.sampling import epoch_order
 from hlr_jax.sampling.batches import Drawing
 from hlr_jax.sampling.histories import history_choice
-from hlr_jax.sampling.samplers import Sampler
+from hlr_jax.sampling.samplers import Sampler, build_sampler
 from hlr_jax.sampling.sources import (
     DeviceInteractions,
     SamplingSource,
@@ -79,7 +79,7 @@ def make_recipe(
       given: an optimizer instead of the one that the configuration names.
     """
     drawing = Drawing(
-        build.build_sampler(config),
+        build_sampler(config),
         config.loss.user_weight_exponent,
         history_length=history_length(objective.model, config),
     )
@@ -94,7 +94,7 @@ def history_length(model: Relation, config: Config) -> int:
 
 def training_positives(placement: Placement, dataset: Dataset, config: Config) -> Positives:
     """The training interactions, or the users who have some, where the devices want them."""
-    sampler = build.build_sampler(config)
+    sampler = build_sampler(config)
 
     def source_of(users: slice) -> Source:
         train = dataset.train.part(users)
@@ -112,7 +112,7 @@ def validation_positives(placement: Placement, dataset: Dataset, config: Config)
     Raises:
       InputError: a validation pair is also a training pair.
     """
-    sampler = build.build_sampler(config)
+    sampler = build_sampler(config)
 
     def source_of(users: slice) -> Source:
         train, valid = dataset.train.part(users), dataset.valid.part(users)

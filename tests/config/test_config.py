@@ -24,6 +24,7 @@ from hlr_jax.config import (
 )
 from hlr_jax.config.values import typed
 from hlr_jax.errors import InputError
+from hlr_jax.sampling.samplers import build_sampler
 
 SECTIONS = [
     field.name for field in dataclasses.fields(Config) if field.name not in ("seed", "imports")
@@ -233,7 +234,7 @@ def test_options_that_a_class_does_not_use_are_reported(caplog):
 BUILD = {
     "model": build.build_model,
     "geometry": build.build_geometry,
-    "sampling": build.build_sampler,
+    "sampling": build_sampler,
     "loss": build.build_loss,
 }
 

@@ -12,7 +12,7 @@ from hlr_jax.errors import InputError
 
 LOSS = """
 from hlr_jax.functional.losses.hinge import Hinge
-from hlr_jax.functional.losses.loss import register
+from hlr_jax.registry import register
 
 @register("{name}")
 class Mine(Hinge):

@@ -30,7 +30,7 @@ def get_config():
 SMALL = ["--config.training.epochs=1", "--config.model.dim=8"]
 PLUGIN = """
 from hlr_jax.functional.losses.hinge import Hinge
-from hlr_jax.functional.losses.loss import register
+from hlr_jax.registry import register
 
 @register("steep")
 class Steep(Hinge):

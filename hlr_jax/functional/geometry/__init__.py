@@ -3,7 +3,8 @@
 import importlib
 import pkgutil
 
-from hlr_jax.functional.geometry.geometry import GEOMETRIES, Geometry, register
+from hlr_jax.functional.geometry.geometry import GEOMETRIES, Geometry
+from hlr_jax.registry import register
 
 __all__ = ["GEOMETRIES", "Geometry", "register"]
 

@@ -7,7 +7,8 @@ from hlr_jax.functional.distance import (
     project_on_ball,
     squared_distance,
 )
-from hlr_jax.functional.geometry.geometry import Geometry, register
+from hlr_jax.functional.geometry.geometry import Geometry
+from hlr_jax.registry import register
 
 
 @register("ball")

@@ -62,4 +62,3 @@ class Geometry(Component):
 
 
 GEOMETRIES: Registry[Geometry] = Registry("geometry", "geometry.name")
-register = GEOMETRIES.register

@@ -8,7 +8,8 @@ from hlr_jax.functional.distance import (
     project_on_ball,
     squared_distance,
 )
-from hlr_jax.functional.geometry.geometry import Geometry, register
+from hlr_jax.functional.geometry.geometry import Geometry
+from hlr_jax.registry import register
 
 # Below this, two terms of a series are exact in float32, and its gradient is finite at 0.
 _SMALL = 1e-4

@@ -3,7 +3,8 @@
 from jaxtyping import Array, Float
 
 from hlr_jax.functional.distance import normalize, pairwise_squared_distances, squared_distance
-from hlr_jax.functional.geometry.geometry import Geometry, register
+from hlr_jax.functional.geometry.geometry import Geometry
+from hlr_jax.registry import register
 
 
 @register("sphere")

@@ -3,7 +3,8 @@
 import importlib
 import pkgutil
 
-from hlr_jax.functional.losses.loss import LOSSES, Loss, NegativeDistances, register
+from hlr_jax.functional.losses.loss import LOSSES, Loss, NegativeDistances
+from hlr_jax.registry import register
 
 __all__ = ["LOSSES", "Loss", "NegativeDistances", "register"]
 

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from hlr_jax.functional.losses.loss import Loss, NegativeDistances, register
+from hlr_jax.functional.losses.loss import Loss, NegativeDistances
+from hlr_jax.registry import register
 
 
 def contrastive(

@@ -4,7 +4,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from hlr_jax.functional.losses.hinge import Hinge
-from hlr_jax.functional.losses.loss import NegativeDistances, register
+from hlr_jax.functional.losses.loss import NegativeDistances
+from hlr_jax.registry import register
 
 
 def two_sided_hinge(

@@ -53,4 +53,3 @@ class Loss(Component):
 
 
 LOSSES: Registry[Loss] = Registry("loss", "loss.name")
-register = LOSSES.register

@@ -5,7 +5,8 @@ from typing import ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from hlr_jax.functional.losses.loss import Loss, NegativeDistances, register
+from hlr_jax.functional.losses.loss import Loss, NegativeDistances
+from hlr_jax.registry import register
 
 
 def squared_margin(
