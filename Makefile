@@ -6,11 +6,14 @@ PIP = $(VENV)/bin/python -m pip --quiet --disable-pip-version-check --no-input
 # Tables of accuracies take hours, and have a command of their own.
 BENCHMARKS = $(filter-out benchmarks/accuracy.py, $(sort $(wildcard benchmarks/*.py)))
 
+# Definitions, models, gradients, the step on several devices, checkpoints.
+CORE_TESTS = tests/architecture tests/functional tests/kernels tests/models tests/training tests/runs
+
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint bench clean
+.PHONY: help venv demo test test-core lint bench clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
 venv: $(VENV)/.test ## make .venv with the library and what its tests need
 
@@ -19,6 +22,10 @@ demo: $(VENV)/.base ## train and evaluate on embedded data, in minutes
 
 test: $(VENV)/.test ## run the tests; HLR_JAX_DATA names the folder of real data, if any
 	$(VENV)/bin/python -m pytest -n 2 $(PYTEST_ARGS)
+
+test-core: $(VENV)/.test ## run the part of the tests that a new version of JAX would break
+	$(VENV)/bin/python -c "import jax, sys; print('Python', sys.version.split()[0], 'JAX', jax.__version__)"
+	$(VENV)/bin/python -m pytest -n 2 $(PYTEST_ARGS) $(CORE_TESTS)
 
 lint: $(VENV)/.test ## check style, formatting and types
 	$(VENV)/bin/ruff check .
