@@ -13,7 +13,7 @@ CORE_TESTS = tests/architecture tests/functional tests/kernels tests/models test
 .PHONY: help venv demo test test-core lint bench clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 venv: $(VENV)/.test ## make .venv with the library and what its tests need
 

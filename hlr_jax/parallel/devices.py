@@ -1,11 +1,15 @@
 """The devices of this process: how many there are, and what is kept compiled for them."""
 
 import contextlib
+import functools
 import os
 import platform
+import re
 import zlib
 
 import jax
+import jaxlib
+from absl import logging
 
 from hlr_jax.files import cache_folder
 from hlr_jax.models.relation import Relation
@@ -53,6 +57,21 @@ def _processor() -> str:
     with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
         features += next((line for line in file if line.startswith(("flags", "Features"))), "")
     return f"{zlib.crc32(features.encode()):08x}"
+
+
+@functools.cache
+def warn_of_slow_scatters() -> None:
+    """Warn once where gradients are added up slowly: on CUDA by a jaxlib before 0.11.1.
+
+    It is reported to lower float32 scatters to a loop of compare-and-swap (openxla/xla 46225).
+    """
+    release = re.findall(r"\d+", jaxlib.__version__)[:3]
+    if jax.default_backend() == "gpu" and tuple(map(int, release)) < (0, 11, 1):
+        logging.warning(
+            "jaxlib %s adds up rows of embeddings slowly on this GPU; with Python 3.12 or later, "
+            "install 0.11.1 or later: pip install -U 'jax[cuda13]'",
+            jaxlib.__version__,
+        )
 
 
 def count() -> int:

@@ -13,7 +13,7 @@ from hlr_jax.data.datasets import Dataset
 from hlr_jax.errors import InputError
 from hlr_jax.evaluation import metrics
 from hlr_jax.files import write_json
-from hlr_jax.parallel import processes
+from hlr_jax.parallel import devices, processes
 from hlr_jax.parallel.placement import Placement
 from hlr_jax.runs import compatibility
 from hlr_jax.runs.pretrained import pretrained_tables
@@ -129,6 +129,7 @@ def _train(
 ) -> tuple[Recommender, Progress]:
     if workdir is not None and pathlib.Path(workdir).is_file():
         raise InputError(f"--workdir={workdir}: is a file; name a folder")
+    devices.warn_of_slow_scatters()
     config = with_absolute_paths(config)
     compatibility.check_config(config)
     model = build.build_model(config)
