@@ -4,14 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-from small_runs import ITEMS, USERS, Run, config_of, differ, train
+from support.small_runs import ITEMS, USERS, Run, config_of, differ, planted, train
 
-from hlr_jax.config import DataConfig
+from hlr_jax.data import datasets
 from hlr_jax.errors import InputError
 from hlr_jax.runs import experiment
-from hlr_jax.training.step import Keys
-
-pytestmark = pytest.mark.usefixtures("one_optimizer_per_configuration")
+from hlr_jax.training.state import Keys, Sizes, init_params
 
 NPY_HEADER = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1,), }".ljust(117) + b"\n"
 
@@ -52,35 +50,29 @@ def test_a_pretrained_table_is_where_training_starts(tables):
 def test_one_pretrained_table_will_do(tables, tmp_path):
     _, arrays = tables
     np.savez(tmp_path / "items.npz", item=arrays["item"])
-    config = config_of(pretrained=str(tmp_path / "items.npz"), freeze_item=True, freeze_user=True)
+    frozen = {"freeze_item": True, "freeze_user": True}
+    config = config_of("lrml", pretrained=str(tmp_path / "items.npz"), **frozen)
     params = train(config)
     np.testing.assert_array_equal(params["item"], arrays["item"])
     run = Run.of(config)
-    started = run.placement.new_params(Keys.of(config.seed).init, run.model, config)
-    np.testing.assert_array_equal(params["user"], started["user"])
-    np.testing.assert_allclose(started["user"], run.params()["user"], rtol=1e-6)
+    np.testing.assert_array_equal(params["user"], run.params()["user"])
+    # What is frozen is not brought back into the ball either.
+    started = init_params(Keys.of(config.seed).init, run.model, Sizes(USERS, ITEMS))
+    np.testing.assert_allclose(params["user"], started["user"], rtol=1e-6)
 
 
 def test_pretrained_tables_of_another_run(tmp_path, monkeypatch):
-    monkeypatch.setenv("HLR_JAX_CACHE", str(tmp_path / "cache"))
-    rows = [f"{u},{i}" for u in range(10) for i in range(12) if (u + i) % 3 and i != u]
-    (tmp_path / "pairs.csv").write_text("user,item\n" + "\n".join(rows))
-    data = DataConfig(name="file", path=str(tmp_path / "pairs.csv"), core=0)
-    config = dataclasses.replace(config_of("cml", epochs=2), data=data)
-    first = experiment.train(config, tmp_path / "first", show_progress=False)
-
-    second = dataclasses.replace(
-        config_of("lrml", pretrained=str(tmp_path / "first"), freeze_user=True, freeze_item=True),
-        data=data,
-    )
-    after = experiment.train(second, tmp_path / "second", show_progress=False)
+    monkeypatch.setattr(datasets, "load", lambda *_: planted())  # what a run's folder names
+    first = train(config_of("cml", epochs=2), tmp_path / "first")
+    frozen = {"freeze_user": True, "freeze_item": True}
+    second = config_of("lrml", pretrained=str(tmp_path / "first"), **frozen)
+    after = train(second, tmp_path / "second")
     for name in ("user", "item"):
-        np.testing.assert_array_equal(after.params[name], first.params[name])
+        np.testing.assert_array_equal(after[name], first[name])
 
-    (tmp_path / "others.csv").write_text("user,item\n" + "\n".join(rows).replace("0,", "77,"))
-    others = dataclasses.replace(data, path=str(tmp_path / "others.csv"))
+    others = dataclasses.replace(planted(), user_ids=np.arange(USERS) + 77)
     with pytest.raises(InputError, match=r"config\.training\.pretrained=.* other user_ids"):
-        experiment.train(dataclasses.replace(second, data=others), show_progress=False)
+        experiment.train(second, None, others, show_progress=False)
 
 
 @pytest.mark.parametrize(
