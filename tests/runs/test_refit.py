@@ -1,15 +1,15 @@
-"""A chosen model that is trained anew on training and validation together."""
+"""A selected model that is trained again on training and validation together."""
 
 import dataclasses
-import functools
 import itertools
 import json
 import pathlib
+import shutil
 from typing import Any
 
 import numpy as np
 import pytest
-from small_runs import (
+from support.small_runs import (
     ITEMS,
     USERS,
     assert_same,
@@ -25,27 +25,22 @@ from hlr_jax.data import datasets
 from hlr_jax.data.datasets import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
-from hlr_jax.parallel.placement import Placement
 from hlr_jax.runs import experiment
 from hlr_jax.runs.recommender import Recommender
 from hlr_jax.runs.workdir import load_config
-from hlr_jax.training import optimizers
+from hlr_jax.training import loop
 
 EPOCHS, BEST = 4, 2
 
 
-build_once = functools.cache(optimizers.build)
-
-
 def script(patched: pytest.MonkeyPatch) -> None:
-    """The second of four epochs is the best; one optimizer for all that compiles to the same."""
+    """Make the second of four epochs the best."""
     losses = itertools.cycle([3.0, 1.0, 2.0, 2.5])
 
-    def validation(config: Config, model: Any, dataset: Dataset, placement: Any) -> Any:
+    def validation(program: loop.Program, dataset: Dataset) -> Any:
         return lambda params: {"loss": next(losses)} if len(dataset.valid) else {}
 
     patched.setattr(experiment, "_validation", validation)
-    patched.setattr(optimizers, "build", build_once)
 
 
 @pytest.fixture(autouse=True)
@@ -129,11 +124,12 @@ def test_the_learning_rate_falls_as_it_did_to_the_best_epoch():
     assert_same(found.params, expected.params)
 
 
-def test_more_epochs_go_on_in_the_folder_of_both_halves(tmp_path):
+def test_more_epochs_go_on_in_the_folder_of_both_halves(run, tmp_path):
     """The losses that the script gives to two more epochs are no better: the best stays."""
-    first = train(refit_config(), tmp_path)
+    shutil.copytree(run, tmp_path, dirs_exist_ok=True)
+    expected = Recommender.load(run, planted()).params
     longer = train(refit_config(epochs=EPOCHS + 2), tmp_path)
-    assert_same(longer.params, first.params)
+    assert_same(longer.params, expected)
     assert len(read_log(tmp_path)) == EPOCHS + 2
     assert load_config(tmp_path / "refit").optimizer.schedule_epochs == 0
 
@@ -226,10 +222,10 @@ def test_a_resumed_run_is_the_uninterrupted_run(looks, first, second, run, tmp_p
 def test_a_finished_run_is_trained_no_further(run, monkeypatch):
     expected = Recommender.load(run, planted()).params
 
-    def step(*args: Any, **kwargs: Any) -> None:
+    def advance(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("trained on")
 
-    monkeypatch.setattr(Placement, "advance", step)
+    monkeypatch.setattr(loop, "advance", advance)
     assert_same(train(refit_config(), run).params, expected)
 
 
@@ -269,7 +265,7 @@ def test_pretrained_tables_have_not_seen_what_selects(run, monkeypatch):
     )
     frozen = {"pretrained": str(run), "freeze_user": True, "freeze_item": True}
     again = refit_config(**frozen)
-    first, _ = experiment._train(again, None, planted(), show_progress=False)
+    first, _ = experiment._train(again, None, planted(), experiment._Request(show_progress=False))
     assert_same(first.params, chosen)
     assert_same(train(again).params, refitted)
     alone = config_of(**frozen)
@@ -287,8 +283,8 @@ def test_tables_that_saw_what_is_held_out_are_refused(run, monkeypatch):
         train(pretrained)
 
 
-def test_an_unfinished_refit_is_not_taken_for_a_model(tmp_path):
-    train(refit_config(), tmp_path / "run")
+def test_an_unfinished_refit_is_not_taken_for_a_model(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
     log = tmp_path / "run" / "refit" / "metrics.jsonl"
     lines = log.read_text().splitlines()
     assert len(lines) == BEST
