@@ -1,4 +1,4 @@
-"""Checkpoints and other files of a run: whole or not at all, and refused where they do not fit."""
+"""Checkpoints and other files of a run: complete or absent, and refused where they do not fit."""
 
 import json
 import os
@@ -10,17 +10,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from hlr_jax import files
+from hlr_jax.config import Config
 from hlr_jax.errors import InputError
 from hlr_jax.runs.checkpoints import Checkpoints
 from hlr_jax.training.loop import Progress
-from hlr_jax.training.objective import Params
-from hlr_jax.training.step import TrainState
+from hlr_jax.training.optimizers import NamedOptimizer
+from hlr_jax.training.state import TrainState
+from hlr_jax.types import Params
 
+ADAM = NamedOptimizer.of(Config(), 1)
 PROGRESS = Progress(epochs=2, seconds=1.5, best_epoch=1, best={"loss": 0.25, "ndcg@10": 0.5})
 
 
@@ -37,14 +39,14 @@ def params_of(seed: int, num_users: int = 5, dim: int = 3) -> Params:
 
 
 def state_of(params: Params, step: int = 0) -> TrainState:
-    state = TrainState.of(params, optax.adam(1e-3))
+    state = TrainState.of(params, ADAM)
     # Nothing at its initial value.
     moved = jax.tree.map(lambda x: x + jnp.asarray(0.5 + step, x.dtype), state.opt_state)
     return state.replace(
         step=jnp.asarray(step, jnp.int32),
         opt_state=moved,
         loss_sum=jnp.asarray(1.25),
-        triplets=jnp.asarray(77.0),
+        loss_terms=jnp.asarray(77.0),
     )
 
 
@@ -63,7 +65,7 @@ def assert_same(one: object, two: object) -> None:
 def test_a_state_comes_back_as_it_was(tmp_path):
     store, state = Checkpoints(tmp_path / "checkpoints"), state_of(params_of(0), step=12)
     store.save(state, PROGRESS)
-    like = TrainState.of(params_of(1), optax.adam(1e-3))
+    like = TrainState.of(params_of(1), ADAM)
     for _ in range(2):
         restored, progress = store.restore(like)
         assert isinstance(restored, TrainState)
@@ -102,7 +104,7 @@ def test_an_earlier_step_can_be_saved_after_a_later_one(tmp_path):
     assert_same(store.restore_best(params_of(0)), params_of(4))
 
 
-def test_a_damaged_checkpoint_is_told_in_one_line(tmp_path):
+def test_a_damaged_checkpoint_is_reported_in_one_line(tmp_path):
     store = Checkpoints(tmp_path)
     store.save_best(state_of(params_of(1), 4), PROGRESS)
     for path in (tmp_path / "best").glob("*/state/**/*"):
@@ -152,15 +154,18 @@ def test_a_state_goes_from_some_devices_to_others(tmp_path, saved_on, restored_o
 
 ON_ONE_DEVICE = """
 import pathlib, sys
-import jax, jax.numpy as jnp, optax
+import jax, jax.numpy as jnp
+from hlr_jax.config import Config
 from hlr_jax.runs.checkpoints import Checkpoints
-from hlr_jax.training.step import TrainState
+from hlr_jax.training.optimizers import NamedOptimizer
+from hlr_jax.training.state import TrainState
 
 assert jax.device_count() == 1
 relation = {"key": jnp.zeros((3, 4)), "memory": jnp.zeros((4, 3))}
 params = {"user": jnp.zeros((5, 3)), "item": jnp.zeros((7, 3)), "relation": relation}
 folder = pathlib.Path(sys.argv[1])
-state, progress = Checkpoints(folder / "of 8").restore(TrainState.of(params, optax.adam(1e-3)))
+like = TrainState.of(params, NamedOptimizer.of(Config(), 1))
+state, progress = Checkpoints(folder / "of 8").restore(like)
 Checkpoints(folder / "of 1").save(state, progress)
 """
 
@@ -266,7 +271,7 @@ def test_a_first_save_that_was_cut_off_is_no_checkpoint(tmp_path):
 # --- small files ---------------------------------------------------------------------------------
 
 
-def test_json_is_written_whole(tmp_path):
+def test_json_is_written_completely(tmp_path):
     path = tmp_path / "results.json"
     files.write_json(path, {"a": [1, 2.5], "b": "Café"})
     files.write_json(path, {"a": None})
