@@ -60,7 +60,7 @@ class Dataset:
     given_negatives: np.ndarray | None = None
     features: np.ndarray | None = None
     # Popularity and digest as they were stored with prepared data, so that they are known without
-    # reading all of it; before them, the train, valid and features that they belong to.
+    # reading all of it; before them, the ids, train, valid and features that they belong to.
     _stored: tuple[tuple[Any, ...], np.ndarray, str] | None = dataclasses.field(
         default=None, repr=False
     )
@@ -70,7 +70,7 @@ class Dataset:
         if self._stored is None:
             return None
         belongs_to, popularity, digest = self._stored
-        now = (self.train, self.valid, self.features)
+        now = (self.user_ids, self.item_ids, self.train, self.valid, self.features)
         is_same = all(a is b for a, b in zip(belongs_to, now, strict=True))
         return (popularity, digest) if is_same else None
 
@@ -350,7 +350,8 @@ def _from_arrays(name: str, arrays: Mapping[str, np.ndarray] | None) -> Dataset 
     try:
         if arrays is None:
             return None
-        num_users, num_items = arrays["user_ids"].size, arrays["item_ids"].size
+        user_ids, item_ids = arrays["user_ids"], arrays["item_ids"]
+        num_users, num_items = user_ids.size, item_ids.size
         for part in ("train", "valid", "test"):
             offsets, items = arrays[f"{part}_offsets"], arrays[f"{part}_items"]
             if offsets.shape != (num_users + 1,) or offsets[-1] != items.size:
@@ -361,14 +362,14 @@ def _from_arrays(name: str, arrays: Mapping[str, np.ndarray] | None) -> Dataset 
             return None
         return Dataset(
             name=name,
-            user_ids=arrays["user_ids"],
-            item_ids=arrays["item_ids"],
+            user_ids=user_ids,
+            item_ids=item_ids,
             item_titles=arrays.get("item_titles"),
             given_negatives=arrays.get("given_negatives"),
             features=item_features,
             **parts,
             _stored=(
-                (parts["train"], parts["valid"], item_features),
+                (user_ids, item_ids, parts["train"], parts["valid"], item_features),
                 arrays["popularity"],
                 str(arrays["digest"]),
             ),
