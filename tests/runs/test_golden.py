@@ -12,15 +12,26 @@ import optax
 import pytest
 from numpy.typing import ArrayLike
 
-from hlr_jax.config import Config, LossConfig, ModelConfig, OptimizerConfig
-from hlr_jax.models import Relation, build
-from hlr_jax.models import relation as base
-from hlr_jax.models.relation import Histories
-from hlr_jax.sampling.batches import Batch
-from hlr_jax.training import objective, optimizers
-from hlr_jax.training import step as training
-from hlr_jax.training.objective import Params
-from hlr_jax.training.step import TrainState
+from hlr_jax.config import (
+    Config,
+    GeometryConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    build,
+)
+from hlr_jax.models import RELATIONS, Relation
+from hlr_jax.models.relation import apply
+from hlr_jax.parallel.layout import ALONE
+from hlr_jax.training.exchange import DenseExchange
+from hlr_jax.training.inputs import make_objective
+from hlr_jax.training.neighbours import NoNeighbours
+from hlr_jax.training.objective import Objective, project, triplet_distances
+from hlr_jax.training.optimizers import NamedOptimizer, Optimizer
+from hlr_jax.training.rows import gather_rows, loss_of_batch
+from hlr_jax.training.state import TrainState
+from hlr_jax.training.step import train_step
+from hlr_jax.types import HistoryIds, Params, PerExampleNegatives, TripletBatch
 
 
 def assert_close(actual: ArrayLike, expected: ArrayLike, bound: float = 1e-5) -> None:
@@ -35,8 +46,8 @@ class Golden:
     """One file of outputs, and the run that it describes."""
 
     data: dict[str, np.ndarray]
-    model: Relation
     config: Config
+    objective: Objective
 
     @classmethod
     def of(cls, name: str, folder: Path) -> "Golden":
@@ -46,20 +57,27 @@ class Golden:
         options: dict[str, Any] = {}
         if "param_memory" in data:
             options["slots"] = len(data["param_memory"])
-        if base.get(name).uses_history:
+        if RELATIONS.get(name).uses_history:
             options["beta"] = recorded["beta"]
         for weight in ("nbr", "dist"):
             if f"alpha_reg_{weight}" in recorded:
                 options[f"alpha_{weight}"] = recorded[f"alpha_reg_{weight}"]
-        dim = data["param_user"].shape[1]
         config = Config(
-            model=ModelConfig(name=name, dim=dim, clip_norm=recorded["clip_norm"], options=options),
+            model=ModelConfig(name=name, dim=data["param_user"].shape[1], options=options),
+            geometry=GeometryConfig(options={"radius": recorded["clip_norm"]}),
             loss=LossConfig(
-                margin=recorded["margin"], reduction="sum", copy_relation=recorded["copy"]
+                reduction="sum",
+                copy_relation=recorded["copy"],
+                options={"margin": recorded["margin"]},
             ),
             optimizer=OptimizerConfig(name="adam", learning_rate=recorded["learning_rate"]),
         )
-        return cls(data, build(name, dim, options), config)
+        model = build.build_model(config)
+        return cls(data, config, make_objective(config, model, len(data["param_item"]), None))
+
+    @property
+    def model(self) -> Relation:
+        return self.objective.model
 
     def params(self, prefix: str) -> Params:
         """The parameters, or the gradients, stored under this prefix."""
@@ -71,52 +89,59 @@ class Golden:
         tables = {name: arrays.pop(name) for name in ("user", "item")}
         return {**tables, "relation": arrays}
 
-    def histories(self, key: str) -> Histories | None:
+    def histories(self, key: str, count: int) -> HistoryIds:
+        """The histories stored under a key; none for a model that reads none."""
         if not self.model.uses_history:
-            return None
+            return HistoryIds.empty(count)
         items = self.data[key]
-        return Histories(jnp.asarray(np.maximum(items, 0), jnp.int32), jnp.asarray(items >= 0))
+        return HistoryIds(jnp.asarray(np.maximum(items, 0), jnp.int32), jnp.asarray(items >= 0))
 
     @property
-    def batch(self) -> Batch:
-        items = np.stack([self.data["positives"], self.data["negatives"]], axis=1)
-        return Batch(
-            jnp.asarray(self.data["users"], jnp.int32),
-            jnp.asarray(items, jnp.int32),
-            self.histories("history"),
-            jnp.ones(len(items)),
+    def batch(self) -> TripletBatch:
+        users, positives, negatives = (
+            jnp.asarray(self.data[name], jnp.int32) for name in ("users", "positives", "negatives")
+        )
+        return TripletBatch(
+            users,
+            positives,
+            PerExampleNegatives(negatives[:, None], jnp.ones((len(users), 1), bool)),
+            self.histories("history", len(users)),
+            jnp.ones(len(users)),
         )
 
-    def read(self, params: Params) -> tuple[Params, Batch]:
+    def read(self, params: Params) -> tuple[Params, TripletBatch]:
         """Parameters and batch as the model reads them.
 
         The means of neighbours were fed in for each use of a row, and differ between two uses of
         the same: then every use has a row of its own.
         """
+        batch = self.batch
         if not self.model.uses_neighbours:
-            return params, self.batch
-        user, item, batch = params["user"], params["item"], self.batch
-        uses = {"user": user[batch.users], "item": item[batch.items.T.reshape(-1)]}
+            return params, batch
+        user, item, ids = params["user"], params["item"], batch.row_ids()
+        uses = {"user": user[ids.user], "item": item[ids.items.T.reshape(-1)]}
         fed = [self.data[f"{kind}_neighbors"] for kind in ("user", "pos", "neg")]
         means = {"user": fed[0], "item": np.concatenate(fed[1:])}
         rows = {name: jnp.concatenate([uses[name], means[name]], axis=1) for name in uses}
-        numbers = jnp.arange(2 * len(batch.users), dtype=jnp.int32).reshape(2, -1)
-        return params | rows, batch._replace(users=numbers[0], items=numbers.T)
+        places = jnp.arange(2 * len(batch.users), dtype=jnp.int32).reshape(2, -1)
+        batch = batch.with_items(ids._replace(items=places.T))._replace(users=places[0])
+        return params | rows, batch
 
     def loss(self, params: Params) -> jax.Array:
-        num_items = len(params["item"])
-        return objective.loss_of_batch(self.model, self.config.loss, num_items, *self.read(params))[
-            0
-        ]
+        return loss_of_batch(self.objective, *self.read(params))[0]
 
-    def step(self, state: TrainState, optimizer: optax.GradientTransformation) -> TrainState:
+    def step(self, state: TrainState, optimizer: Optimizer) -> TrainState:
         """Of training; by hand where means are fed in that training would compute itself."""
         if not self.model.uses_neighbours:
-            return training.train_step(state, self.batch, self.model, optimizer, self.config)[0]
+            exchange = DenseExchange(ALONE)
+            args = (state, self.batch, self.objective, optimizer, exchange, NoNeighbours())
+            return train_step(*args)[0]
         loss, gradient = jax.value_and_grad(self.loss)(state.params)
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        params = training.constrain(params, self.model, self.config)
+        with jax.numpy_dtype_promotion("standard"):
+            updates, opt_state = optimizer.transformation().update(
+                gradient, state.opt_state, state.params
+            )
+            params = project(self.objective, optax.apply_updates(state.params, updates))
         return state.replace(params=params, opt_state=opt_state, loss_sum=loss)
 
 
@@ -126,24 +151,28 @@ def golden(request: pytest.FixtureRequest, golden_folder: Path) -> Golden:
 
 
 def test_distances(golden: Golden) -> None:
-    copied = golden.config.loss.copy_relation
-    distances = jax.jit(
-        lambda params: objective.triplet_distances(golden.model, copied, *golden.read(params))
-    )(golden.params("param_"))
-    np.testing.assert_allclose(distances[:, 0], golden.data["positive_distance"], rtol=1e-5)
-    np.testing.assert_allclose(distances[:, 1], golden.data["negative_distance"], rtol=1e-5)
+
+    @jax.jit
+    def distances(params: Params) -> jax.Array:
+        read, batch = golden.read(params)
+        points = gather_rows(read, batch.row_ids())
+        return triplet_distances(golden.objective, params["relation"], points, batch)[0]
+
+    found = distances(golden.params("param_"))
+    np.testing.assert_allclose(found[:, 0], golden.data["positive_distance"], rtol=1e-5)
+    np.testing.assert_allclose(found[:, 1], golden.data["negative_distance"], rtol=1e-5)
 
 
 def test_loss_and_gradients(golden: Golden) -> None:
-    """The gradients are dense: rows that the batch does not touch have 0."""
+    """The gradients are dense: rows that the batch does not use have 0."""
     loss, gradients = jax.jit(jax.value_and_grad(golden.loss))(golden.params("param_"))
     np.testing.assert_allclose(loss, golden.data["loss"], rtol=1e-5)
     expected = golden.params("grad_")
     assert jax.tree.structure(gradients) == jax.tree.structure(expected)
     jax.tree.map(assert_close, gradients, expected)
     for table in ("user", "item"):
-        untouched = np.all(np.asarray(expected[table]) == 0, axis=1)
-        np.testing.assert_array_equal(np.asarray(gradients[table])[untouched], 0)
+        unused = np.all(np.asarray(expected[table]) == 0, axis=1)
+        np.testing.assert_array_equal(np.asarray(gradients[table])[unused], 0)
 
 
 def test_scores(golden: Golden) -> None:
@@ -151,9 +180,11 @@ def test_scores(golden: Golden) -> None:
         assert "scores" not in golden.data
         return
     params, users = golden.params("param_"), golden.data["eval_users"]
-    items, histories = params["item"], golden.histories("eval_history")
+    items, histories = params["item"], golden.histories("eval_history", len(users))
     scores = jax.jit(
-        lambda users: base.scores(golden.model, params["relation"], users, items, items, histories)
+        lambda users: apply(
+            golden.model, params["relation"], "scores", users, items, items, histories
+        )
     )(params["user"][users])
     if golden.config.model.name == "lrml":
         scores = -jnp.sqrt(-scores)  # The authors rank LRML by the root; the order is the same.
@@ -162,7 +193,7 @@ def test_scores(golden: Golden) -> None:
 
 def test_three_training_steps(golden: Golden) -> None:
     """Dense Adam, each step followed by the projection of the tables."""
-    optimizer = optimizers.build(golden.config.optimizer, golden.config.training, 1)
+    optimizer = NamedOptimizer.of(golden.config, 1)
     step = jax.jit(lambda state: golden.step(state, optimizer))
     state = TrainState.of(golden.params("param_"), optimizer)
     losses = []
