@@ -25,15 +25,19 @@ _CHANGEABLE = (
 
 
 def load_config(workdir: pathlib.Path) -> Config:
-    """The configuration a run was trained with.
+    """Read the configuration that a run was trained with; its `imports` are imported.
 
     Raises:
-      InputError: the folder holds no run, or its config.json is damaged.
+      InputError: the folder holds no run, or its config.json is damaged or of an older version.
     """
     path = workdir / "config.json"
     if not path.is_file():
         raise InputError(f"{path}: not found; give the --workdir of a finished training run")
-    return configs.from_config_dict(read_json_object(path))
+    values = read_json_object(path)
+    try:
+        return configs.from_config_dict(values)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def refit_folder(workdir: pathlib.Path) -> pathlib.Path:

@@ -74,7 +74,7 @@ def cohort_rows(num_users: int, cohorts: int, cohort_size: int, seed: int = 0) -
         raise InputError(
             f"config.evaluation.cohorts={cohorts}: {cohorts} groups of {cohort_size} users"
             f" (config.evaluation.cohort_size) need {cohorts * cohort_size} users with test"
-            f" items, there are {num_users}"
+            f" items, there are {num_users}; use fewer or smaller groups"
         )
     order = np.random.default_rng([seed, 1]).permutation(num_users)
     return order[: cohorts * cohort_size].reshape(cohorts, cohort_size)
