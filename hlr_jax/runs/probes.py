@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from hlr_jax.errors import InputError
 from hlr_jax.functional.losses import Loss, NegativeDistances
@@ -19,13 +20,8 @@ def check_loss(loss: Loss, name: str) -> None:
     values = jnp.array([[0.0, 1.0], [4.0, 0.25], [2.0, 3.0]])
     mask = jnp.array([[True, True], [True, False], [False, False]])
     field = f"config.loss.name={name!r}: {cls.__module__}.{cls.__qualname__}"
-
-    @jax.jit
-    def found(loss: Loss) -> tuple[jax.Array, jax.Array]:
-        negatives = NegativeDistances(values, mask, 100)
-        return loss(positive, negatives), loss.num_terms(positive, negatives)
-
-    for what, value in zip(("a loss", "num_terms"), found(loss), strict=True):
+    found = _loss_and_terms(loss, positive, values, mask)
+    for what, value in zip(("a loss", "num_terms"), found, strict=True):
         if jnp.shape(value) != positive.shape:
             raise InputError(
                 f"{field} returned {what} of shape {jnp.shape(value)}, not {positive.shape}; "
@@ -36,3 +32,10 @@ def check_loss(loss: Loss, name: str) -> None:
                 f"{field} returned {what} that is not finite for squared distances from 0 to 4, or "
                 "where no negative counts; mask what does not count by jnp.where"
             )
+
+
+# Compiled once for all numbers of a loss, as in a sweep over them.
+@jax.jit
+def _loss_and_terms(loss: Loss, positive: Array, values: Array, mask: Array) -> tuple[Array, Array]:
+    negatives = NegativeDistances(values, mask, 100)
+    return loss(positive, negatives), loss.num_terms(positive, negatives)
