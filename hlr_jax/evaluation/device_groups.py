@@ -1,4 +1,4 @@
-"""The devices of one process, in groups that each rank for users of their own."""
+"""Divide the devices of one process into groups, each of which ranks for its own users."""
 
 import dataclasses
 from typing import Any
@@ -18,9 +18,14 @@ from hlr_jax.types import Params
 
 @dataclasses.dataclass(frozen=True)
 class DeviceGroups:
-    """Groups of the devices of this process.
+    """Groups of this process's devices, each of which has all items.
 
-    Where item rows are sharded, a group is the devices which together have all items.
+    Where item rows are replicated, every device is a group; where they are sharded, the devices
+    that hold the shards of one copy are.
+
+    Attributes:
+      placement: of the parameters.
+      mesh: the devices of this process.
     """
 
     placement: Placement
@@ -28,7 +33,7 @@ class DeviceGroups:
 
     @classmethod
     def of(cls, placement: Placement) -> "DeviceGroups":
-        """The devices that this process has of a placement."""
+        """Group the devices that this process has in a placement."""
         return cls(placement, placement.own_mesh)
 
     @property
@@ -37,14 +42,14 @@ class DeviceGroups:
 
     @property
     def axes(self) -> Axes:
-        """The axes of the mesh that groups are spread along."""
+        """The axes of the mesh along which groups differ."""
         return group_axes(self.layout)
 
     @property
     def item_shards(self) -> tuple[int, int]:
-        """How many blocks item rows are sharded into, and the rows of a block."""
-        blocks = self.mesh.shape["rows"] if self.layout.item else 1
-        return blocks, self.placement.num_rows["item"] // blocks
+        """The number of shards of the item rows, and the rows of a shard."""
+        shards = self.mesh.shape["rows"] if self.layout.item else 1
+        return shards, self.placement.num_rows["item"] // shards
 
     @property
     def _count(self) -> int:
@@ -52,11 +57,11 @@ class DeviceGroups:
 
     @property
     def _group_size(self) -> int:
-        """User rows of a group, where users are sharded."""
+        """The user rows of a group, where users are sharded."""
         return self.placement.block * self.item_shards[0]
 
     def divide(self, users: Int[np.ndarray, "n"]) -> list[Int[np.ndarray, "m"]]:
-        """Which places of `users` each group ranks for: equal shares, or its own users."""
+        """Choose the places of `users` that each group ranks for: equal shares, or its own."""
         if not self.layout.user:
             return np.array_split(np.arange(len(users)), self._count)
         return [np.flatnonzero(users // self._group_size == g) for g in range(self._count)]
@@ -64,7 +69,7 @@ class DeviceGroups:
     def rows_and_numbers(
         self, users: Int[np.ndarray, "g n"]
     ) -> tuple[Int[np.ndarray, "gn"], Int[np.ndarray, "gn"]]:
-        """Rows of the tables that each group has, and numbers among all users."""
+        """Find the users' rows in the shards of their group, and their numbers among all users."""
         rows = users.astype(np.int32)
         numbers = rows + np.int32(self.placement.own_users.start)
         if self.layout.user:
@@ -73,7 +78,7 @@ class DeviceGroups:
         return rows.ravel(), numbers.ravel()
 
     def params(self, params: Params) -> Params:
-        """Placed parameters as far as this process has them, without a copy."""
+        """View the parts of placed parameters that this process has, without a copy."""
 
         def own(name: str, x: Array) -> Array:
             rows = x.shape[0] if x.ndim else 0
@@ -92,7 +97,7 @@ class DeviceGroups:
         }
 
     def interactions(self, interactions: Interactions) -> DeviceInteractions:
-        """Interactions of this process's users, where their rows are."""
+        """Put the interactions of this process's users where the users' rows are."""
         if not self.layout.user:
             return self.everywhere(DeviceInteractions.of(interactions))
         block = self.placement.block
@@ -104,16 +109,16 @@ class DeviceGroups:
         return jax.device_put(stacked, NamedSharding(self.mesh, spec(self.layout.batch)))
 
     def everywhere(self, values: Any) -> Any:
-        """Values on each of the devices."""
+        """Copy values to each of the devices."""
         return jax.device_put(values, NamedSharding(self.mesh, PartitionSpec()))
 
     def spread(self, values: Any, specs: Any) -> Any:
-        """Arrays spread by specifications in the same tree."""
+        """Shard arrays by specifications in the same tree."""
         return jax.tree.map(
             lambda x, spec: jax.device_put(x, NamedSharding(self.mesh, spec)), values, specs
         )
 
 
 def group_axes(layout: Layout) -> Axes:
-    """The axes of a mesh that groups are spread along: all but those of sharded items."""
+    """Name the axes of a mesh along which groups differ: all but those of sharded items."""
     return tuple(axis for axis in layout.batch if axis not in layout.item)

@@ -1,4 +1,4 @@
-"""Evaluate a split: rank the items of its users, and compute all metrics of all processes."""
+"""Evaluate a model or a baseline on a split: rank items for its users, and compute all metrics."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -16,12 +16,16 @@ from hlr_jax.parallel import processes
 
 @runtime_checkable
 class ItemRanker(Protocol):
-    """What ranks items for users: a trained model, or a baseline."""
+    """Ranks items for users: a trained model, or a baseline."""
 
     def top_items(
         self, users: Int[np.ndarray, "u"], k: int, known: Interactions
     ) -> Int[np.ndarray, "u k"]:
-        """Return the k best items outside `known`, the users' history, best first; -1 fills up."""
+        """Return the k best items that are not in `known`, best first, followed by -1.
+
+        Args:
+          known: interactions of the users, which are their histories too.
+        """
 
     def pair_scores(
         self,
@@ -29,7 +33,7 @@ class ItemRanker(Protocol):
         candidates: Int[np.ndarray, "u n"],
         known: Interactions,
     ) -> Float[np.ndarray, "u n"]:
-        """Return the scores of each user's own candidates, larger is better."""
+        """Score each user's own candidates; larger is better."""
 
 
 def evaluate_split(
@@ -41,9 +45,8 @@ def evaluate_split(
 ) -> dict[str, Any]:
     """Compute the metrics of all users with interactions in a split, `valid` or `test`.
 
-    Items known before the split (training; for test, validation too) are not ranked, and are the
-    history that is scored with. Each process evaluates some of the users, and returns the metrics
-    of all.
+    Items known before the split (training; for test, validation too) are the users' histories, and
+    are not ranked. Each process evaluates some of the users, and returns the metrics of all.
 
     Args:
       own_users: whose interactions this process ranks with; None if all processes have all users,
@@ -75,25 +78,25 @@ def evaluate_split(
             )
         check_protocol(config, dataset)
         ranks = _sampled_ranks(ranker, dataset, known)
-        return summarize(metrics.evaluate_sampled(ranks, evaluation.cutoffs), evaluation)
+        return _summarize(metrics.evaluate_sampled(ranks, evaluation.cutoffs), evaluation)
     users = np.flatnonzero(relevant.counts).astype(np.int32)
     if own_users is None:
         users = np.array_split(users, processes.count())[processes.index()]
     top = ranker.top_items(users, max(evaluation.cutoffs), known)
-    return measure(top, users, relevant, dataset.popularity, evaluation)
+    return _measure(top, users, relevant, dataset.popularity, evaluation)
 
 
 def _sampled_ranks(
     ranker: ItemRanker, dataset: Dataset, known: Interactions
 ) -> Int[np.ndarray, "u"]:
     """Rank each user's one test item among its given negatives."""
-    users, candidates = given_candidates(dataset)
+    users, candidates = _given_candidates(dataset)
     scores = ranker.pair_scores(users, candidates, known)
     listed = candidates[:, 1:] == candidates[:, :1]
     return metrics.sampled_ranks(scores[:, 0], scores[:, 1:], listed)
 
 
-def given_candidates(
+def _given_candidates(
     dataset: Dataset,
 ) -> tuple[Int[np.ndarray, "u"], Int[np.ndarray, "u n"]]:
     """Find users with one test item and given negatives; list that item, then the negatives."""
@@ -103,7 +106,7 @@ def given_candidates(
     return users, np.concatenate([positives[:, None], dataset.given_negatives[users]], axis=1)
 
 
-def measure(
+def _measure(
     top: Int[np.ndarray, "u k"],
     users: Int[np.ndarray, "u"],
     relevant: Interactions,
@@ -124,11 +127,11 @@ def measure(
     of_processes = processes.joined({"found": found[None]})["found"]
     everywhere = np.asarray(of_processes.any(axis=0))
     catalogue = metrics.of_recommended(everywhere, popularity, cutoffs)
-    return summarize(per_user, evaluation) | catalogue
+    return _summarize(per_user, evaluation) | catalogue
 
 
-def summarize(per_user: dict[str, np.ndarray], evaluation: EvaluationConfig) -> dict[str, Any]:
-    """Average over users, and add what else is configured; resamples and cohorts are fixed."""
+def _summarize(per_user: dict[str, np.ndarray], evaluation: EvaluationConfig) -> dict[str, Any]:
+    """Average over users, with intervals, cohorts and values of each user as configured."""
     summary = {"protocol": evaluation.protocol} | metrics.summarize(
         per_user,
         bootstrap=evaluation.bootstrap,

@@ -1,7 +1,8 @@
-"""Full-catalogue top-k in tiles of items, and scores of given pairs."""
+"""Rank the whole catalogue for users, tile by tile of items, and score given pairs."""
 
 import dataclasses
 import functools
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -25,12 +26,13 @@ from hlr_jax.types import History, HistoryIds, Params
 
 
 class _Users(NamedTuple):
-    """Users to rank for: `[u]`, `[u]` and `[u, bytes]`, or how these are spread.
+    """A batch of users to rank for; or the shardings of its arrays, in the same form.
 
     Attributes:
-      rows: of the user table, or of the blocks of it that a group of devices has.
-      numbers: among all users.
-      hidden: a bit for each item of the tiles, of each block of items.
+      rows: `[u]`; of the user table, or of the shards of it that a group of devices has.
+      numbers: `[u]`; of the users, among all.
+      hidden: `[u, bytes]`; a bit for each item of the tiles of each shard, set where the item is
+        not to be ranked.
     """
 
     rows: Any
@@ -39,19 +41,20 @@ class _Users(NamedTuple):
 
     @classmethod
     def specs(cls, layout: Layout) -> "_Users":
-        """How these are spread: each group of devices has its own users."""
+        """Shard the users by groups of devices, and what is hidden by items too."""
         groups = group_axes(layout)
         return cls(spec(groups), spec(groups), PartitionSpec(groups, layout.item or None))
 
 
 class _Tables(NamedTuple):
-    """What is ranked with.
+    """The model, its parameters and the histories that users are ranked with.
 
     Attributes:
-      model: whose rows are points, followed by means of neighbours if it reads these.
-      params: of the model.
-      history: of the users.
-      draw: how items of it are drawn.
+      model: the relation.
+      params: of the model; rows of the tables are points, followed by means of neighbours if the
+        model reads these.
+      history: interactions of the users.
+      draw: how items of a longer history are drawn.
     """
 
     model: Relation
@@ -64,9 +67,9 @@ class _Tables(NamedTuple):
 def _top_k(
     users: _Users, tables: _Tables, k: int, layout: Layout, mesh: Mesh
 ) -> tuple[Int[Array, "u k"], Float[Array, "u k"]]:
-    """The k best, by the devices of one process.
+    """Find the k best items of each user, on the devices of one process.
 
-    Devices with different blocks of items rank for the same users, and merge what they found.
+    Devices with different shards of the items rank for the same users, and merge their lists.
     """
 
     def of_group(users: _Users, tables: _Tables) -> Any:
@@ -80,11 +83,11 @@ def _top_k(
         axes = layout.item if layout.user else ()
         user_rows = psum(own_rows(params["user"], users.rows, axes), axes)
         scorer = functools.partial(_scores, tables, user_rows, catalogue, histories)
-        ids, scores = _top_k_of_block(scorer, users.hidden, params["item"], k)
+        ids, scores = _top_k_of_shard(scorer, users.hidden, params["item"], k)
         if layout.item:
-            block = jax.lax.axis_index(layout.item)
-            ids = jnp.where(ids >= 0, ids + block * len(params["item"]), -1)
-            # In the order of blocks, so that equal scores stay in the order of ids.
+            shard = jax.lax.axis_index(layout.item)
+            ids = jnp.where(ids >= 0, ids + shard * len(params["item"]), -1)
+            # In the order of shards, so that equal scores stay in the order of ids.
             ids, scores = (
                 jax.lax.all_gather(x, layout.item, axis=1, tiled=True) for x in (ids, scores)
             )
@@ -110,7 +113,7 @@ def _scores(
     histories: HistoryIds,
     tile: Float[Array, "t b"],
 ) -> Float[Array, "u t"]:
-    """`Relation.scores` of users with the items of a tile."""
+    """Score users with the items of a tile by `Relation.scores`."""
     found = apply(
         tables.model, tables.params["relation"], "scores", users, tile, catalogue, histories
     )
@@ -119,7 +122,7 @@ def _scores(
 
 
 def _histories(users: _Users, tables: _Tables, layout: Layout) -> HistoryIds:
-    """Histories of a group's users, drawn by the device that has their interactions."""
+    """Draw the histories of a group's users, on the device that has their interactions."""
     history, draw = tables.history, tables.draw
     if not layout.user:
         return user_histories(draw, history, users.rows, users.numbers)
@@ -133,13 +136,13 @@ def _histories(users: _Users, tables: _Tables, layout: Layout) -> HistoryIds:
     return HistoryIds(items, mask > 0)
 
 
-def _top_k_of_block(
+def _top_k_of_shard(
     scorer: Any, hidden: UInt8[Array, "u bytes"], items: Float[Array, "i b"], k: int
 ) -> tuple[Int[Array, "u k"], Float[Array, "u k"]]:
-    """The k best of a block of items.
+    """Find the k best items of a shard.
 
     Args:
-      scorer: scores `[u, t]` of all users with the rows of a tile.
+      scorer: computes scores `[u, t]` of all users with the rows of a tile.
     """
     places = 8 * hidden.shape[1]
     tile = min(RANKING_TILE, places)
@@ -165,7 +168,7 @@ def _top_k_of_block(
 
 
 def _unpack(bits: UInt8[Array, "u bytes"]) -> Bool[Array, "u bits"]:
-    """The inverse of `np.packbits` with the lowest bit first."""
+    """Invert `np.packbits` with the lowest bit first."""
     masks = jnp.left_shift(jnp.uint8(1), jnp.arange(8, dtype=jnp.uint8))
     return ((bits[..., None] & masks[None, None]) != 0).reshape(len(bits), -1)
 
@@ -175,10 +178,11 @@ class Ranker:
     """Ranks the whole catalogue for users.
 
     Attributes:
-      model, params: what ranks; placed.
-      placement: where the parameters are.
+      model: the relation that scores.
+      params: of the model, placed.
+      placement: which devices hold which parameters.
       draw: how histories are drawn.
-      batch_size: users ranked at once.
+      batch_size: users that are ranked together.
     """
 
     model: Relation
@@ -195,16 +199,16 @@ class Ranker:
         seen: Interactions,
         show_progress: bool = False,
     ) -> tuple[Int[np.ndarray, "u k"], Float[np.ndarray, "u k"]]:
-        """The k best items of the whole catalogue for each user, without those the user has seen.
+        """Find the k best items of the whole catalogue that each user has not seen.
 
-        Equal scores come in the order of item ids. Neither scores of the whole catalogue nor
-        relations are ever held at once.
+        Equal scores come in the order of item ids. Neither the scores of the whole catalogue nor
+        the relations are ever held together.
 
         Args:
           users: rows of `history` and `seen`.
-          history: what the relation sees of a user. It must be among `seen`, because a target may
-            not be in its own history. If users are sharded, both are of the placement's own users,
-            numbered from 0.
+          history: what the relation reads of a user. It must be among `seen`, because a target may
+            not be in its own history. If users are sharded, both hold the users of this process's
+            devices, numbered from 0.
           seen: what is left out.
 
         Returns:
@@ -220,45 +224,36 @@ class Ranker:
         # Which items are hidden from a batch of users takes a bit for each pair.
         num_items = groups.placement.num_items
         most = max(1, min(self.batch_size, len(users), 8 * MASK_BYTES // num_items))
-        of_groups = groups.divide(users)
-        longest = max(map(len, of_groups))
-        size = _batch_of(longest, most, len(of_groups))
         ids = np.full((len(users), k), -1, np.int32)
         scores = np.full((len(users), k), -np.inf, "f4")
         with _progress_bar(len(users), show_progress) as bar:
-            for start in range(0, longest, size):
-                places = [group[start : start + size] for group in of_groups]
+            for places, size in _batches(groups.divide(users), most):
                 # Always the same shapes, so that one compilation serves all batches.
-                padded = np.stack([_filled(users[x], size) for x in places])
+                padded = np.stack([_padded(users[x], size) for x in places])
                 hidden = _hidden(seen, padded.ravel(), *groups.item_shards)
-                batch = _Users(*groups.rows_and_numbers(padded), hidden)
-                batch = groups.spread(batch, _Users.specs(groups.layout))
-                # Scores are differences of large terms; TF32 products would reorder near ties.
-                with jax.default_matmul_precision("highest"):
-                    best = _top_k(batch, tables, k, groups.layout, groups.mesh)
-                best_ids, best_scores = (np.asarray(x).reshape(*padded.shape, k) for x in best)
-                for found, group in enumerate(places):
-                    ids[group] = best_ids[found, : len(group)]
-                    scores[group] = best_scores[found, : len(group)]
+                best = _top_k_of_batch(groups, tables, padded, hidden, k)
+                for group, best_ids, best_scores in zip(places, *best, strict=True):
+                    ids[group] = best_ids[: len(group)]
+                    scores[group] = best_scores[: len(group)]
                 bar.update(sum(map(len, places)))
         return ids, scores
 
     def _placed(self, history: Interactions, users: int) -> tuple[DeviceGroups, Params]:
-        """The devices that rank, and the points that they rank with."""
+        """Choose the devices that rank, and place the points that they rank with."""
         if self.placement.layout.user:
             groups = DeviceGroups.of(self.placement)
             return groups, _points(self.model, groups.params(self.params))
-        # All is everywhere, and few users are ranked by a single device.
-        params = self.whole_points(history)
+        # Tables are replicated, and few users are ranked by a single device.
+        params = self._replicated_points(history)
         count = devices.count() if min(self.batch_size, users) >= FEW_USERS else 1
         placement = Placement.replicated(count, len(params["user"]), len(params["item"]))
         return DeviceGroups.of(placement), placement.params(params)
 
-    def whole_points(self, history: Interactions) -> Params:
-        """What the model reads of tables that are replicated, on one device.
+    def _replicated_points(self, history: Interactions) -> Params:
+        """Compute the points of replicated tables on one device.
 
         Args:
-          history: neighbours are those in it.
+          history: says who is whose neighbour, for a model that reads neighbours.
         """
         params = self.placement.one_copy(self.params)
         interactions = DeviceInteractions.of(history)
@@ -271,12 +266,12 @@ class Ranker:
         items: Int[np.ndarray, "u c"],
         history: Interactions,
     ) -> Float[np.ndarray, "u c"]:
-        """Minus the distances of each user to candidates of its own, of replicated tables.
+        """Score candidates of each user: minus the distances to them, for replicated tables.
 
-        A candidate that is in the user's history is left out of it.
+        A candidate that is in the user's history is left out of that history.
         """
         tables = _Tables(
-            self.model, self.whole_points(history), DeviceInteractions.of(history), self.draw
+            self.model, self._replicated_points(history), DeviceInteractions.of(history), self.draw
         )
         scores = np.empty(items.shape, np.float32)
         for start in range(0, len(users), self.batch_size):
@@ -292,6 +287,38 @@ def _points(model: Relation, params: Params) -> Params:
     return embed_tables(model, params)
 
 
+def _top_k_of_batch(
+    groups: DeviceGroups,
+    tables: _Tables,
+    users: Int[np.ndarray, "g n"],
+    hidden: UInt8[np.ndarray, "gn bytes"],
+    k: int,
+) -> tuple[Int[np.ndarray, "g n k"], Float[np.ndarray, "g n k"]]:
+    """Find the k best items of a batch of users, of which each group of devices has `n`."""
+    batch = _Users(*groups.rows_and_numbers(users), hidden)
+    batch = groups.spread(batch, _Users.specs(groups.layout))
+    # Scores are differences of large terms; TF32 products would reorder near ties.
+    with jax.default_matmul_precision("highest"):
+        ids, scores = _top_k(batch, tables, k, groups.layout, groups.mesh)
+    shape = (*users.shape, k)
+    return np.asarray(ids).reshape(shape), np.asarray(scores).reshape(shape)
+
+
+def _batches(
+    of_groups: list[Int[np.ndarray, "m"]], most: int
+) -> Iterator[tuple[list[Int[np.ndarray, "n"]], int]]:
+    """Divide the users of each group of devices into batches; yield these and their size.
+
+    Args:
+      of_groups: places of the users of each group.
+      most: users of a batch of all groups together.
+    """
+    longest = max(map(len, of_groups))
+    size = _batch_size(longest, most, len(of_groups))
+    for start in range(0, longest, size):
+        yield [group[start : start + size] for group in of_groups], size
+
+
 def _progress_bar(users: int, show_progress: bool) -> "tqdm[Any]":
     return tqdm(
         total=users,
@@ -302,40 +329,45 @@ def _progress_bar(users: int, show_progress: bool) -> "tqdm[Any]":
     )
 
 
-def _filled(users: Int[np.ndarray, "n"], size: int) -> Int[np.ndarray, "size"]:
-    """So many users; instead of missing ones, any."""
+def _padded(users: Int[np.ndarray, "n"], size: int) -> Int[np.ndarray, "size"]:
+    """Fill users up to a number of them, by any."""
     return np.resize(users, size) if len(users) else np.zeros(size, np.int32)
 
 
-def _batch_of(users: int, most: int, groups: int) -> int:
-    """Users of a group in each of its equal batches; many users come in blocks of 16."""
+def _batch_size(users: int, most: int, groups: int) -> int:
+    """Divide the users of a group into equal batches; many users come in multiples of 16.
+
+    Args:
+      users: of the group.
+      most: users of a batch of all groups together.
+    """
     per_group = max(1, most // groups)
     batches = max(1, -(-users // per_group))
     size = max(1, -(-users // batches))
-    block = 16 if most >= FEW_USERS else 1
-    return -(-size // block) * block
+    multiple = 16 if most >= FEW_USERS else 1
+    return -(-size // multiple) * multiple
 
 
 def _hidden(
-    seen: Interactions, users: Int[np.ndarray, "u"], blocks: int, block: int
+    seen: Interactions, users: Int[np.ndarray, "u"], shards: int, shard_size: int
 ) -> UInt8[np.ndarray, "u bytes"]:
-    """A bit for each item, lowest first, set where the user has seen it.
+    """Pack a bit for each item, lowest first, set where the user has seen it.
 
-    Every block of items is filled up to full tiles by items that are seen. Looking a tile up in
-    the users' lists instead takes longer than scoring it by CML.
+    Every shard of items is filled up to full tiles by items that count as seen. Looking up a tile
+    in the users' lists instead takes longer than scoring it by CML.
     """
-    tile = min(RANKING_TILE, -(-block // 8) * 8)
-    places = -(-block // tile) * tile
+    tile = min(RANKING_TILE, -(-shard_size // 8) * 8)
+    places = -(-shard_size // tile) * tile
     items = np.arange(seen.num_items)
-    column = items // block * places + items % block
-    packed = np.empty((len(users), blocks * places // 8), np.uint8)
-    step = max(1, UNPACKED_BYTES // (blocks * places))
+    column = items // shard_size * places + items % shard_size
+    packed = np.empty((len(users), shards * places // 8), np.uint8)
+    step = max(1, UNPACKED_BYTES // (shards * places))
     for start in range(0, len(users), step):
         some = users[start : start + step]
         counts = seen.counts[some]
         row = np.repeat(np.arange(len(some)), counts)
         within = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
-        mask = np.ones((len(some), blocks * places), bool)
+        mask = np.ones((len(some), shards * places), bool)
         mask[:, column] = False
         mask[row, column[seen.items[seen.offsets[some][row] + within]]] = True
         packed[start : start + step] = np.packbits(mask, axis=1, bitorder="little")
@@ -346,11 +378,7 @@ def _hidden(
 def _pair_scores(
     users: Int[Array, "u"], items: Int[Array, "u c"], tables: _Tables
 ) -> Float[Array, "u c"]:
-    """Scores of each user with candidates of its own.
-
-    Users are taken a few at a time: what a relation makes of all their candidates and histories
-    would fill the memory.
-    """
+    """Score each user with its own candidates, 64 users at a time to bound the memory."""
     model, params = tables.model, tables.params
 
     def scores_of_one(user: Array, candidates: Array) -> Array:
