@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from absl import logging
 from jaxtyping import Array
 from tqdm import tqdm
@@ -180,7 +181,11 @@ class _Session:
         self.bar = bar
         self.chunk = 1
         self.last_save = time.perf_counter()
-        self.recipe = jax.tree.map(program.placement.put, program.recipe)
+        self.recipe = jax.tree.map(self._placed, program.recipe)
+
+    def _placed(self, x: Any) -> Array:
+        # Numbers as float32, also where JAX's default is float64: so parameters stay what they are.
+        return self.program.placement.put(np.float32(x) if isinstance(x, float) else x)
 
     def train_epoch(
         self, state: TrainState, progress: Progress, key: Array
