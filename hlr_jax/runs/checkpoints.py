@@ -1,4 +1,4 @@
-"""Orbax checkpoints of a run: its latest state, to resume from, and its best parameters."""
+"""Save and restore Orbax checkpoints: the latest state of a run, and its best parameters."""
 
 import pathlib
 from collections.abc import Mapping
@@ -15,34 +15,36 @@ from hlr_jax.types import Params
 
 
 class Checkpoints:
-    """The folders `latest` and `best` under a run's `checkpoints` folder.
+    """Keeps one checkpoint in each of the folders `latest` and `best` of a run.
 
-    Each holds one checkpoint, replaced only once its successor is complete. All processes of a
-    run save and restore together, each what its devices have.
+    A checkpoint is replaced only once its successor is complete. All processes of a run save and
+    restore together, each the arrays of its devices.
     """
 
     def __init__(self, folder: pathlib.Path, rows: Mapping[str, int] | None = None) -> None:
-        """Of the `rows` of each table: how many stand for something, if not all.
+        """Keep checkpoints in a folder.
 
-        Where tables are sharded, unused rows fill the blocks up; what is restored has as many of
-        them as are wanted then, so that any placement restores what any other has saved.
+        Args:
+          rows: how many rows of each table stand for a user or an item, if not all. Where tables
+            are sharded, unused rows fill the shards up; a restored table has as many of them as
+            the new placement needs, so that it may be another one than that which saved.
         """
         self.folder = folder.absolute()
         self.rows = rows
 
     def save(self, state: TrainState, progress: Progress) -> None:
-        """Store the whole state as `latest`."""
+        """Save the state as `latest`."""
         self._save("latest", vars(state), progress)
 
     def save_best(self, state: TrainState, progress: Progress) -> None:
-        """Store the parameters as `best`."""
+        """Save the parameters of a state as `best`."""
         self._save("best", state.params, progress)
 
     def restore(self, like: TrainState) -> tuple[TrainState, Progress] | None:
-        """The latest state, or None if there is no checkpoint.
+        """Restore the latest state; None if there is no checkpoint.
 
         Args:
-          like: a state, or shapes and shardings of one; it is restored to where that is.
+          like: a state, or its shapes and shardings, which the restored one gets.
 
         Raises:
           InputError: the checkpoint has other shapes.
@@ -51,7 +53,10 @@ class Checkpoints:
         return restored and (TrainState(**restored[0]), restored[1])
 
     def restore_best(self, like: Params) -> Params:
-        """The best epoch's parameters.
+        """Restore the best epoch's parameters.
+
+        Args:
+          like: parameters, or their shapes and shardings, which the restored ones get.
 
         Raises:
           InputError: there are none, or they have other shapes.
@@ -116,7 +121,7 @@ class Checkpoints:
     def _check_shapes(
         self, kind: str, rows: Mapping[str, int], stored: Params, wanted: Params
     ) -> None:
-        """Orbax alone would fill up or shorten arrays of another shape."""
+        """Raise InputError for arrays of another shape, which Orbax would fill up or shorten."""
         found = _shapes(stored, rows)
         expected = _shapes(wanted, self._rows_of(wanted))
         differing = [
@@ -136,19 +141,19 @@ class Checkpoints:
 
 
 def _params(kind: str, tree: dict[str, Any]) -> Params:
-    """The parameters of what is stored as `latest` or `best`."""
+    """Take the parameters out of what is stored as `latest` or `best`."""
     return tree["params"] if kind == "latest" else tree
 
 
 def _shapes(params: Params, rows: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
-    """Shapes by name, tables with the rows that stand for something."""
+    """List shapes by name; tables without their unused rows."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
     shapes = {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in leaves}
     return shapes | {f"['{name}']": (n, *shapes[f"['{name}']"][1:]) for name, n in rows.items()}
 
 
 def _targets(like: dict[str, Any]) -> dict[str, Any]:
-    """What Orbax is to restore, and where to: the first device where `like` does not say."""
+    """Describe to Orbax what to restore, on the first device where `like` has no sharding."""
     first = SingleDeviceSharding(jax.local_devices()[0])
 
     def target(x: Any) -> jax.ShapeDtypeStruct:

@@ -1,4 +1,4 @@
-"""Every rule about which fields of a configuration go together, and with which data."""
+"""Check which fields of a configuration go together, and with which model and data."""
 
 import numpy as np
 from absl import logging
@@ -87,11 +87,8 @@ def _check_validation(config: Config, dataset: Dataset) -> None:
 
 def _check_batches_of_users(config: Config) -> None:
     """Raise InputError where users cannot be taken with all of their interactions."""
-    field, sampler, loss = (
-        "training.batch_of",
-        build_sampler(config),
-        build.build_loss(config),
-    )
+    field = "training.batch_of"
+    sampler, loss = build_sampler(config), build.build_loss(config)
     require(
         sampler.is_full_catalog,
         field,

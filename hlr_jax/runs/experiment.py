@@ -1,4 +1,4 @@
-"""A whole run: data, model, training and evaluation."""
+"""Run an experiment: load data, build the model, train and evaluate it."""
 
 import dataclasses
 import pathlib
@@ -59,19 +59,19 @@ def train(
     on_epoch: OnEpoch = ignore_epoch,
     optimizer: optax.GradientTransformation | None = None,
 ) -> Recommender:
-    """Train a model, choose its best epoch on validation, and return it.
+    """Train a model, select its best epoch on validation, and return it.
 
-    With `config.training.refit` it is then trained again on training and validation together, for
-    as many epochs, and that model is returned.
+    With `config.training.refit` the model is then trained again on training and validation
+    interactions together, for as many epochs, and the second model is returned.
 
     Args:
       workdir: where checkpoints, `config.json` and `metrics.jsonl` go; None keeps everything in
         memory. A folder with an unfinished run of the same configuration is resumed.
       dataset: data to use instead of what `config.data` says.
-      on_epoch: receives one flat record per epoch, as in `metrics.jsonl`; none of those of
-        the refit. What it raises ends the training.
+      on_epoch: receives one flat record for each epoch, as in `metrics.jsonl`, but none for the
+        epochs of a refit. An exception that it raises ends the training.
       optimizer: an Optax transformation instead of the one that `config.optimizer` names. It is
-        not stored: to resume, give it again.
+        not stored: give it again to resume.
 
     Raises:
       InputError: configuration, data or working directory cannot be used. Nothing is
@@ -86,10 +86,11 @@ def train(
 def train_and_evaluate(
     config: Config, workdir: str | pathlib.Path, show_progress: bool = True
 ) -> dict[str, Any]:
-    """`train`, then measure the best epoch on validation and test; what `launch/train.py` does.
+    """Train as `train` does, and evaluate the best epoch on validation and test.
 
     Returns:
-      What it also writes to `results.json`: model, dataset, split_sizes, train, valid, test.
+      What it also writes to `results.json`: `model`, `dataset`, `split_sizes`, `train`, `valid`
+      and `test`.
     """
     request = _Request(show_progress)
     selected, progress = _train(config, workdir, None, request)
@@ -171,7 +172,7 @@ def _refitted(
     workdir: str | pathlib.Path | None,
     request: _Request,
 ) -> Recommender:
-    """The model that was selected, trained again on validation too if that is wanted."""
+    """Train the selected model again on validation too, if `config.training.refit` asks for it."""
     config = selected.config
     if not config.training.refit:
         return selected
@@ -198,7 +199,7 @@ def _refitted(
 
 
 def _load(config: Config, show_progress: bool) -> Dataset:
-    """The data set, which the first process prepares and the others find prepared."""
+    """Load the data set; the first process prepares it for the others."""
     if not processes.is_first():
         processes.wait_for_all("data prepared")
     dataset = datasets.load(config.data, show_progress and processes.is_first())
@@ -208,7 +209,7 @@ def _load(config: Config, show_progress: bool) -> Dataset:
 
 
 def with_absolute_paths(config: Config) -> Config:
-    """The same configuration, which now means the same files from any folder."""
+    """Make the paths of a configuration absolute, so that they hold from any folder."""
     data = config.data
     path = str(pathlib.Path(data.path).expanduser().absolute()) if data.path else ""
     features = data.features
@@ -224,8 +225,9 @@ def with_absolute_paths(config: Config) -> Config:
 
 
 def _validation(program: Program, dataset: Dataset) -> Callable[[Params], dict[str, float]]:
-    """Validation values of parameters: the loss, and the metric that selects if one does.
+    """Build the function that computes the values epochs are selected by.
 
+    These are the validation loss, and the metric that `config.training.selection_metric` names.
     Without a validation split there are none, and the last epoch is kept.
     """
     if not len(dataset.valid):

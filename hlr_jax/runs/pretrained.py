@@ -1,4 +1,4 @@
-"""Read tables to start training from: another run's, or an .npz file's."""
+"""Read the tables that training starts from, out of another run or an .npz file."""
 
 import pathlib
 import zipfile

@@ -1,4 +1,4 @@
-"""Try a component of another package on a few numbers, before anything is written."""
+"""Try the losses of other packages on a few numbers, before anything is written."""
 
 import jax
 import jax.numpy as jnp

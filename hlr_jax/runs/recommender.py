@@ -1,4 +1,4 @@
-"""A trained model with its data: ranks, recommends, and is measured."""
+"""Recommend items with a trained model, and evaluate it."""
 
 import dataclasses
 import pathlib
@@ -37,7 +37,15 @@ from hlr_jax.types import Params
 
 @dataclasses.dataclass(frozen=True)
 class Recommender:
-    """A model, its parameters, and the data set whose users and items they stand for."""
+    """A trained model with the data set that it was trained on.
+
+    Attributes:
+      config: of the run.
+      dataset: whose users and items the rows of the parameters stand for.
+      model: the relation.
+      params: of the model, placed.
+      placement: which devices hold which parameters.
+    """
 
     config: Config
     dataset: Dataset
@@ -47,7 +55,7 @@ class Recommender:
 
     @classmethod
     def of(cls, config: Config, dataset: Dataset, model: Relation, params: Params) -> "Recommender":
-        """With parameters that are not placed yet."""
+        """Place parameters, and join them with a model and its data set."""
         placement = Placement.of(config.sharding, model, dataset.num_users, dataset.num_items)
         return cls(config, dataset, model, placement.params(params), placement)
 
@@ -58,17 +66,16 @@ class Recommender:
         dataset: Dataset | None = None,
         refitted: bool = True,
     ) -> "Recommender":
-        """The best epoch of a run, from its working directory.
+        """Load the best epoch of a run from its working directory.
 
         Args:
-          workdir: what training wrote.
+          workdir: the folder that training wrote to.
           dataset: the data the run was trained on, if that is not what `config.data` says.
-          refitted: of a run with `config.training.refit`, take the model that was trained on
-            validation too; else the one that was chosen on it.
+          refitted: which model of a run with `config.training.refit` to load: the one that was
+            trained on validation too, or the one that was selected on validation.
 
         Raises:
-          InputError: there is no trained model, or its data set is not to be had any more or
-            has changed.
+          InputError: there is no trained model, or its data set has changed or cannot be found.
         """
         workdir = pathlib.Path(workdir)
         config = load_config(workdir)
@@ -85,21 +92,21 @@ class Recommender:
         return cls(config, dataset, model, params, placement)
 
     def with_evaluation(self, **changes: Any) -> "Recommender":
-        """The same, with other values of fields of `config.evaluation`."""
+        """Change fields of `config.evaluation`."""
         evaluation = dataclasses.replace(self.config.evaluation, **changes)
         config = dataclasses.replace(self.config, evaluation=evaluation)
         return dataclasses.replace(self, config=config)
 
     def recommend(self, users: Iterable[int | str], k: int = 10) -> pl.DataFrame:
-        """The k best items that each user has not interacted with in training or validation.
+        """Recommend the k best items that a user has not interacted with in training or validation.
 
         Args:
           users: ids as they stand in the data set's files.
           k: items per user; users with fewer items left get those.
 
         Returns:
-          Columns `user`, `rank` (from 1), `item`, `title` (where the data set has titles) and
-          `score` (minus the squared distance, larger is better).
+          Columns `user`, `rank` (from 1), `item`, `title` (if the data set has titles) and `score`
+          (minus the squared distance; larger is better).
 
         Raises:
           InputError: unknown user, or k outside 1 to the catalogue's size.
@@ -135,7 +142,7 @@ class Recommender:
         return pl.DataFrame(self._named(np.concatenate([part.of(row) for part in parts])))
 
     def _named(self, items: Int[np.ndarray, "n"]) -> dict[str, np.ndarray]:
-        """Ids, and titles where there are any, of item rows."""
+        """Look up the ids of item rows, and their titles if the data set has some."""
         ids = {"item": self.dataset.item_ids[items]}
         titles = self.dataset.item_titles
         return ids if titles is None else ids | {"title": titles[items]}
@@ -147,24 +154,26 @@ class Recommender:
         known: Interactions,
         show_progress: bool = False,
     ) -> tuple[Int[np.ndarray, "u k"], Float[np.ndarray, "u k"]]:
-        """Item rows and scores of the k best items outside `known`, which is also the history.
+        """Find rows and scores of the k best items that are not in `known`.
 
         Args:
-          users: rows of `known`, which is of the users whose interactions this process has.
+          users: rows of `known`.
+          known: interactions of the users whose interactions this process has, all if tables are
+            replicated. They are the histories too.
         """
         return self._ranker.top_k(users, k, known, known, show_progress)
 
     def evaluate(self, split: str = "test", show_progress: bool = False) -> dict[str, Any]:
-        """Compute metrics of all users with interactions in the split, `valid` or `test`.
+        """Compute the metrics of all users with interactions in a split, `valid` or `test`.
 
-        See `evaluate_split`, which says what is ranked and returned.
+        See `hlr_jax.evaluation.evaluate.evaluate_split` for what is ranked and returned.
         """
         own_users = self.placement.own_users if self.placement.layout.user else None
         ranks = _Ranks(self, show_progress)
         return evaluate_split(ranks, self.dataset, self.config, split, own_users)
 
     def validation_loss(self) -> float:
-        """Mean loss per term of the validation interactions, always on the same negatives."""
+        """Compute the mean loss of the validation interactions, always with the same negatives."""
         positives = validation_positives(self.placement, self.dataset, self.config)
         dataset = self.dataset
         objective = make_objective(self.config, self.model, dataset.num_items, dataset.features)
@@ -185,7 +194,7 @@ class Recommender:
 
 @dataclasses.dataclass(frozen=True)
 class _Ranks:
-    """A recommender as `evaluate_split` asks for it."""
+    """Ranks with a recommender, in the form that `evaluate_split` asks for."""
 
     recommender: Recommender
     show_progress: bool
@@ -205,10 +214,10 @@ class _Ranks:
 
 
 def mean_loss(program: Program, params: Params, positives: Positives) -> float:
-    """Mean loss per term over all positives, with negatives drawn by the run's validation key."""
+    """Compute the mean loss per term over all positives, with the run's validation negatives."""
     config, placement = program.config, program.placement
     key = Keys.of(config.seed).valid
     rows = ordered_rows(placement, positives, config.training.batch_size, key)
     loss, terms = sum_of_loss(params, rows, program.recipe, placement.layout, placement.mesh)
-    # None at all where users have seen the whole of a small pool.
+    # There are no terms where users have seen all of a few shared negatives.
     return float(loss) / (float(terms) or 1.0)

@@ -1,4 +1,4 @@
-"""The folder of a run: what it holds, and when a run may go on in it."""
+"""Open the folder of a run: start or resume a run in it, and read what it holds."""
 
 import pathlib
 from typing import Any
@@ -41,15 +41,15 @@ def load_config(workdir: pathlib.Path) -> Config:
 
 
 def refit_folder(workdir: pathlib.Path) -> pathlib.Path:
-    """Where a run with `config.training.refit` keeps its second half."""
+    """Name the folder in which a run with `config.training.refit` trains its second model."""
     return workdir / "refit"
 
 
 def finished_refit(workdir: pathlib.Path) -> pathlib.Path:
-    """`refit_folder`, where what was chosen has been trained again to the end.
+    """Find the folder of the second model of a run, and check that it has been trained to the end.
 
     Raises:
-      InputError: it has not.
+      InputError: there is none, or its training was interrupted.
     """
     folder = refit_folder(workdir)
     epochs = load_config(folder).training.epochs
@@ -64,7 +64,7 @@ def finished_refit(workdir: pathlib.Path) -> pathlib.Path:
 
 
 def _epochs_of(workdir: pathlib.Path) -> int:
-    """How many a run has trained for; 0 where there is none.
+    """Read for how many epochs a run has been trained; 0 where there is none.
 
     Raises:
       InputError: metrics.jsonl is damaged.
@@ -79,7 +79,7 @@ def _epochs_of(workdir: pathlib.Path) -> int:
 
 
 def check_same_data(workdir: pathlib.Path, dataset: Dataset) -> None:
-    """Raises InputError where a run in `workdir` was trained on other data."""
+    """Raise InputError if the run in `workdir` was trained on other data."""
     path = workdir / "dataset.json"
     if not path.is_file():
         raise InputError(f"{path}: not found; give the --workdir of a training run")
@@ -144,7 +144,7 @@ def _may_change(field: str, config: Config) -> bool:
 
 
 def _epoch_log(workdir: pathlib.Path, tensorboard: bool) -> OnEpoch:
-    """Appends to `metrics.jsonl`, and to TensorBoard events if wanted."""
+    """Build the function that adds an epoch to `metrics.jsonl`, and to TensorBoard if wanted."""
     path = workdir / "metrics.jsonl"
     events: Any = None
     if tensorboard:
