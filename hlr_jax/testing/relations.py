@@ -25,7 +25,6 @@ from hlr_jax.types import (
     History,
     HistoryIds,
     Params,
-    PerExampleNegatives,
     RowIds,
     SharedNegatives,
     TripletBatch,
@@ -65,7 +64,9 @@ class _Rows(NamedTuple):
 
 
 def check_relation(
-    relation: Relation | type[Relation], geometries: tuple[Geometry, ...] | None = None
+    relation: Relation | type[Relation],
+    geometries: tuple[Geometry, ...] | None = None,
+    largest: float = 100.0,
 ) -> None:
     """Raise AssertionError where a relation breaks its contract.
 
@@ -81,6 +82,7 @@ def check_relation(
     Args:
       relation: with its options; a class stands for the default ones.
       geometries: those to measure in; all that are registered, if they are left out.
+      largest: by what rows are multiplied to be large.
     """
     made: Relation = instance(relation, dim=_DIM)
     if geometries is None:
@@ -94,7 +96,7 @@ def check_relation(
         # By the one way that Euclidean geometries go, and by the one of all others.
         if geometry.is_euclidean not in differentiated:
             differentiated.add(geometry.is_euclidean)
-            _check_gradients(Expect(model), model, rows)
+            _check_gradients(Expect(model), model, rows, largest)
     _check_masks(Expect(made), made, rows)
     check_traced(Expect(made), made, lambda model: _traced(model, rows))
 
@@ -190,34 +192,28 @@ def _by_library(model: Relation, rows: _Rows) -> dict[str, Array]:
     points = RowIds(users, items[_OWN_ITEMS], items[ids.items], items[_SHARED_ITEMS])
     for end, copies in (("", False), (" by a copied relation", True)):
         objective = Objective(model, Hinge(), num_items=_ITEMS, copy_relation=copies)
-        of_own = triplet_distances(objective, rows.params, points, _batch(ids, False))[0]
-        # The positive is no shared item: its distance is its own.
-        alone = points._replace(items=points.items[:, :1])
-        shared = triplet_distances(objective, rows.params, alone, _batch(ids, True))[1].values
+        of_own, shared = triplet_distances(objective, rows.params, points, _batch(ids))
         found |= {
             f"training's distances to own items{end}": of_own,
-            f"training's distances to shared items{end}": shared,
+            f"training's distances to shared items{end}": shared.values,
         }
     own = found["training's distances to own items"]
     return found | {"penalty": of("penalty", users[:, None], items[_OWN_ITEMS], own)}
 
 
-def _batch(history: HistoryIds, is_shared: bool) -> TripletBatch:
-    users, own = jnp.arange(_USERS), jnp.asarray(_OWN_ITEMS, jnp.int32)
-    negatives: PerExampleNegatives | SharedNegatives
-    if is_shared:
-        every = jnp.ones((_USERS, len(_SHARED_ITEMS)), bool)
-        negatives = SharedNegatives(jnp.asarray(_SHARED_ITEMS, jnp.int32), every)
-    else:
-        negatives = PerExampleNegatives(own[:, 1:], jnp.ones(own[:, 1:].shape, bool))
-    return TripletBatch(users, own[:, 0], negatives, history, jnp.ones(_USERS))
+def _batch(history: HistoryIds) -> TripletBatch:
+    """Positives with negatives that they share."""
+    users, positives = jnp.arange(_USERS), jnp.asarray(_OWN_ITEMS[:, 0], jnp.int32)
+    every = jnp.ones((_USERS, len(_SHARED_ITEMS)), bool)
+    negatives = SharedNegatives(jnp.asarray(_SHARED_ITEMS, jnp.int32), every)
+    return TripletBatch(users, positives, negatives, history, jnp.ones(_USERS))
 
 
 # ---------------------------------------------------------------------------------------------
 # Gradients.
 
 
-def _check_gradients(expect: Expect, model: Relation, rows: _Rows) -> None:
+def _check_gradients(expect: Expect, model: Relation, rows: _Rows, largest: float) -> None:
     """In double precision; of `distances`, and of `pairwise_distances`, which must agree."""
     with jax.enable_x64(True):
         rows = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), rows)
@@ -252,7 +248,7 @@ def _check_gradients(expect: Expect, model: Relation, rows: _Rows) -> None:
             own[2].at[0].set(0),
         )
         expect.finite(gradients(special), "the gradient with zero rows and equal ones")
-        for scale in (0.0, 100.0):
+        for scale in (0.0, largest):
             scaled = jax.tree.map(lambda x, scale=scale: scale * x, own)
             expect.finite(gradients(scaled), f"the gradient of rows and parameters times {scale:g}")
 

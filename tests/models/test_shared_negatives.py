@@ -1,6 +1,5 @@
 """Every registered model with negatives that a batch shares, against the oracle."""
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -8,138 +7,134 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
-from cases import ITEMS, VARIANTS, Case, variants
+from support.cases import (
+    GEOMETRIES,
+    ITEMS,
+    VARIANTS,
+    Case,
+    as_oracle_params,
+    loss_name,
+    numbers_of,
+    with_options,
+)
 
-from hlr_jax.config import LossConfig
-from hlr_jax.models import History, Relation
-from hlr_jax.models import relation as base
-from hlr_jax.sampling.batches import Batch
-from hlr_jax.training import objective
-from hlr_jax.training.objective import Params
+from hlr_jax.functional.losses import LOSSES
+from hlr_jax.functional.losses.hinge import Hinge
+from hlr_jax.models import RELATIONS
+from hlr_jax.models.relation import apply, embed_tables
+from hlr_jax.training.objective import Objective, triplet_distances
+from hlr_jax.training.rows import batch_gradient, gather_rows
+from hlr_jax.types import Params, TripletBatch
 
-# Of a batch: an item twice, and some that users have seen. The last user but one has seen all.
-POOLS = {"batch": [7, 3, 7, 0, 5, 2], "catalogue": list(range(ITEMS))}
+# An item twice, and some that users have seen. The last user but one has seen all.
+SHARED = [7, 3, 7, 0, 5, 2]
 SEEN = [{5, 7, 9}, {2}, {4, 1, 0}, set(range(ITEMS)), {6}]
+MASK = np.array([oracles.unseen_negatives(SHARED, seen) for seen in SEEN])
 WEIGHT = np.array([1.0, 0.5, 0.25, 0.75, 0.0])
-
-LOSSES = [
-    LossConfig(margin=1.5),
-    LossConfig(name="closest", margin=1.5),
-    LossConfig(name="closest", margin=1.5, rank_weight=True),
-    LossConfig(name="semi_hard", margin=1.5),
-    LossConfig(name="two_sided", margin=1.5),
-    LossConfig(name="squared", margin=1.5),
-    LossConfig(name="contrastive", margin=1.5),
-    LossConfig(name="softmax", temperature=0.5),
-]
-
-# Those with a faster way than the definition, which the losses below are tested with.
-FASTER = [
-    variant
-    for variant in VARIANTS
-    if base.get(str(variant.values[0])).distances_to_all is not Relation.distances_to_all
-]
+CATALOGUE = list(range(ITEMS))
 
 
-def with_pool(case: Case, pool: list[int]) -> Case:
-    """The same, whose rows all have the items of a pool as negatives."""
-    case.batch["negatives"] = np.tile(pool, (len(case.users), 1))
-    if case.model.uses_neighbours:
-        case.batch |= case.neighbours_of(case.batch)
-    return case
+@jax.jit
+def distances_of(
+    objectives: list[Objective], params: Params, batches: list[TripletBatch]
+) -> list[Any]:
+    found = []
+    for objective, batch in zip(objectives, batches, strict=True):
+        rows = gather_rows(embed_tables(objective.model, params), batch.row_ids())
+        own, negatives = triplet_distances(objective, params["relation"], rows, batch)
+        found.append((own, negatives.values))
+    return found
 
 
-def pool_batch(case: Case, pool: list[int]) -> Batch:
-    unseen = np.zeros((len(case.users), len(pool)), bool)
-    for row, seen in enumerate(SEEN):
-        unseen[row, oracles.places_that_count(pool, seen)] = True
-    assert unseen.any(axis=1).tolist() == [True, True, True, False, True]
-    return Batch(
-        jnp.asarray(case.users, jnp.int32),
-        jnp.asarray(case.batch["positives"], jnp.int32)[:, None],
-        case.jax_histories(),
-        jnp.asarray(WEIGHT, jnp.float32),
-        jnp.asarray(pool, jnp.int32),
-        jnp.asarray(unseen),
-    )
-
-
-@pytest.mark.parametrize(("name", "options"), FASTER)
-def test_distances_to_all_are_the_oracle_s_and_have_the_gradient_of_the_definition(
-    name: str, options: dict[str, Any]
-) -> None:
-    """The model's own, in double precision; three users with a history and one without."""
-    case = with_pool(Case(name, options), POOLS["catalogue"])
-    expected = case.distances(copy_relation=False)[:4, 1:]
-    weights = np.random.default_rng(3).normal(size=expected.shape)
-
-    def total(of_all: Any, relation: Params, users: Any, items: Any, rows: Any) -> Any:
-        histories = case.jax_histories(slice(4))
-        history = None if histories is None else History(rows, histories.mask)
-        variables = {"params": relation}
-        distances = case.model.apply(variables, users, items, history, method=of_all)
-        return (distances * weights).sum(), distances
-
-    def gradients(*arguments: Any) -> Any:
-        """Of the definition, and of the model's own; and its distances."""
-        of = jax.value_and_grad(total, (1, 2, 3, 4), has_aux=True)
-        _, definition = of(Relation.distances_to_all, *arguments)
-        (_, distances), own = of(type(case.model).distances_to_all, *arguments)
-        return definition, own, distances
-
-    with jax.enable_x64(True):
-        params = case.read(case.jax_params(jnp.float64))
-        users, items = params["user"][case.users[:4]], params["item"]
-        rows = items[np.maximum(case.history[:4], 0)]
-        found = jax.jit(gradients)(params["relation"], users, items, rows)
-        definition, own, distances = jax.tree.map(np.asarray, found)
-    np.testing.assert_allclose(distances, expected, rtol=1e-10)
-    assert all(np.abs(x).max() > 0.1 for x in definition[1:3])
-    jax.tree.map(
-        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-9, atol=1e-11), own, definition
-    )
-
-
-@pytest.mark.parametrize(("kind", "copy_relation"), [("batch", False), ("catalogue", True)])
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
-def test_losses_with_a_pool_match_the_oracle(
-    name: str, options: dict[str, Any], kind: str, copy_relation: bool
+def test_distances_to_shared_negatives_match_the_oracle(name: str, options: dict[str, Any]) -> None:
+    """Some items with relations of their own; the whole catalogue by the positive's relation."""
+    case = Case(name, options)
+    objectives = [Objective(case.model, Hinge(), copy_relation=copies) for copies in (False, True)]
+    batches = [
+        case.shared_batch(SHARED, MASK, WEIGHT),
+        case.shared_batch(CATALOGUE, np.ones((5, ITEMS)), WEIGHT),
+    ]
+    found = distances_of(objectives, case.read_params(), batches)
+    for items, copies, (own, shared) in zip((SHARED, CATALOGUE), (False, True), found, strict=True):
+        expected = case.distances(copies, case.with_shared(items))
+        np.testing.assert_allclose(own[:, 0], expected[:, 0], rtol=1e-5)
+        np.testing.assert_allclose(shared, expected[:, 1:], rtol=1e-5, atol=1e-6)
+
+
+# A model without and one with a penalty, one of a pool's own distances, one with histories.
+SOME = [
+    with_options(*case)
+    for case in (
+        ("cml", {}, "ball"),
+        ("lrml", {}, "lorentz"),
+        ("dpcml", {"vectors": 2, "min_diversity": 0.9, "max_diversity": 1.2}, "ball"),
+        ("transcf", {}, "sphere"),
+        ("hlr", {}, "ball"),
+    )
+]
+
+
+@pytest.mark.parametrize(("name", "options", "geometry"), SOME)
+def test_losses_and_gradients_with_shared_negatives_match_the_oracle(
+    name: str, options: dict[str, Any], geometry: str
 ) -> None:
-    """All losses for a model's default options, and one for others, which change distances only."""
-    pool = POOLS[kind]
-    case = with_pool(Case(name, options), pool)
-    batch, distances = pool_batch(case, pool), case.distances(copy_relation)
-    are_default = options == variants(name)[0]
-    losses = [dataclasses.replace(loss, copy_relation=copy_relation) for loss in LOSSES]
-    losses = losses if are_default else losses[-1:]
+    """All losses in double precision; one gradient in a random direction."""
+    case = Case(name, options, geometry)
+    losses = [
+        LOSSES.build(name, {"margin": 1.5} if "margin" in LOSSES.options(name) else {})
+        for name in LOSSES.names()
+    ]
+    objectives = [Objective(case.model, loss, num_items=ITEMS) for loss in losses]
 
     @jax.jit
-    def values(params: Params, batch: Batch) -> Any:
-        found = objective.triplet_distances(case.model, copy_relation, params, batch)
-        of_user, of_item = params["user"][batch.users][:, None], params["item"][batch.items]
-        arguments = params["relation"], "penalty", of_user, of_item, found[:, :1]
-        penalty = base.apply(case.model, *arguments)
-        extra = jnp.zeros(()) if penalty is None else penalty @ batch.weight
-        totals = [objective.loss_of_batch(case.model, x, ITEMS, params, batch) for x in losses]
-        return found, extra, totals
+    def values(params: Params, means: Params, batch: TripletBatch) -> Any:
+        read = params | {k: jnp.concatenate([params[k], x], axis=1) for k, x in means.items()}
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        rows = gather_rows(embed_tables(case.model, read), batch.row_ids())
+        own, negatives = triplet_distances(objectives[0], params["relation"], rows, batch)
+        of_penalty = rows.user[:, None], rows.items, own
+        penalty = apply(case.model, params["relation"], "penalty", *of_penalty) @ batch.weight
+        of_losses = []
+        for loss in losses:
+            losses_of_rows = loss(own[:, 0], negatives), loss.num_terms(own[:, 0], negatives)
+            of_losses.append([x @ batch.weight for x in losses_of_rows])
+        gradient, sums = batch_gradient(objectives[0], read, batch, batch.row_ids(), zeros)
+        return of_losses, penalty, gradient, sums
 
-    found, extra, totals = values(case.read_params(), batch)
-    hidden = np.where(batch.unseen, distances[:, 1:], np.inf)
-    np.testing.assert_allclose(found[:, 0], distances[:, 0], rtol=1e-5)
-    np.testing.assert_allclose(found[:, 1:], hidden, rtol=1e-5, atol=1e-6)
-    for loss, (total, terms) in zip(losses, totals, strict=True):
-        expected = oracles.pool_loss(
-            loss.name,
-            distances[:, 0],
-            distances[:, 1:],
-            pool,
-            SEEN,
-            WEIGHT,
-            loss.margin,
-            loss.temperature,
-            loss.rank_weight,
-            ITEMS,
+    with jax.enable_x64(True):
+        batch = case.shared_batch(SHARED, MASK, WEIGHT, jnp.float64)
+        found = values(case.jax_params(jnp.float64), case.means(jnp.float64), batch)
+        of_losses, penalty, gradient, sums = jax.tree.map(np.asarray, found)
+    distances = case.distances(False, case.with_shared(SHARED))
+    for loss, (total, terms) in zip(losses, of_losses, strict=True):
+        settings = oracles.Loss(loss_name(loss), num_items=ITEMS, **numbers_of(loss))
+        expected = oracles.shared_negatives_loss(
+            distances[:, 0], distances[:, 1:], SHARED, SEEN, WEIGHT, settings
         )
         assert expected[0] > 0.1
-        np.testing.assert_allclose(total, expected[0] + float(extra), rtol=1e-5)
-        np.testing.assert_allclose(terms, expected[1], rtol=1e-6)
+        np.testing.assert_allclose((total, terms), expected, rtol=1e-9)
+    np.testing.assert_allclose(sums, (of_losses[0][0] + penalty, of_losses[0][1]), rtol=1e-9)
+
+    if penalty:
+        return  # its gradient is tested with own negatives
+    direction = {k: np.random.default_rng(1).normal(size=x.shape) for k, x in case.params.items()}
+
+    def along(t: dict[str, np.ndarray]) -> float:
+        moved = Case(name, options, geometry)
+        moved.params = {k: x + t["t"][0] * direction[k] for k, x in case.params.items()}
+        distances = moved.distances(False, moved.with_shared(SHARED))
+        settings = oracles.Loss(loss_name(losses[0]), num_items=ITEMS, **numbers_of(losses[0]))
+        return oracles.shared_negatives_loss(
+            distances[:, 0], distances[:, 1:], SHARED, SEEN, WEIGHT, settings
+        )[0]
+
+    expected_slope = oracles.numerical_gradient(along, {"t": np.zeros(1)})["t"]
+    own = as_oracle_params(gradient)
+    slope = sum((own[k] * direction[k]).sum() for k in own)
+    np.testing.assert_allclose(slope, expected_slope[0], rtol=1e-6)
+
+
+def test_these_are_all_losses_and_geometries() -> None:
+    assert {str(case.values[2]) for case in SOME} == set(GEOMETRIES)
+    assert {str(case.values[0]) for case in SOME} < set(RELATIONS.names())
