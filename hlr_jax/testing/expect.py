@@ -115,6 +115,8 @@ def check_traced(expect: Expect, component: Any, call: Callable[[Any], Any]) -> 
             "`static` what shapes the program"
         ) from error
     fixed = jax.jit(lambda: call(every))()
+    # What is not finite is found elsewhere.
+    found, fixed = (jax.tree.map(lambda x: np.nan_to_num(x, nan=-1), y) for y in (found, fixed))
     expect.close(found, fixed, f"options {', '.join(numbers)} as arguments of jit")
 
 

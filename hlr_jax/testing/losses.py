@@ -29,6 +29,7 @@ def check_loss(loss: Loss | type[Loss]) -> None:
     made: Loss = instance(loss)
     expect = Expect(made)
     positive, values, mask = _distances()
+    check_traced(expect, made, lambda loss: _loss(loss, positive, values, mask))
     found = _compiled(made, positive, values, mask)
     for value, what in zip(found, ("the loss", "num_terms"), strict=True):
         expect.shape(value, (_ROWS,), what)
@@ -37,7 +38,6 @@ def check_loss(loss: Loss | type[Loss]) -> None:
     _check_axes(expect, made, found)
     _check_masks(expect, made)
     _check_gradient(expect, made)
-    check_traced(expect, made, lambda loss: _loss(loss, positive, values, mask))
 
 
 def _distances() -> tuple[Array, Array, Array]:

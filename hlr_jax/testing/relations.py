@@ -89,6 +89,7 @@ def check_relation(
         geometries = tuple(GEOMETRIES.build(name, {}) for name in GEOMETRIES.names())
     rows = _random_rows(made)
     Expect(made).finite(rows.params, "new parameters")
+    check_traced(Expect(made), made, lambda model: _traced(model, rows))
     differentiated = set()
     for geometry in geometries:
         model: Relation = with_option(made, "geometry", geometry)
@@ -98,7 +99,6 @@ def check_relation(
             differentiated.add(geometry.is_euclidean)
             _check_gradients(Expect(model), model, rows, largest)
     _check_masks(Expect(made), made, rows)
-    check_traced(Expect(made), made, lambda model: _traced(model, rows))
 
 
 def _random_rows(model: Relation) -> _Rows:
