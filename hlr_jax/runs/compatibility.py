@@ -28,7 +28,7 @@ def check_config(config: Config) -> None:
         not (config.training.refit and config.data.join_valid),
         "training.refit",
         config.training.refit,
-        "with config.data.join_valid=True there is nothing to add",
+        "with config.data.join_valid=True there is nothing to add; set one of them to False",
     )
     require(
         not (config.sharding.is_sharded and config.loss.covariance),
@@ -71,7 +71,8 @@ def _check_validation(config: Config, dataset: Dataset) -> None:
     """Raise InputError where a validation split is needed and there is none."""
     if config.training.refit and not len(dataset.valid):
         raise InputError(
-            f"config.training.refit=True: data set {dataset.name} has no validation split to add"
+            f"config.training.refit=True: data set {dataset.name} has no validation split to add; "
+            "set it to False, or config.data.valid_fraction above 0"
         )
     metric = config.training.selection_metric
     if metric == "loss":
@@ -81,7 +82,8 @@ def _check_validation(config: Config, dataset: Dataset) -> None:
     if not len(dataset.valid):
         raise InputError(
             f"config.training.selection_metric={metric!r}: data set {dataset.name} "
-            "has no validation split to select on"
+            "has no validation split to select on; use loss, or set config.data.valid_fraction "
+            "above 0"
         )
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import pathlib
+import re
 from typing import Any
 
 import jax
@@ -103,7 +104,7 @@ FAULTS = {
     "nothing to refit on": (
         {"training": {"refit": True}},
         {"valid": NOTHING},
-        "config.training.refit=True: data set by hand has no validation split to add",
+        "config.training.refit=True: data set by hand has no validation split to add; set it to",
     ),
     "nothing to select on": (
         {"training": {"selection_metric": "ndcg@2"}},
@@ -136,7 +137,9 @@ FAULTS = {
 
 @pytest.mark.parametrize(("values", "data", "fault"), FAULTS.values(), ids=FAULTS.keys())
 def test_what_does_not_fit_is_refused_before_anything_is_written(values, data, fault, tmp_path):
-    assert refusal(values, data_with(**data), tmp_path).startswith(fault)
+    message = refusal(values, data_with(**data), tmp_path)
+    assert message.startswith(fault)
+    assert re.search(r"[:;,] (use|set|leave) ", message), "there is no remedy"
 
 
 def check(values: dict[str, Any], dataset: Dataset) -> None:
