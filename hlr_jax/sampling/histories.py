@@ -1,10 +1,12 @@
 """Draw the items of a user's history that a relation sees."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Int, Key
 
 from hlr_jax.sampling.random import uniform_subset
 from hlr_jax.sampling.sources import DeviceInteractions
@@ -37,7 +39,7 @@ class WeightedChoice(struct.PyTreeNode):
       log_weights: `[I]` float32.
     """
 
-    log_weights: Float[Array, "i"]
+    log_weights: Any
 
     def subset(
         self,

@@ -1,10 +1,12 @@
 """Draw items that a user has not seen, without rejection, and find which of some it has not."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Bool, Int, Key, UInt32
+from jaxtyping import Array, Bool, Int, Key
 
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.sampling.random import uniform_below
@@ -41,9 +43,9 @@ class ItemWeights(struct.PyTreeNode):
         each, modulo 2^32. Differences within a user are exact.
     """
 
-    widths_before: Int[Array, "i"]
-    width: Int[Array, ""]
-    seen_widths: UInt32[Array, "n"]
+    widths_before: Any
+    width: Any
+    seen_widths: Any
 
     def total(self, num_items: int) -> Array:
         """The width of all items."""
