@@ -1,0 +1,42 @@
+"""CML on MovieLens 1M by the protocol of NCF (leave one out; the test item among 99 negatives).
+
+The hyperparameters of ml_1m_cml.py with a temperature of .2. Each user's last training interaction
+validates, with the whole catalogue ranked. After the best epoch is known, the model is trained
+again on training and validation together.
+
+    python launch/train.py --config=configs/tuned/ncf_ml_1m_cml.py --workdir=runs/ncf_ml_1m_cml
+
+Score (seeds 2021, 2022, 2023; 6,040 test users):
+    HR@10 .720 +- .001, NDCG@10 .448 +- .001.
+Cost: 20 epochs in 71 to 199 s, and 15 to 18 again, on a busy machine of 2 cores (AMD EPYC).
+"""
+
+from ml_collections import ConfigDict
+
+from hlr_jax.config import (
+    Config,
+    DataConfig,
+    EvaluationConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    SamplingConfig,
+    TrainingConfig,
+    as_config_dict,
+)
+
+
+def get_config() -> ConfigDict:
+    return as_config_dict(
+        Config(
+            data=DataConfig(name="ncf_ml_1m"),
+            model=ModelConfig(name="cml", dim=800),
+            sampling=SamplingConfig(negatives="full_catalog"),
+            loss=LossConfig(name="softmax", user_weight_exponent=0.3, options={"temperature": 0.2}),
+            optimizer=OptimizerConfig(learning_rate=0.004, schedule="cosine"),
+            training=TrainingConfig(
+                epochs=20, batch_of="users", batch_size=32, selection_metric="ndcg@10", refit=True
+            ),
+            evaluation=EvaluationConfig(protocol="sampled"),
+        )
+    )
