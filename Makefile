@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 
 PIP = $(VENV)/bin/python -m pip --quiet --disable-pip-version-check --no-input
-# Tables of accuracies take hours, and have a command of their own.
-BENCHMARKS = $(filter-out benchmarks/accuracy.py, $(sort $(wildcard benchmarks/*.py)))
+# Tables of accuracies take hours, and have a command of their own: benchmarks.accuracy.tables.
+BENCHMARKS = speed.data_preparation speed.ranking speed.startup speed.step_time speed.training \
+  speed.user_batches scaling.measure
 
 # Definitions, models, gradients, the step on several devices, checkpoints.
 CORE_TESTS = tests/architecture tests/functional tests/kernels tests/models tests/training tests/runs
@@ -32,8 +33,9 @@ lint: $(VENV)/.test ## check style, formatting and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy hlr_jax
 
-bench: $(VENV)/.bench ## run every benchmark of speed
-	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; $(VENV)/bin/python $$script; done
+bench: $(VENV)/.bench ## measure speed and scaling into build/bench; BENCH_ARGS: --record, --quick
+	@set -e; for name in $(BENCHMARKS); do \
+	  echo "== $$name"; $(VENV)/bin/python -m benchmarks.$$name $(BENCH_ARGS); done
 
 clean: ## remove .venv, builds and caches
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,1 +1,1 @@
-"""What hlr_jax is measured against."""
+"""PyTorch programs that hlr_jax is compared with."""

@@ -1,4 +1,4 @@
-"""CML, LRML, HLR and HLR++ as one writes them in PyTorch from their equations.
+"""Train and rank with CML, LRML, HLR and HLR++, written in PyTorch from their equations.
 
 Relations `[.., P, d]` to the references of a history are built, then attended over.
 """
@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hlr_jax.data import Interactions
-from peers import torch_device
-from peers.torch_sampling import (
+from benchmarks.peers import torch_device
+from benchmarks.peers.torch_sampling import (
     Batch,
     Rows,
     draw_batch,
@@ -20,16 +19,17 @@ from peers.torch_sampling import (
     random_batches,
     unseen_items,
 )
+from hlr_jax.data import Interactions
 
 
 def read_memory(x: Tensor, y: Tensor, key: Tensor, memory: Tensor) -> Tensor:
-    """`softmax((x * y) @ key) @ memory`, `[.., d]` for `x [.., d]` and `y [.., d]`."""
+    """Compute `softmax((x * y) @ key) @ memory`, `[.., d]` for `x [.., d]` and `y [.., d]`."""
     return torch.softmax((x * y) @ key, -1) @ memory
 
 
-def attend(judge: Tensor, relations: Tensor, mask: Tensor) -> Tensor:
-    """Softmax of `judge [.., d]` over valid `relations [.., P, d]`, then their sum `[.., d]`."""
-    logits = (relations @ judge[..., None])[..., 0]
+def attend(query: Tensor, relations: Tensor, mask: Tensor) -> Tensor:
+    """Attend with `query [.., d]` over valid `relations [.., P, d]`; returns `[.., d]`."""
+    logits = (relations @ query[..., None])[..., 0]
     logits = logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
     weights = torch.softmax(logits, -1) * mask
     return (weights[..., None, :] @ relations)[..., 0, :]
@@ -53,7 +53,7 @@ class PlainModel(nn.Module):
     def relation(
         self, user: Tensor, item: Tensor, history: Tensor | None, mask: Tensor | None
     ) -> Tensor | float:
-        """`r [*b, d]` of `user`, `item [*b, d]`, `history [*b, P, d]`, `mask [*b, P]`.
+        """Compute `r [*b, d]` of `user`, `item [*b, d]`, `history [*b, P, d]`, `mask [*b, P]`.
 
         Batch axes of size 1 stretch.
         """
@@ -71,7 +71,7 @@ class PlainModel(nn.Module):
         return attend(user, of_item, mask) + attend(item, of_user, with_one_more)
 
     def _relations_of_user(self, user: Tensor, item: Tensor, history: Tensor) -> Tensor:
-        """`[*b, 1 + P, d]`: to the item, then to the history, which is the same for all items."""
+        """Stack `[*b, 1 + P, d]`: relations to the item, then to the history, shared by items."""
         to_item = read_memory(user, item, self.key, self.memory)[..., None, :]
         to_history = read_memory(user[..., None, :], history, self.key, self.memory)
         batch = to_item.shape[:-2]
@@ -80,13 +80,13 @@ class PlainModel(nn.Module):
     def distances(
         self, user: Tensor, item: Tensor, history: Tensor | None, mask: Tensor | None
     ) -> Tensor:
-        """`||user + r - item||^2`; arguments as of `relation`."""
+        """Compute `||user + r - item||^2`; arguments as of `relation`."""
         translated = user + self.relation(user, item, history, mask)
         return (translated - item).square().sum(-1)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Sum of the hinge over all triplets of a batch."""
-        # An embedding's gradient is added up faster than that of an index.
+        """Sum the hinge over all triplets of a batch."""
+        # The gradient of F.embedding is summed faster than that of an index.
         user = F.embedding(batch.users, self.user)[:, None]
         items = F.embedding(batch.items, self.item)
         history = mask = None
@@ -99,7 +99,7 @@ class PlainModel(nn.Module):
     def scores(
         self, users: Tensor, items: Tensor, history: Tensor | None, mask: Tensor | None
     ) -> Tensor:
-        """`-||u + r - i||^2` of `users [u, d]` and `items [i, d]`, given `history [u, P, d]`."""
+        """Compute `-||u + r - i||^2` of `users [u, d]`, `items [i, d]`, `history [u, P, d]`."""
         if self.name == "cml":
             norms = users.square().sum(-1)[:, None] + items.square().sum(-1)
             return 2 * users @ items.T - norms
@@ -157,7 +157,7 @@ class PlainTrainer:
         torch_device.wait()
 
     def step(self, batch: Batch) -> None:
-        """Gradient, Adam, projection of the tables."""
+        """Compute the gradient, update by Adam, project the tables."""
         self.optimizer.zero_grad(set_to_none=True)
         self.loss(batch).backward()
         self.optimizer.step()
@@ -167,7 +167,7 @@ class PlainTrainer:
 
 
 class PlainRanker:
-    """Full-catalogue top-k, the relations of a chunk of users with a chunk of items at a time.
+    """Top-k of the full catalogue, by relations of a chunk of users with a chunk of items.
 
     Args:
       budget: bytes that the relation tensor of a chunk may take.
@@ -192,7 +192,7 @@ class PlainRanker:
     def top_k(
         self, users: np.ndarray, drawn: tuple[np.ndarray, np.ndarray] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Item ids and scores, both `[users, k]`, best first, without the users' own items.
+        """Return item ids and scores, both `[users, k]`, best first, without the users' own items.
 
         Args:
           drawn: history items and mask `[users, P]` to use; None draws them.
@@ -213,7 +213,7 @@ class PlainRanker:
     def _scores_of(
         self, users: np.ndarray, drawn: tuple[np.ndarray, np.ndarray] | None, pairs: int
     ) -> Tensor:
-        """`[users, I]`; `pairs` of users and items at a time."""
+        """Score all items, `[users, I]`, `pairs` of users and items at a time."""
         rows = torch_device.tensor(users).long()
         history = mask = None
         if self.history_length:

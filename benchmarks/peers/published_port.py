@@ -1,8 +1,8 @@
-"""Drives a checkout of the published PyTorch port of HLR (github.com/nlee-208/HLRM), on the CPU.
+"""Train with a checkout of the published PyTorch port of HLR (github.com/nlee-208/HLRM), on CPUs.
 
-Its model and its batch generator are imported from a folder of the user's; what its training loop
-does with a batch is done here. Settings are the defaults of its command line. It differs from the
-paper, and from hlr_jax, in more than one place, so that only its speed is of interest.
+Its model and its batch generator are imported from the checkout; what its training loop does with a
+batch is done here. Hyperparameters are the defaults of its command line. It differs from the paper,
+and from hlr_jax, in more than one place, so that only its speed is of interest.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ class CheckoutError(ValueError):
 
 
 def load(folder: str) -> tuple[ModuleType, ModuleType]:
-    """The modules `model` and `generator` of a checkout.
+    """Import the modules `model` and `generator` of a checkout.
 
     Raises:
       CheckoutError: the folder is not a checkout, or a package that it needs is missing.

@@ -1,4 +1,4 @@
-"""The sampling rule of hlr_jax in PyTorch, over a whole batch at once."""
+"""Draw negatives and histories as hlr_jax does, in PyTorch for a whole batch."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from benchmarks.peers import torch_device
 from hlr_jax.data import Interactions
-from peers import torch_device
 
 
 class Rows(NamedTuple):
@@ -46,7 +46,7 @@ class Batch(NamedTuple):
     Attributes:
       users: `[B]`.
       items: `[B, 1 + K]`; the positive first.
-      history, mask: `[B, P]`, or None where the model reads none.
+      history, mask: `[B, P]`, or None where the model reads no history.
     """
 
     users: Tensor
@@ -56,7 +56,7 @@ class Batch(NamedTuple):
 
 
 def random_batches(rows: Tensor, size: int) -> Iterator[Tensor]:
-    """`rows [N]` in random order, `[size]` at a time, epoch after epoch; short batches left out."""
+    """Yield `rows [N]` in random order, `[size]` at a time, for ever, without short batches."""
     while True:
         for batch in rows[torch.randperm(len(rows), device=rows.device)].split(size):
             if len(batch) == size:
@@ -64,12 +64,12 @@ def random_batches(rows: Tensor, size: int) -> Iterator[Tensor]:
 
 
 def _below(bound: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Uniform integers from 0 to `bound - 1`, which broadcasts to `size`."""
+    """Draw uniform integers from 0 to `bound - 1`, which broadcasts to `size`."""
     return (torch.rand(size, dtype=torch.float64, device=bound.device) * bound).long()
 
 
 def unseen_items(rows: Rows, users: Tensor, num: int) -> Tensor:
-    """`[B, num]` draws, each uniform over the items that its user has not seen.
+    """Draw `[B, num]` items, each uniformly from those that its user has not seen.
 
     The rank among the unseen items is drawn; a binary search finds how many seen ones precede it.
     """
@@ -88,12 +88,13 @@ def unseen_items(rows: Rows, users: Tensor, num: int) -> Tensor:
 def histories(
     rows: Rows, users: Tensor, position: Tensor | None, length: int
 ) -> tuple[Tensor, Tensor]:
-    """Items and mask, `[B, length]`: items of each user without replacement and without a target.
+    """Draw items of each user without replacement and without a target: items and mask `[B, P]`.
 
     Floyd's algorithm (Bentley and Floyd 1987); a table of marks says what is taken already.
 
     Args:
       position: `[B]` place of the target in its user's row; None where there is no target.
+      length: `P`.
     """
     start = rows.offsets[users][:, None]
     count = rows.offsets[users + 1][:, None] - start

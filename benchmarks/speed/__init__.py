@@ -1,0 +1,1 @@
+"""Training, ranking and data preparation, timed; training and ranking against PyTorch."""
