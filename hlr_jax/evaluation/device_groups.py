@@ -60,7 +60,7 @@ class DeviceGroups:
         """The user rows of a group, where users are sharded."""
         return self.placement.block * self.item_shards[0]
 
-    def divide(self, users: Int[np.ndarray, "n"]) -> list[Int[np.ndarray, "m"]]:
+    def divide(self, users: Int[np.ndarray, "n"]) -> list[Int[np.ndarray, "_"]]:
         """Choose the places of `users` that each group ranks for: equal shares, or its own."""
         if not self.layout.user:
             return np.array_split(np.arange(len(users)), self._count)

@@ -305,8 +305,8 @@ def _top_k_of_batch(
 
 
 def _batches(
-    of_groups: list[Int[np.ndarray, "m"]], most: int
-) -> Iterator[tuple[list[Int[np.ndarray, "n"]], int]]:
+    of_groups: list[Int[np.ndarray, "_"]], most: int
+) -> Iterator[tuple[list[Int[np.ndarray, "_"]], int]]:
     """Divide the users of each group of devices into batches; yield these and their size.
 
     Args:
