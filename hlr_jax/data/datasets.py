@@ -323,7 +323,7 @@ def check(dataset: Dataset) -> None:
         seen = np.union1d(dataset.train.of(user), dataset.valid.of(user)).size
         if seen >= dataset.num_items:
             raise InputError(
-                f"data set {dataset.name!r}: user {dataset.user_ids[user]} has touched all "
+                f"data set {dataset.name!r}: user {dataset.user_ids[user]} has all "
                 f"{dataset.num_items} items, so no negative can be drawn; remove the user"
             )
 

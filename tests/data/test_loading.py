@@ -183,7 +183,7 @@ def test_a_split_by_time_needs_timestamps(tmp_path):
 def test_a_user_who_interacted_with_every_item(folders):
     folder = write_split(folders[0] / "full")
     write(folder / "train.csv", "user,item\n7,1\n7,2\n7,5\n8,2\n")
-    with pytest.raises(InputError, match="user 7 has touched all 4 items"):
+    with pytest.raises(InputError, match="user 7 has all 4 items"):
         load(DataConfig(predefined="full"))
 
 

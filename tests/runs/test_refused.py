@@ -145,7 +145,7 @@ def test_a_user_who_has_everything_is_refused(tmp_path):
         text = "user,item\n" + "".join(f"{u},{i}\n" for u, i in part)
         (split / f"{name}.csv").write_text(text)
     changed = {"data.predefined": str(split), "data.valid_fraction": 0.01}
-    assert "user 0 has touched all 6 items" in refused(SMALL | changed, tmp_path / "run")
+    assert "user 0 has all 6 items" in refused(SMALL | changed, tmp_path / "run")
 
 
 def test_a_workdir_that_cannot_be_made_is_refused(table, tmp_path):
