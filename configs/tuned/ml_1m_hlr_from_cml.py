@@ -10,7 +10,7 @@ folder that --config.training.pretrained names.
 
 Score (every rating counts there; seeds 2021, 2022, 2023; 6,031 test users):
     NDCG@10 .442 +- .001, precision@10 .389, recall@10 .184.
-Cost besidethat of CML: 2 epochs in 5 to 7 min, and 1 to 2 again, on a busy machine of 2 cores (AMD
+Cost beside that of CML: 2 epochs in 5 to 7 min, and 1 to 2 again, on a busy machine of 2 cores (AMD
 EPYC).
 """
 

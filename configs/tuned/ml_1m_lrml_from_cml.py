@@ -10,7 +10,7 @@ the folder that --config.training.pretrained names.
 
 Score (every rating counts there; seeds 2021, 2022, 2023; 6,031 test users):
     NDCG@10 .441 +- .002, precision@10 .388, recall@10 .183.
-Cost besidethat of CML: 5 to 6 epochs in 134 to 309 s, and 2 to 3 again, on a busy machine of 2
+Cost beside that of CML: 5 to 6 epochs in 134 to 309 s, and 2 to 3 again, on a busy machine of 2
 cores (AMD EPYC).
 """
 
