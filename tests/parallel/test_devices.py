@@ -1,6 +1,5 @@
-"""What several devices do together is what one does alone."""
+"""The devices of one process: who gets which part of a batch, and how many are used."""
 
-import functools
 import os
 import subprocess
 import sys
@@ -9,139 +8,54 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from support.placed_runs import BATCH, config_of, data, placed, recommender, start
 
-from hlr_jax import models
-from hlr_jax.config import (
-    Config,
-    LossConfig,
-    ModelConfig,
-    OptimizerConfig,
-    SamplingConfig,
-    TrainingConfig,
-)
-from hlr_jax.data.interactions import Interactions
-from hlr_jax.evaluation import ranking
+from hlr_jax.config import ModelConfig, build
+from hlr_jax.evaluation.ranking import Ranker
 from hlr_jax.parallel import devices
 from hlr_jax.parallel.placement import Placement
-from hlr_jax.sampling import epoch_order as batching
-from hlr_jax.sampling import sources
-from hlr_jax.training import optimizers
-from hlr_jax.training import step as training
-from hlr_jax.training.step import TrainState
-
-USERS, ITEMS, BATCH = 9, 30, 7
-build_optimizer = functools.cache(optimizers.build)
+from hlr_jax.sampling.epoch_order import epoch_order, split
+from hlr_jax.sampling.histories import HistoryDraw, UniformChoice
+from hlr_jax.training.inputs import shuffled_rows, training_positives
+from hlr_jax.training.state import TrainState, new_state, state_shapes
 
 
-@functools.cache
-def interactions() -> Interactions:
-    """Users with 1 to 9 of 30 items: 45 pairs, six full batches and one of three rows."""
-    rng = np.random.default_rng(0)
-    pairs = [(user, item) for user in range(USERS) for item in rng.permutation(ITEMS)[: user + 1]]
-    return Interactions.from_pairs(*np.array(pairs).T, USERS, ITEMS)
+def in_one_part(count: int) -> Placement:
+    """On so many devices, with the batches of a single part of the users."""
+    return Placement.replicated(count, data().num_users, data().num_items)
 
 
-def config_of(name: str, rows: str = "all", loss: dict[str, Any] | None = None) -> Config:
-    return Config(
-        model=ModelConfig(name=name, dim=6, options={} if name == "cml" else {"slots": 4}),
-        sampling=SamplingConfig(negatives=2, history_length=4),
-        loss=LossConfig(**({"margin": 0.5} | (loss or {}))),
-        optimizer=OptimizerConfig(learning_rate=0.03, rows=rows),
-        training=TrainingConfig(batch_size=BATCH),
-    )
-
-
-def trained(config: Config, parts: int) -> TrainState:
-    """The state after an epoch of seven steps on so many devices."""
-    model = models.build(config.model.name, config.model.dim, config.model.options)
-    optimizer = build_optimizer(config.optimizer, config.training, 7)
-    placement = Placement.replicated(parts, USERS, ITEMS)
-    params = training.init_params(jax.random.key(0), model, USERS, ITEMS)
-    state = placement.state(placement.params(params), optimizer)
-    train = interactions()
-    positives = placement.positives(train.offsets, lambda users: sources.training_source(train))
-    order, key = placement.order(jax.random.key(1), positives, BATCH), jax.random.key(2)
-    return placement.advance(state, positives.source, order, key, 0, 7, model, optimizer, config)
-
-
-def assert_close(actual: Any, expected: Any, bound: float = 1e-5) -> None:
-    """Leaf by leaf, the largest error is below `bound` times the largest expected number."""
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    for x, y in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        assert x.shape == y.shape
-        assert np.abs(np.asarray(x) - np.asarray(y)).max() <= bound * np.abs(y).max()
-
-
-@pytest.mark.parametrize(
-    ("name", "rows", "loss", "parts"),
-    [
-        ("cml", "all", {"rank_weight": True, "covariance": 0.1}, 2),
-        ("cml", "touched", {"rank_weight": True}, 8),
-        ("lrml", "all", {}, 3),
-        ("lrml", "touched", {"reduction": "mean"}, 2),
-        ("hlr", "all", {"reduction": "mean"}, 8),
-        ("hlr", "touched", {}, 3),
-        ("hlrpp", "all", {"copy_relation": True}, 2),
-        ("hlrpp", "touched", {}, 8),
-    ],
-)
-def test_n_devices_train_as_one_does(name, rows, loss, parts):
-    """2 and 3 devices get unequal parts of 7 rows; of 8 devices one gets none."""
-    config = config_of(name, rows, loss)
-    one, several = trained(config, 1), trained(config, parts)
-    assert (
-        float(one.triplets) == float(several.triplets) == 45 * (1 if config.loss.rank_weight else 2)
-    )
-    assert int(one.step) == int(several.step) == 7
-    assert_close(several, one)
-
-
-@pytest.mark.parametrize("name", ["cml", "hlr"])
-def test_the_mean_loss_does_not_depend_on_the_number_of_devices(name):
-    config = config_of(name)
-    model = models.build(config.model.name, config.model.dim, config.model.options)
-    params = training.init_params(jax.random.key(0), model, USERS, ITEMS)
-    train, found = interactions(), []
-    for count in (1, 3, 8):
-        placement = Placement.replicated(count, USERS, ITEMS)
-        positives = placement.positives(train.offsets, lambda users: sources.training_source(train))
-        placed, key = placement.params(params), jax.random.key(3)
-        found.append(placement.mean_loss(placed, positives, key, model, config))
-    assert isinstance(found[0], float)
-    assert found[0] > 0.1
-    np.testing.assert_allclose(found[1:], found[0], rtol=1e-6)
-
-
-@pytest.mark.parametrize("parts", [1, 2, 3, 8])
-def test_batches_are_cut_in_order_and_filled_up_with_padding(parts):
-    order = np.arange(21, dtype=np.int32).reshape(3, 7)
-    cut = devices.split(order, parts)
-    assert cut.shape == (parts, 3, -(-7 // parts))
-    for step in range(3):
-        whole = np.asarray(cut[:, step]).ravel()
-        np.testing.assert_array_equal(whole[:7], order[step])
-        assert (whole[7:] == -1).all()
+def test_the_mean_loss_does_not_depend_on_the_number_of_devices():
+    for name in ("cml", "hlr"):
+        config, found = config_of(name), []
+        for placement in (in_one_part(1), in_one_part(3), placed("replicated", 8)):
+            state, _ = start(config, placement)
+            found.append(recommender(config, placement, state).validation_loss())
+        assert isinstance(found[0], float)
+        assert found[0] > 0.1
+        np.testing.assert_allclose(found[1:], found[0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 8])
 def test_each_device_gets_its_part_of_every_batch(parts):
-    placement, train = Placement.replicated(parts, USERS, ITEMS), interactions()
-    positives = placement.positives(train.offsets, lambda users: sources.training_source(train))
+    placement, train = in_one_part(parts), data().train
+    positives = training_positives(placement, data(), config_of())
     assert len(positives) == len(train)
-    order = placement.order(jax.random.key(1), positives, BATCH)
-    assert [shard.device for shard in order.addressable_shards] == jax.local_devices()[:parts]
-    assert {shard.data.shape for shard in order.addressable_shards} == {(1, *order.shape[1:])}
-    expected = batching.epoch_order(jax.random.key(1), len(train), BATCH)
-    np.testing.assert_array_equal(order, devices.split(expected, parts))
+    rows = shuffled_rows(placement, positives, BATCH, jax.random.key(1))
+    shards = rows.order.addressable_shards
+    assert [shard.device for shard in shards] == jax.local_devices()[:parts]
+    assert {shard.data.shape for shard in shards} == {(1, *rows.order.shape[1:])}
+    order_key, draw_key = jax.random.split(jax.random.key(1))
+    expected = epoch_order(order_key, len(train), BATCH)
+    np.testing.assert_array_equal(rows.order, split(expected, parts))
+    assert rows.key == draw_key
 
 
 def test_replicas_are_on_the_first_devices_and_one_is_taken_back():
-    model = models.build("hlr", 6, {"slots": 4})
-    optimizer = build_optimizer(OptimizerConfig(), TrainingConfig(), 7)
-    params = training.init_params(jax.random.key(0), model, USERS, ITEMS)
-    expected = jax.tree.map(np.array, TrainState.of(params, optimizer))
-    placement = Placement.replicated(3, USERS, ITEMS)
-    placed = placement.params(params)
+    placement = in_one_part(3)
+    state, recipe = start(config_of("hlr"), in_one_part(1))
+    expected = jax.tree.map(np.array, state)
+    placed = placement.params(expected.params)
     one = placement.one_copy(placed)
     for x, single in zip(*map(jax.tree.leaves, (placed, one)), strict=True):
         assert x.sharding.device_set == set(jax.local_devices()[:3])
@@ -149,8 +63,9 @@ def test_replicas_are_on_the_first_devices_and_one_is_taken_back():
         assert single.devices() == {jax.local_devices()[0]}
     jax.tree.map(np.testing.assert_array_equal, one, expected.params)
 
-    like = placement.shapes(placed, optimizer)
-    state = placement.state(placed, optimizer)
+    like = state_shapes(placed, recipe.optimizer, placement)
+    state = new_state(placed, recipe.optimizer, placement)
+    assert isinstance(state, TrainState)
     jax.tree.map(np.testing.assert_array_equal, state, expected)
     assert jax.tree.structure(like) == jax.tree.structure(state)
     for shape, x in zip(*map(jax.tree.leaves, (like, state)), strict=True):
@@ -171,7 +86,7 @@ def test_a_cpu_trains_on_all_devices_only_where_that_pays(
     backend, name, limit, expected, monkeypatch
 ):
     """`limit`: by how many bytes the tables may be larger."""
-    model = models.build(name, 4, {} if name == "cml" else {"slots": 2})
+    model = build.build_model(config_of(model=ModelConfig(name, dim=4)))
     monkeypatch.setattr(devices, "MOST_TABLE_BYTES", 1000 + limit)
     monkeypatch.setattr(devices, "count", lambda: 5)
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
@@ -180,14 +95,16 @@ def test_a_cpu_trains_on_all_devices_only_where_that_pays(
 
 @pytest.mark.parametrize("parts", [3, 8])
 def test_n_devices_rank_as_one_does(parts, monkeypatch):
-    model = models.build("hlr", 6, {"slots": 4})
-    params = training.init_params(jax.random.key(0), model, USERS, ITEMS)
-    users = np.arange(70) % USERS
+    placement, known = in_one_part(1), data().train
+    state, recipe = start(config_of("hlr"), placement)
+    model = recipe.objective.model
+    users = np.arange(70) % data().num_users
+    draw = HistoryDraw(UniformChoice(), jax.random.key(1), 4)
 
     def top_k(count: int, batch_size: int) -> Any:
         monkeypatch.setattr(devices, "count", lambda: count)
-        known, key = interactions(), jax.random.key(1)
-        return ranking.top_k(model, params, known, known, users, 5, 4, key, batch_size=batch_size)
+        ranker = Ranker(model, state.params, placement, draw, batch_size)
+        return ranker.top_k(users, 5, known, known)
 
     ids, scores = top_k(1, 8192)
     for batch_size in (8192, 65, 10):
@@ -196,9 +113,12 @@ def test_n_devices_rank_as_one_does(parts, monkeypatch):
         np.testing.assert_allclose(found_scores, scores, rtol=1e-5)
 
 
+# --- what processes set up -----------------------------------------------------------------------
+
+
 def in_a_new_process(code: str, **environment: str) -> str:
-    """What a program prints that starts JAX anew."""
-    command = [sys.executable, "-c", f"import jax\nfrom hlr_jax import devices\n{code}"]
+    """What a program prints in a process of its own, where JAX starts fresh."""
+    command = [sys.executable, "-c", f"import jax\nfrom hlr_jax.parallel import devices\n{code}"]
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("XLA", "JAX"))
     }
