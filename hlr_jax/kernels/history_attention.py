@@ -11,12 +11,14 @@ from jaxtyping import Array, Float
 def history_attention(
     targets: Float[Array, "*b t d"], history: Float[Array, "*b p d"], key: Float[Array, "d m"]
 ) -> Float[Array, "*b t p m"]:
-    """`functional.history_attention`, without its products `[*b, T, P, d]`.
+    """Compute `functional.history_attention` without its products `[*b, T, P, d]`.
 
     The key is multiplied into the targets instead, so that one product per history serves them
     all, and the gradient is two more such products.
     """
     batch, (count, dim), length = targets.shape[:-2], targets.shape[-2:], history.shape[-2]
+    if not length:
+        return jnp.zeros((*batch, count, 0, key.shape[-1]), targets.dtype)
     slots = _slots(
         targets.reshape(-1, count, dim), history.reshape(-1, length, dim), key
     )  # [b, P, T, M]

@@ -1,6 +1,6 @@
 """Attention over memory slots and over references, against loops and explicit relations."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,6 @@ from hlr_jax.functional import (
     history_attention,
     memory_attention,
 )
-from hlr_jax.kernels import tiled_scores as tiles
 
 BETAS = (1.0, 0.5, 0.25)
 MODES = ("fwd", "rev")
@@ -46,11 +45,6 @@ def f32(x: ArrayLike) -> jax.Array:
     return jnp.asarray(x, jnp.float32)
 
 
-def tile_attention(x: jax.Array, items: jax.Array, key: jax.Array) -> jax.Array:
-    """`tile_memory_attention`, slots last."""
-    return jnp.moveaxis(tiles.tile_memory_attention(x, items, key), 1, 2)
-
-
 # --- attention over memory slots -----------------------------------------------------------------
 
 
@@ -71,80 +65,33 @@ def test_memory_attention_matches_the_oracle(
     np.testing.assert_array_equal(slots, memory_attention(f32(y), f32(x), f32(key)))
 
 
-def test_the_memory_attention_of_a_tile_matches_the_oracle() -> None:
-    x, y, key = normal(3, 5, 6), normal(4, 3, 6), normal(5, 6, 4)
-    expected = [[oracles.memory_attention(a * b, key) for b in y] for a in x]
-    assert_close(tile_attention(f32(x), f32(y), f32(key)), expected)
-
-
 def test_memory_attention_of_large_logits_is_finite() -> None:
+    """Logits up to 1e4, of both signs."""
     x, y, key = jnp.ones((2, 4)), jnp.ones((2, 4)), f32(2500 * np.sign(normal(6, 4, 5)))
-    # Logits up to 1e4, of both signs.
     key = key.at[:, 0].set(2500).at[:, 1].set(-2500)
-    for function, pairs in ((memory_attention, 2), (tile_attention, 4)):
 
-        def first_slot(key: jax.Array, function: Callable[..., jax.Array] = function) -> jax.Array:
-            return function(x, y, key)[..., 0].sum()
+    def first_slot(key: jax.Array) -> jax.Array:
+        return memory_attention(x, y, key)[..., 0].sum()
 
-        slots, gradient = jax.jit(jax.value_and_grad(first_slot))(key)
-        assert_close(slots, pairs)
-        assert np.isfinite(gradient).all()
+    slots, gradient = jax.jit(jax.value_and_grad(first_slot))(key)
+    assert_close(slots, 2)
+    assert np.isfinite(gradient).all()
 
 
 def test_memory_attention_gradients() -> None:
     with jax.enable_x64(True):
         x, y, key = (jnp.asarray(normal(n, *s)) for n, s in enumerate([(3, 1, 4), (2, 4), (4, 5)]))
-        check_grads(jax.jit(memory_attention), (x[:, 0][:, None], y[None], key), 1, MODES)
-        check_grads(jax.jit(tile_attention), (x[:, 0], y, key), 1, MODES)
+        check_grads(jax.jit(memory_attention), (x, y[None], key), 1, MODES)
 
 
-# --- targets that share a history ----------------------------------------------------------------
-
-
-def plain_history_attention(targets: jax.Array, history: jax.Array, key: jax.Array) -> jax.Array:
-    """The definition."""
-    return memory_attention(targets[..., None, :], history[..., None, :, :], key)
-
-
-@pytest.mark.parametrize("batch", [(), (1,), (3,), (2, 3)], ids=str)
-@pytest.mark.parametrize(("targets", "places"), [(1, 1), (1, 4), (2, 3), (3, 1), (3, 5)])
-def test_history_attention_matches_the_oracle_and_so_do_its_gradients(
-    targets: int, places: int, batch: tuple[int, ...]
-) -> None:
-    x, history = normal(0, *batch, targets, 4), normal(1, *batch, places, 4)
-    key, weight = normal(2, 4, 5), normal(3, *batch, targets, places, 5)
-    expected = np.empty(weight.shape)
-    for *index, t, p in np.ndindex(weight.shape[:-1]):
-        pair = x[(*index, t)] * history[(*index, p)]
+@pytest.mark.parametrize("batch", [(), (2, 3)], ids=str)
+def test_history_attention_matches_the_oracle(batch: tuple[int, ...]) -> None:
+    targets, history, key = normal(0, *batch, 2, 4), normal(1, *batch, 3, 4), normal(2, 4, 5)
+    expected = np.empty((*batch, 2, 3, 5))
+    for *index, t, p in np.ndindex(expected.shape[:-1]):
+        pair = targets[(*index, t)] * history[(*index, p)]
         expected[(*index, t, p)] = oracles.memory_attention(pair, key)
-    assert_close(history_attention(f32(x), f32(history), f32(key)), expected)
-
-    def gradient(function: Callable[..., jax.Array]) -> Callable[..., tuple[jax.Array, ...]]:
-        return jax.grad(lambda *args: (function(*args) * weight).sum(), argnums=(0, 1, 2))
-
-    with jax.enable_x64(True):
-        arguments = tuple(map(jnp.asarray, (x, history, key)))
-        plain = jax.jit(gradient(plain_history_attention))(*arguments)
-        for own, other in zip(jax.jit(gradient(history_attention))(*arguments), plain, strict=True):
-            assert_close(own, other, 1e-12)
-
-
-@pytest.mark.parametrize("batch", [(), (2,)], ids=str)
-def test_history_attention_gradients(batch: tuple[int, ...]) -> None:
-    with jax.enable_x64(True):
-        shapes = [(*batch, 2, 4), (*batch, 3, 4), (4, 5)]
-        arguments = tuple(jnp.asarray(normal(n, *shape)) for n, shape in enumerate(shapes))
-        check_grads(jax.jit(history_attention), arguments, 1, "rev")
-
-
-def test_history_attention_of_large_logits_is_finite() -> None:
-    targets, history = jnp.ones((2, 1, 4)), jnp.ones((2, 3, 4))
-    key = f32(2500 * np.sign(normal(6, 4, 5))).at[:, 0].set(2500).at[:, 1].set(-2500)
-    value, gradients = jax.jit(
-        jax.value_and_grad(lambda *args: history_attention(*args)[..., 0].sum(), argnums=(0, 1, 2))
-    )(targets, history, key)
-    assert np.isfinite(value)
-    assert all(np.isfinite(x).all() for x in gradients)
+    assert_close(history_attention(f32(targets), f32(history), f32(key)), expected)
 
 
 # --- attention weights ---------------------------------------------------------------------------
@@ -251,20 +198,20 @@ def test_attention_weights_gradients(beta: float) -> None:
 Group = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def attend_by_definition(judge: np.ndarray, groups: Sequence[Group], beta: float) -> np.ndarray:
-    """Every relation is built, then weighed: `w_k = judge . r_k`, `r = sum_k a_k r_k`."""
-    batch = np.broadcast_shapes(judge.shape[:-1], *(slots.shape[:-2] for slots, _, _ in groups))
+def attend_by_definition(query: np.ndarray, groups: Sequence[Group], beta: float) -> np.ndarray:
+    """Every relation is built, then weighed: `w_k = query . r_k`, `r = sum_k a_k r_k`."""
+    batch = np.broadcast_shapes(query.shape[:-1], *(slots.shape[:-2] for slots, _, _ in groups))
     batch = np.broadcast_shapes(batch, *(mask.shape[:-1] for _, mask, _ in groups))
-    result = np.zeros((*batch, judge.shape[-1]))
-    judges = np.broadcast_to(judge, result.shape)
+    result = np.zeros((*batch, query.shape[-1]))
+    queries = np.broadcast_to(query, result.shape)
     for index in np.ndindex(batch):
         relations = []
         for slots, mask, memory in groups:
             valid = np.broadcast_to(mask, (*batch, mask.shape[-1]))[index]
             rows = np.broadcast_to(slots, (*batch, *slots.shape[-2:]))[index]
             relations += [row @ memory for row, counts in zip(rows, valid, strict=True) if counts]
-        weights = [float(judges[index] @ relation) for relation in relations]
-        result[index] = oracles.attend(judges[index], relations, weights, beta)
+        weights = [float(queries[index] @ relation) for relation in relations]
+        result[index] = oracles.attend(queries[index], relations, weights, beta)
     return result
 
 
@@ -284,7 +231,7 @@ def as_references(groups: Sequence[Group]) -> list[References]:
 
 @pytest.mark.parametrize("beta", BETAS)
 @pytest.mark.parametrize(
-    ("judge_batch", "groups"),
+    ("query_batch", "groups"),
     [
         pytest.param((3,), [group(0, (3,), 5, 4)], id="one group"),
         pytest.param((), [group(10, (), 5, 4)], id="no batch axis"),
@@ -295,15 +242,15 @@ def as_references(groups: Sequence[Group]) -> list[References]:
         pytest.param(
             (3, 1), [group(70, (3, 4), 1, 4), group(80, (1, 4), 5, 4)], id="axes of size 1"
         ),
-        pytest.param((3, 4), [group(90, (3, 1), 5, 4), group(95, (3, 4), 2, 4)], id="full judge"),
+        pytest.param((3, 4), [group(90, (3, 1), 5, 4), group(95, (3, 4), 2, 4)], id="full query"),
     ],
 )
 def test_attend_equals_its_definition(
-    judge_batch: tuple[int, ...], groups: list[Group], beta: float
+    query_batch: tuple[int, ...], groups: list[Group], beta: float
 ) -> None:
-    judge = normal(1, *judge_batch, 6)
-    actual = relation_of(f32(judge), as_references(groups), beta)
-    assert_close(actual, attend_by_definition(judge, groups, beta))
+    query = normal(1, *query_batch, 6)
+    actual = relation_of(f32(query), as_references(groups), beta)
+    assert_close(actual, attend_by_definition(query, groups, beta))
 
 
 @given(
@@ -316,9 +263,9 @@ def test_attend_equals_its_definition_under_any_mask(
     mask: np.ndarray, seed: int, scale: float, beta: float
 ) -> None:
     slots, _, memory = group(seed, (3,), 5, 4)
-    judge = scale * normal(seed, 3, 6)
-    actual = relation_of(f32(judge), as_references([(slots, mask, memory)]), beta)
-    expected = attend_by_definition(judge, [(slots, mask, memory)], beta)
+    query = scale * normal(seed, 3, 6)
+    actual = relation_of(f32(query), as_references([(slots, mask, memory)]), beta)
+    expected = attend_by_definition(query, [(slots, mask, memory)], beta)
     for row, expected_row in zip(actual, expected, strict=True):
         assert_close(row, expected_row)
     np.testing.assert_array_equal(np.asarray(actual)[~mask.any(axis=1)], 0)
@@ -327,10 +274,10 @@ def test_attend_equals_its_definition_under_any_mask(
 def test_groups_that_share_a_memory_are_one_group() -> None:
     slots, mask, memory = group(0, (3,), 5, 4)
     parts = [(slots[:, :2], mask[:, :2], memory), (slots[:, 2:], mask[:, 2:], memory)]
-    judge = f32(normal(1, 3, 6))
+    query = f32(normal(1, 3, 6))
     assert_close(
-        relation_of(judge, as_references(parts), 0.5),
-        relation_of(judge, as_references([(slots, mask, memory)]), 0.5),
+        relation_of(query, as_references(parts), 0.5),
+        relation_of(query, as_references([(slots, mask, memory)]), 0.5),
     )
 
 
@@ -341,15 +288,15 @@ def test_attend_without_a_valid_reference_is_zero_with_zero_gradient(beta: float
         mask[0], mask[1] = False, True
     coefficients = f32(normal(1, 2, 6))
 
-    def pooled(judge: jax.Array, slots: list[jax.Array]) -> jax.Array:
+    def pooled(query: jax.Array, slots: list[jax.Array]) -> jax.Array:
         references = [
             r._replace(slots=s) for r, s in zip(as_references(groups), slots, strict=True)
         ]
-        return (attend(judge, references, beta) * coefficients).sum()
+        return (attend(query, references, beta) * coefficients).sum()
 
-    judge, slots = f32(normal(2, 2, 6)), [f32(s) for s, _, _ in groups]
-    np.testing.assert_array_equal(relation_of(judge, as_references(groups), beta)[0], 0)
-    gradients = jax.tree.leaves(jax.jit(jax.grad(pooled, (0, 1)))(judge, slots))
+    query, slots = f32(normal(2, 2, 6)), [f32(s) for s, _, _ in groups]
+    np.testing.assert_array_equal(relation_of(query, as_references(groups), beta)[0], 0)
+    gradients = jax.tree.leaves(jax.jit(jax.grad(pooled, (0, 1)))(query, slots))
     for gradient in gradients:
         np.testing.assert_array_equal(gradient[0], 0)
         assert np.isfinite(gradient).all()
@@ -361,31 +308,31 @@ def test_what_stands_at_a_masked_reference_is_irrelevant(beta: float) -> None:
     slots, mask, memory = group(0, (3,), 5, 4)
     mask[:, 0], mask[2] = False, False
     junk = np.where(mask[..., None], slots, 1e6 * normal(1, *slots.shape))
-    judge, coefficients = f32(normal(2, 3, 6)), f32(normal(3, 3, 6))
+    query, coefficients = f32(normal(2, 3, 6)), f32(normal(3, 3, 6))
 
-    def pooled(judge: jax.Array, slots: jax.Array, memory: jax.Array) -> jax.Array:
-        relation = attend(judge, [References(slots, jnp.asarray(mask), memory)], beta)
+    def pooled(query: jax.Array, slots: jax.Array, memory: jax.Array) -> jax.Array:
+        relation = attend(query, [References(slots, jnp.asarray(mask), memory)], beta)
         return (relation * coefficients).sum()
 
     value_and_grad = jax.jit(jax.value_and_grad(pooled, (0, 1, 2)))
-    clean = jax.tree.leaves(value_and_grad(judge, f32(slots), f32(memory)))
-    dirty = jax.tree.leaves(value_and_grad(judge, f32(junk), f32(memory)))
+    clean = jax.tree.leaves(value_and_grad(query, f32(slots), f32(memory)))
+    dirty = jax.tree.leaves(value_and_grad(query, f32(junk), f32(memory)))
     for actual, expected in zip(dirty, clean, strict=True):
         np.testing.assert_array_equal(actual, expected)
     assert (np.asarray(dirty[2])[~mask] == 0).all()
 
 
 def test_attend_with_large_logits_is_finite() -> None:
-    """Logits of +-1e4: the judge picks the one reference that it prefers."""
+    """Logits of +-1e4: the query picks the one reference that it prefers."""
     slots, memory = jnp.eye(3)[None], f32([[1e2, 0], [-1e2, 0], [0, 1]])
     references = References(slots, jnp.ones((1, 3), bool), memory)
 
-    def pooled(judge: jax.Array) -> jax.Array:
-        return attend(judge, [references])
+    def pooled(query: jax.Array) -> jax.Array:
+        return attend(query, [references])
 
-    judge = f32([[1e2, 0]])
-    assert_close(jax.jit(pooled)(judge), [[1e2, 0]])
-    assert np.isfinite(jax.jit(jax.jacobian(pooled))(judge)).all()
+    query = f32([[1e2, 0]])
+    assert_close(jax.jit(pooled)(query), [[1e2, 0]])
+    assert np.isfinite(jax.jit(jax.jacobian(pooled))(query)).all()
 
 
 @pytest.mark.parametrize("beta", BETAS)
@@ -395,12 +342,12 @@ def test_attend_gradients(beta: float) -> None:
     shared[1][1], shared[1][2] = [True, False, True, False], True
     masks = [jnp.asarray(mask) for _, mask, _ in (shared, own)]
 
-    def pooled(judge: jax.Array, slots: list[jax.Array], memories: list[jax.Array]) -> jax.Array:
+    def pooled(query: jax.Array, slots: list[jax.Array], memories: list[jax.Array]) -> jax.Array:
         references = [References(*parts) for parts in zip(slots, masks, memories, strict=True)]
-        return attend(judge, references, beta)
+        return attend(query, references, beta)
 
     with jax.enable_x64(True):
-        judge = jnp.asarray(normal(1, 3, 1, 6))
+        query = jnp.asarray(normal(1, 3, 1, 6))
         slots = [jnp.asarray(s) for s, _, _ in (shared, own)]
         memories = [jnp.asarray(memory) for _, _, memory in (shared, own)]
-        check_grads(jax.jit(pooled), (judge, slots, memories), 1, MODES)
+        check_grads(jax.jit(pooled), (query, slots, memories), 1, MODES)

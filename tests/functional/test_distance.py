@@ -1,4 +1,4 @@
-"""Squared distances and the projection on the ball, against loops."""
+"""Squared distances, and rows kept in a ball or given a length, against loops."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,12 @@ from hypothesis.extra import numpy as hnp
 from jax.test_util import check_grads
 from numpy.typing import ArrayLike
 
-from hlr_jax.functional import project_on_ball, project_on_sphere, squared_distance
+from hlr_jax.functional import (
+    normalize,
+    pairwise_squared_distances,
+    project_on_ball,
+    squared_distance,
+)
 
 
 def normal(seed: int, *shape: int) -> np.ndarray:
@@ -51,6 +56,8 @@ def test_squared_distance_gradients() -> None:
     with jax.enable_x64(True):
         x, y = jnp.asarray(normal(0, 3, 1, 5)), jnp.asarray(normal(1, 3, 4, 5))
         check_grads(jax.jit(squared_distance), (x, y), 1, ("fwd", "rev"))
+        rows = x[:, 0], y[0]
+        check_grads(jax.jit(pairwise_squared_distances), rows, 1, ("fwd", "rev"))
 
 
 FLOATS = st.floats(-2, 2, width=32, allow_subnormal=False).map(
@@ -69,6 +76,16 @@ def test_projection_matches_the_oracle(table: np.ndarray, radius: float) -> None
     assert (norms <= radius * (1 + 1e-6)).all()
     again = project_on_ball(f32(projected), radius)
     np.testing.assert_allclose(again, projected, rtol=1e-6)
+
+
+@given(x=hnp.arrays(np.float32, (7, 5), elements=FLOATS))
+def test_pairwise_distances_match_the_oracle(x: np.ndarray) -> None:
+    """To rounding of the terms that they are a difference of."""
+    y = normal(1, 4, 5)
+    expected = oracles.pairwise(oracles.BALL, x, y)
+    found = np.asarray(pairwise_squared_distances(f32(x), f32(y)))
+    largest = np.square(x).sum(axis=1)[:, None] + np.square(y).sum(axis=1)
+    assert (np.abs(found - expected) <= 1e-6 * largest).all()
 
 
 @pytest.mark.parametrize("radius", [0.3, 1.0, 2.5])
@@ -108,25 +125,25 @@ def test_projection_gradient_at_a_zero_row_is_the_identity() -> None:
     np.testing.assert_array_equal(jacobian, np.eye(3))
 
 
-# --- the sphere ----------------------------------------------------------------------------------
+# --- rows of a length -----------------------------------------------------------------------------
 
 
 @given(
     table=hnp.arrays(np.float32, (7, 5), elements=FLOATS), radius=st.sampled_from([0.3, 1.0, 2.5])
 )
-def test_projection_on_the_sphere_matches_the_oracle(table: np.ndarray, radius: float) -> None:
-    projected = np.asarray(project_on_sphere(f32(table), radius))
+def test_rows_of_a_length_match_the_oracle(table: np.ndarray, radius: float) -> None:
+    projected = np.asarray(normalize(f32(table), radius))
     np.testing.assert_allclose(projected, oracles.project_on_sphere(table, radius), rtol=1e-5)
     norms = np.linalg.norm(projected.astype(np.float64), axis=1)
     np.testing.assert_allclose(norms[(table != 0).any(axis=1)], radius, rtol=1e-6)
 
 
-def test_projection_on_the_sphere_works_along_the_last_axis_and_leaves_zero() -> None:
+def test_a_length_is_given_along_the_last_axis_and_zero_stays() -> None:
     x = f32(normal(0, 2, 3, 4)).at[0, 1].set(0)
-    projected = np.asarray(project_on_sphere(x, 2.0))
-    np.testing.assert_array_equal(projected.reshape(6, 4), project_on_sphere(x.reshape(6, 4), 2.0))
+    projected = np.asarray(normalize(x, 2.0))
+    np.testing.assert_array_equal(projected.reshape(6, 4), normalize(x.reshape(6, 4), 2.0))
     np.testing.assert_array_equal(projected[0, 1], 0)
     with jax.enable_x64(True):
         x = jnp.asarray(normal(0, 4, 5))
-        check_grads(jax.jit(lambda x: project_on_sphere(x, 2.0)), (x,), 1, ("fwd", "rev"))
-        assert np.isfinite(jax.jit(jax.jacobian(lambda x: project_on_sphere(x, 2.0)))(0 * x)).all()
+        check_grads(jax.jit(lambda x: normalize(x, 2.0)), (x,), 1, ("fwd", "rev"))
+        assert np.isfinite(jax.jit(jax.jacobian(lambda x: normalize(x, 2.0)))(0 * x)).all()

@@ -1,5 +1,7 @@
 """Translated distances, against loops."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from jax.test_util import check_grads
 
 from hlr_jax.functional import squared_distance, translate, translated_distance
+from hlr_jax.functional.geometry.ball import Ball
 
 SHAPES = [
     pytest.param((6,), (6,), (6,), id="no batch axis"),
@@ -34,7 +37,7 @@ def test_translated_distance_matches_the_oracle(
     for index in np.ndindex(shape[:-1]):
         expected[index] = oracles.squared_distance(all_u[index] + all_r[index], all_i[index])
     u, r, i = (jnp.asarray(x, jnp.float32) for x in arrays)
-    actual = translated_distance(u, r, i)
+    actual = translated_distance(Ball(), u, r, i)
     assert actual.shape == shape[:-1]
     np.testing.assert_allclose(actual, expected, rtol=1e-5)
     np.testing.assert_allclose(translate(u, r), arrays[0] + arrays[1], rtol=1e-5, atol=1e-6)
@@ -43,17 +46,18 @@ def test_translated_distance_matches_the_oracle(
 def test_no_relation_leaves_the_distance_of_user_and_item() -> None:
     user, item = (jnp.asarray(normal(n, 3, 6), jnp.float32) for n in range(2))
     np.testing.assert_array_equal(
-        translated_distance(user, jnp.zeros_like(user), item), squared_distance(user, item)
+        translated_distance(Ball(), user, jnp.zeros_like(user), item), squared_distance(user, item)
     )
 
 
 def test_a_relation_that_leads_to_the_item_leaves_no_distance() -> None:
     user, item = (jnp.asarray(normal(n, 3, 6), jnp.float32) for n in range(2))
-    np.testing.assert_allclose(translated_distance(user, item - user, item), 0, atol=1e-12)
+    np.testing.assert_allclose(translated_distance(Ball(), user, item - user, item), 0, atol=1e-12)
 
 
 def test_translation_gradients() -> None:
     with jax.enable_x64(True):
         user, relation, item = (jnp.asarray(normal(n, 3, k, 6)) for n, k in enumerate([1, 4, 4]))
         check_grads(jax.jit(translate), (user, relation), 1, ("fwd", "rev"))
-        check_grads(jax.jit(translated_distance), (user, relation, item), 1, ("fwd", "rev"))
+        translated = jax.jit(functools.partial(translated_distance, Ball()))
+        check_grads(translated, (user, relation, item), 1, ("fwd", "rev"))
