@@ -22,7 +22,7 @@ _T = TypeVar("_T", bound="Options")
 
 
 def is_number(owner: type, field: dataclasses.Field[Any]) -> bool:
-    """Whether a field is a traced number: annotated `float`, and not named in `owner.static`."""
+    """Tell whether a field is a traced number: a `float` that `owner.static` does not name."""
     return field.type in (float, "float") and field.name not in getattr(owner, "static", ())
 
 
@@ -78,10 +78,10 @@ class Options:
     __no_type_check__: ClassVar[bool] = True
 
     def check(self) -> None:
-        """Raises InputError for options out of range; see `require`."""
+        """Raise InputError for options out of range; see `require`."""
 
     def require(self, condition: bool, option: str, remedy: str) -> None:
-        """Raises InputError, which names the option and the remedy, unless the condition holds."""
+        """Raise InputError, which names the option and the remedy, unless the condition holds."""
         if not condition:
             value = getattr(self, option)
             raise InputError(f"config.{self.section}.{option}={value!r}: {remedy}")
@@ -133,7 +133,7 @@ class Registry(Generic[_T]):
         _REGISTRIES[field.partition(".")[0]] = self
 
     def register(self, name: str) -> Callable[[type[_T]], type[_T]]:
-        """Class decorator: makes a class known by a name.
+        """Make a class known by a name: a class decorator.
 
         A class that is defined again, as by running a cell of a notebook again, replaces itself.
 
@@ -162,11 +162,11 @@ class Registry(Generic[_T]):
         return add
 
     def names(self) -> list[str]:
-        """The registered names."""
+        """List the registered names."""
         return sorted(self._classes)
 
     def get(self, name: str) -> type[_T]:
-        """The class registered by a name.
+        """Return the class registered by a name.
 
         Raises:
           InputError: there is none.
@@ -176,7 +176,7 @@ class Registry(Generic[_T]):
         return self._classes[name]
 
     def options_of(self, cls: type[_T]) -> dict[str, Any]:
-        """The options of a class and their defaults.
+        """List the options of a class with their defaults.
 
         Raises:
           InputError: one has no default.
@@ -188,16 +188,16 @@ class Registry(Generic[_T]):
         return {field.name: field.default for field in fields}
 
     def options(self, name: str) -> dict[str, Any]:
-        """The options of the class registered by a name, and their defaults."""
+        """List the options of the class registered by a name, with their defaults."""
         return self.options_of(self.get(name))
 
     def all_options(self) -> dict[str, Any]:
-        """The options of all registered classes together."""
+        """List the options of all registered classes together, with their defaults."""
         classes = self._classes.values()
         return {key: value for cls in classes for key, value in self.options_of(cls).items()}
 
     def build(self, name: str, options: Mapping[str, Any], **fixed: Any) -> _T:
-        """An instance with these options, the others at their defaults.
+        """Build an instance with these options, the others at their defaults.
 
         Raises:
           InputError: unknown name or option, or a value out of range.
@@ -221,7 +221,7 @@ def find(section: str) -> "Registry[Any]":
 
 
 def register(name: str) -> Callable[[type[_T]], type[_T]]:
-    """Class decorator: makes a relation, geometry, loss or sampler known by a name.
+    """Make a relation, geometry, loss or sampler known by a name: a class decorator.
 
     The name is then a value of `config.model.name`, `config.geometry.name`, `config.loss.name` or
     `config.sampling.negatives`, and the class's annotated fields are options of that section.

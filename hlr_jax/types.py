@@ -27,11 +27,11 @@ class History(NamedTuple):
 
     @classmethod
     def empty(cls, rows: Float[Array, "*b d"]) -> "History":
-        """No history (P = 0) beside each of these rows."""
+        """Make histories without a place (P = 0), one beside each of these rows."""
         return cls(rows[..., None, :][..., :0, :], jnp.zeros((*rows.shape[:-1], 0), bool))
 
     def for_targets(self) -> "History":
-        """The same with an axis for the targets that share each history."""
+        """Add an axis for the targets that share each history."""
         return History(self.rows[..., None, :, :], self.mask[..., None, :])
 
 
@@ -48,7 +48,7 @@ class HistoryIds(NamedTuple):
 
     @classmethod
     def empty(cls, count: int) -> "HistoryIds":
-        """`count` histories without a place."""
+        """Make `count` histories without a place (P = 0)."""
         return cls(jnp.zeros((count, 0), jnp.int32), jnp.zeros((count, 0), bool))
 
 
@@ -111,7 +111,7 @@ class TripletBatch(NamedTuple):
     weight: Float[Array, "b"]
 
     def row_ids(self) -> RowIds:
-        """The rows that the batch uses."""
+        """List the ids of all rows that the batch uses."""
         items, shared = self.positives[:, None], jnp.zeros((0,), jnp.int32)
         if isinstance(self.negatives, SharedNegatives):
             shared = self.negatives.items
@@ -120,7 +120,7 @@ class TripletBatch(NamedTuple):
         return RowIds(self.users, items, self.history.items, shared)
 
     def with_items(self, ids: RowIds) -> "TripletBatch":
-        """The same batch with its items numbered otherwise."""
+        """Number the items of the batch otherwise."""
         own = ids.shared if isinstance(self.negatives, SharedNegatives) else ids.items[:, 1:]
         return self._replace(
             positives=ids.items[:, 0],
@@ -149,12 +149,12 @@ class UserBatch(NamedTuple):
     weight: Float[Array, "b"]
 
     def row_ids(self) -> RowIds:
-        """The rows that the batch uses."""
+        """List the ids of all rows that the batch uses."""
         none = jnp.zeros((len(self.users), 0), jnp.int32)
         return RowIds(self.users, none, self.history.items, self.targets)
 
     def with_items(self, ids: RowIds) -> "UserBatch":
-        """The same batch with its items numbered otherwise."""
+        """Number the items of the batch otherwise."""
         return self._replace(targets=ids.shared, history=self.history._replace(items=ids.history))
 
 
@@ -174,7 +174,7 @@ def used_items(batch: Batch, num_items: int) -> Int[Array, "m"]:
 
 
 def split_items(ids: RowIds, values: Int[Array, "m"]) -> RowIds:
-    """The inverse of `used_items`: one value for each use of an item; users stay."""
+    """Put values of `used_items` back to where the items stand in a batch; users stay."""
     own, history = ids.items.size, ids.history.size
     return RowIds(
         ids.user,

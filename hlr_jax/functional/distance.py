@@ -5,14 +5,14 @@ from jaxtyping import Array, Float
 
 
 def squared_distance(x: Float[Array, "*#b d"], y: Float[Array, "*#b d"]) -> Float[Array, "*b"]:
-    """`||x - y||^2` over the last axis (CML, Hsieh et al. 2017, eq. 1, squared)."""
+    """Compute `||x - y||^2` over the last axis (CML, Hsieh et al. 2017, eq. 1, squared)."""
     return jnp.sum(jnp.square(x - y), axis=-1)
 
 
 def pairwise_squared_distances(
     x: Float[Array, "n d"], y: Float[Array, "k d"]
 ) -> Float[Array, "n k"]:
-    """`||x||^2 + ||y||^2 - 2 x.y` of every row with every other: one matrix product.
+    """Compute `||x||^2 + ||y||^2 - 2 x.y` of every row with every other by one product.
 
     In full float32 also where the default is less, as on GPUs (TF32) and TPUs (bfloat16): between
     close rows a small number is left of large ones, and would have few right digits. For the same

@@ -5,7 +5,7 @@ from jaxtyping import Array, Float
 
 
 def covariance_penalty(rows: Float[Array, "n d"]) -> Float[Array, ""]:
-    """Signed sum of the off-diagonal entries of the covariance `rows^T rows / n` of centred rows.
+    """Sum the off-diagonal entries of the covariance `rows^T rows / n` of centred rows.
 
     After CML (Hsieh et al. 2017, section 3.4), in the form of the authors' TensorFlow
     code, which gives it the rows of both tables. It can be negative.
@@ -16,7 +16,7 @@ def covariance_penalty(rows: Float[Array, "n d"]) -> Float[Array, ""]:
 
 
 def covariance_divergence(rows: Float[Array, "n d"]) -> Float[Array, ""]:
-    """`tr(C) - log det(C + 1e-6 I) - d`: how far the covariance `C` of the rows is from `I`.
+    """Measure how far the covariance `C` of rows is from `I`: `tr C - log det(C + 1e-6 I) - d`.
 
     CPE (Bao et al., ACM MM 2019, eq. 12 and what follows it), which wants each dimension to tell
     something of its own. The small multiple of `I` is for dimensions that do not vary.

@@ -6,7 +6,7 @@ from hlr_jax.functional.geometry import Geometry
 
 
 def translate(user: Float[Array, "*#b d"], relation: Float[Array, "*#b d"]) -> Float[Array, "*b d"]:
-    """`user + relation` (LRML, Tay et al. 2018, eq. 5)."""
+    """Add a relation to a user: `user + relation` (LRML, Tay et al. 2018, eq. 5)."""
     return user + relation
 
 
@@ -16,7 +16,7 @@ def translated_distance(
     relation: Float[Array, "*#b d"],
     item: Float[Array, "*#b d"],
 ) -> Float[Array, "*b"]:
-    """`D(user + relation, item)`: what every model of the family ranks by, smallest first.
+    """Measure `D(user + relation, item)`, by which every model ranks, smallest first.
 
     In the Euclidean ball `||user + relation - item||^2` (LRML, Tay et al. 2018, eq. 5, squared as
     in HLR, Tran et al. 2021).

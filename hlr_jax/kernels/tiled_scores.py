@@ -21,7 +21,7 @@ from hlr_jax.kernels.sizes import scoring_sizes
 def slots_of_row(
     items: Float[Array, "t d"], key: Float[Array, "d m"]
 ) -> Callable[[Float[Array, " d"]], Float[Array, "m t"]]:
-    """What gives a row's `memory_attention` with every item of a tile.
+    """Return a function from a row to its `memory_attention` with every item of a tile.
 
     `(x * i) @ key = x @ tile_key`, so that of many rows is one matrix product.
     """
@@ -33,14 +33,14 @@ def slots_of_row(
 def tile_memory_attention(
     x: Float[Array, "n d"], items: Float[Array, "t d"], key: Float[Array, "d m"]
 ) -> Float[Array, "n m t"]:
-    """`memory_attention` of every row with every item of a tile."""
+    """Compute the `memory_attention` of every row with every item of a tile."""
     return blockwise(slots_of_row(items, key), (x,), key.shape[1] * len(items))
 
 
 def tile_logits(
     slots: Float[Array, "p m t"], memory_query: Float[Array, " m"]
 ) -> Float[Array, "p t"]:
-    """`w_k = query . r_k` of each reference with each item.
+    """Compute the logit `w_k = query . r_k` of each reference with each item.
 
     Args:
       memory_query: `memory @ query`, so that `w_k = s_k . memory_query`.
@@ -51,7 +51,7 @@ def tile_logits(
 def tile_attention_weights(
     logits: Sequence[Float[Array, "_ t"]], masks: Sequence[Bool[Array, " _"]], beta: float
 ) -> list[Float[Array, "_ t"]]:
-    """`attention_weights` over groups of references together, for each item of a tile."""
+    """Compute `attention_weights` over groups of references together, for each item."""
     attention = jax.vmap(functools.partial(attention_weights, beta=beta), (1, None), 1)
     weights = attention(jnp.concatenate(logits), jnp.concatenate(masks))
     ends = [sum(map(len, logits[:end])) for end in range(1, len(logits))]
@@ -59,7 +59,7 @@ def tile_attention_weights(
 
 
 def tile_pool(weights: Float[Array, "p t"], slots: Float[Array, "p m t"]) -> Float[Array, "m t"]:
-    """`sum_k a_k s_k` for each item of a tile.
+    """Pool slot weights, `sum_k a_k s_k`, for each item of a tile.
 
     Written out, this is one loop over `[M, T]`; a sum over a leading axis takes XLA many times
     longer on CPU.
@@ -75,7 +75,7 @@ def relation_scores(
     memory: Float[Array, "m d"],
     floats: int,
 ) -> Float[Array, "u t"]:
-    """`-||u + r - i||^2` of every user with every item, where `r = c @ memory`.
+    """Score every user with every item, `-||u + r - i||^2`, where `r = c @ memory`.
 
     That is `-||u - i||^2 - c . (2 memory @ (u - i) + memory @ memory.T @ c)`.
 
@@ -97,7 +97,7 @@ def relation_scores(
 def change_of_distance(
     items: Float[Array, "t d"], memory: Float[Array, "m d"]
 ) -> Callable[[Float[Array, " m"], Float[Array, "m t"]], Float[Array, " t"]]:
-    """What tells by how much a relation `c @ memory` changes a user's squared distances.
+    """Return a function that computes how a relation `c @ memory` changes squared distances.
 
     It takes `memory @ user` and the coordinates `c` of the user's relation to each item.
     """
@@ -110,7 +110,7 @@ def change_of_distance(
 
 
 def blockwise(function: Callable[..., Array], args: Any, floats: int) -> Array:
-    """`function` of each row of `args`, as many rows at once as fit into fast memory.
+    """Apply `function` to each row of `args`, to as many together as fit into fast memory.
 
     Args:
       floats: how many numbers `function` holds for one row.
@@ -125,7 +125,7 @@ def tilewise(
     items: Float[Array, "t d"],
     size: int,
 ) -> Float[Array, "u t"]:
-    """`function` of `size` items at a time, side by side."""
+    """Apply `function` to `size` items at a time, and put the results side by side."""
     tiles = -(-len(items) // size)
     padded = jnp.pad(items, ((0, tiles * size - len(items)), (0, 0)))
     scores = jax.lax.map(function, padded.reshape(tiles, size, -1))

@@ -17,7 +17,7 @@ from hlr_jax.types import History, HistoryIds
 def adacml_relation(
     item: Float[Array, "*#b d"], history: History, beta: float = 1.0
 ) -> Float[Array, "*b d"]:
-    """`r = sum_k a_k p_k`: the history's rows, weighed by `w_k = item . p_k`.
+    """Average the rows of a history, `r = sum_k a_k p_k`, by attention `w_k = item . p_k`.
 
     `a` is from `attention_weights` (Zhang et al., DASFAA 2019). An empty history gives a zero
     relation.
@@ -52,7 +52,7 @@ class AdaCML(Relation):
     def euclidean_pairwise(
         self, users: Float[Array, "u d"], items: Float[Array, "k d"], history: History
     ) -> Float[Array, "u k"]:
-        """As `euclidean_scores`, without relations."""
+        """Measure by attention weights, without relations."""
         change = functools.partial(change_by_history, items, self.beta)
         return jax.vmap(change)(users, *history) + pairwise_squared_distances(users, items)
 
@@ -63,7 +63,7 @@ class AdaCML(Relation):
         catalogue: Float[Array, "i d"],
         histories: HistoryIds,
     ) -> Float[Array, "u t"]:
-        """By the attention weights, which are the relation's coordinates in the history."""
+        """Score by attention weights, which are the relation's coordinates in the history."""
 
         def change(user: Array, ids: Array, mask: Array) -> Array:
             return change_by_history(tile, self.beta, user, catalogue[ids], mask)

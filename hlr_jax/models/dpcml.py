@@ -15,7 +15,7 @@ from hlr_jax.types import History, HistoryIds
 
 
 def diversity(geometry: Geometry, vectors: Float[Array, "*b c d"]) -> Float[Array, "*b"]:
-    """`sum over ordered pairs of D(u_c, u_c') / (2 C (C - 1))` (section 2.4).
+    """Compute `sum over ordered pairs of D(u_c, u_c') / (2 C (C - 1))` (section 2.4).
 
     Half the mean squared distance between two of a user's C vectors.
     """
@@ -78,7 +78,7 @@ class DPCML(Relation):
     def general_pairwise(
         self, users: Float[Array, "u a"], items: Float[Array, "k d"], history: History
     ) -> Float[Array, "u k"]:
-        """The smallest over vectors of their pairwise distances."""
+        """Take the smallest of the pairwise distances of a user's vectors."""
         found = self.geometry.pairwise(users.reshape(-1, self.dim), items)
         return jnp.min(found.reshape(len(users), self.vectors, len(items)), axis=1)
 
@@ -89,7 +89,7 @@ class DPCML(Relation):
         catalogue: Float[Array, "i d"],
         histories: HistoryIds,
     ) -> Float[Array, "u t"]:
-        """Minus the smallest over vectors of their pairwise distances."""
+        """Take minus the smallest of the pairwise distances of a user's vectors."""
         return -self.general_pairwise(users, tile, History.empty(users))
 
     def penalty(

@@ -64,7 +64,7 @@ class HLR(HistoryRelation):
         catalogue: Float[Array, "i d"],
         histories: HistoryIds,
     ) -> Float[Array, "u t"]:
-        """By the references' pooled slot weights, the relation's coordinates in the memory."""
+        """Score by pooled slot weights, which are the relation's coordinates in the memory."""
         (key, memory), (own_key, own_memory) = self.shared, self.own
         rows, places = needed_rows(catalogue, histories)
         args: tuple[Array, ...] = (users @ memory.T, places, histories.mask)

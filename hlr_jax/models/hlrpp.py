@@ -63,7 +63,7 @@ class HLRPlusPlus(HistoryRelation):
         catalogue: Float[Array, "i d"],
         histories: HistoryIds,
     ) -> Float[Array, "u t"]:
-        """By the references' pooled slot weights; both relations read the same memory."""
+        """Score by the references' pooled slot weights; both relations read the same memory."""
         key, memory = self.shared
         rows, places = needed_rows(catalogue, histories)
         user_query = users @ memory.T

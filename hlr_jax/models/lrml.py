@@ -17,7 +17,7 @@ def lrml_relation(
     key: Float[Array, "d m"],
     memory: Float[Array, "m d"],
 ) -> Float[Array, "*b d"]:
-    """`r = softmax((u * i) @ key) @ memory` (LRML, Tay et al. 2018, eqs. 1-4)."""
+    """Read the relation `r = softmax((u * i) @ key) @ memory` (LRML, Tay et al. 2018, eqs. 1-4)."""
     return memory_attention(user, item, key) @ memory
 
 
@@ -33,7 +33,7 @@ class LRML(MemoryRelation):
     def euclidean_pairwise(
         self, users: Float[Array, "u d"], items: Float[Array, "k d"], history: History
     ) -> Float[Array, "u k"]:
-        """By the slot weights `[u, M, k]`, without relations."""
+        """Measure by slot weights `[u, M, k]`, without relations."""
         key, memory = self.shared
         logits = (users[:, None] * key.T[None]) @ items.T  # [u, M, k]
         slots = jax.nn.softmax(logits, axis=1)
@@ -47,7 +47,7 @@ class LRML(MemoryRelation):
         catalogue: Float[Array, "i d"],
         histories: HistoryIds,
     ) -> Float[Array, "u t"]:
-        """By the slot weights alone, which are the relation's coordinates in the memory."""
+        """Score by slot weights alone, which are the relation's coordinates in the memory."""
         key, memory = self.shared
 
         def scores_of_tile(items: Float[Array, "s d"]) -> Float[Array, "u s"]:

@@ -46,7 +46,7 @@ class MemoryRelation(Relation):
         self.shared = self.matrices()
 
     def matrices(self, prefix: str = "") -> Matrices:
-        """New parameters `key [d, M]` and `memory [M, d]`, from Normal(0, 1/sqrt(d))."""
+        """Make parameters `key [d, M]` and `memory [M, d]`, from Normal(0, 1/sqrt(d))."""
         init = nn.initializers.normal(self.dim**-0.5)
         key = self.param(prefix + "key", init, (self.dim, self.slots), jnp.float32)
         memory = self.param(prefix + "memory", init, (self.slots, self.dim), jnp.float32)
@@ -87,7 +87,7 @@ class HistoryRelation(MemoryRelation):
         history: History,
         references: References,
     ) -> Float[Array, "*b d"]:
-        """The relation, from the item's references `s_k = softmax((item * p_k) @ key)`."""
+        """Compute the relation from the item's references `s_k = softmax((item * p_k) @ key)`."""
         raise NotImplementedError
 
     def __call__(
@@ -103,7 +103,7 @@ class HistoryRelation(MemoryRelation):
         catalogue: Float[Array, "i d"],
         histories: HistoryIds,
     ) -> Float[Array, "u t"]:
-        """The slot weights of two items are the same for all users: computed once per tile.
+        """Score by slot weights of pairs of items, computed once per tile for all users.
 
         This works for any `from_references` and geometry; a subclass that knows its relation's
         coordinates in the memory has `euclidean_scores` by `tiles.relation_scores` too, which take

@@ -87,7 +87,7 @@ class Relation(Options, nn.Module):
     def __call__(
         self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History
     ) -> Float[Array, "*b d"]:
-        """The relation `r` that translates each user to each item.
+        """Compute the relation `r` that translates each user to each item.
 
         Args:
           user: `[*b, d]`.
@@ -99,7 +99,7 @@ class Relation(Options, nn.Module):
     def distances(
         self, user: Float[Array, "*#b u"], item: Float[Array, "*#b i"], history: History
     ) -> Float[Array, "*b"]:
-        """`D(user + r, item)`, on the first vector of each row; takes what `__call__` takes."""
+        """Measure `D(user + r, item)`, on the first vector of each row."""
         relation = self(user, item, history)
         return translated_distance(self.geometry, self.first(user), relation, self.first(item))
 
@@ -109,11 +109,11 @@ class Relation(Options, nn.Module):
         user: Float[Array, "*#b u"],
         item: Float[Array, "*#b i"],
     ) -> Float[Array, "*b"]:
-        """`distances` by a relation that is known, as of a positive that negatives copy."""
+        """Measure `distances` by a known relation, as of a positive that negatives copy."""
         return translated_distance(self.geometry, self.first(user), relation, self.first(item))
 
     def first(self, rows: Float[Array, "*b a"]) -> Float[Array, "*b d"]:
-        """The first vector of each row, which is translated and compared."""
+        """Take the first vector of each row, which is translated and compared."""
         return rows[..., : self.dim]
 
     # ---------------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ class Relation(Options, nn.Module):
     def pairwise_distances(
         self, users: Float[Array, "u a"], items: Float[Array, "k b"], history: History
     ) -> Float[Array, "u k"]:
-        """`distances` of every user to every item, for training with items that users share.
+        """Measure the `distances` of every user to every item, for items that users share.
 
         Args:
           history: `rows [u, P, d]` and `mask [u, P]`; no item is in it.
@@ -141,7 +141,7 @@ class Relation(Options, nn.Module):
         catalogue: Float[Array, "i b"],
         histories: HistoryIds,
     ) -> Float[Array, "u t"]:
-        """Minus the `distances` of every user to every item of a tile, for ranking.
+        """Score every user with every item of a tile by minus their distance, for ranking.
 
         Args:
           catalogue: all item rows, which `histories` index.
@@ -156,7 +156,7 @@ class Relation(Options, nn.Module):
     def general_pairwise(
         self, users: Float[Array, "u a"], items: Float[Array, "k b"], history: History
     ) -> Float[Array, "u k"]:
-        """`pairwise_distances` in any geometry, by definition, which holds `[u, k, d]`.
+        """Measure `pairwise_distances` in any geometry, by definition: it holds `[u, k, d]`.
 
         A model may override this, and the three that follow, by something faster that gives the
         same numbers and gradients. It is not inherited by a class that defines `__call__` again.
@@ -167,7 +167,7 @@ class Relation(Options, nn.Module):
     def euclidean_pairwise(
         self, users: Float[Array, "u a"], items: Float[Array, "k b"], history: History
     ) -> Float[Array, "u k"]:
-        """`general_pairwise`, called where `D(x, y) = ||x - y||^2` between rows themselves."""
+        """Compute `general_pairwise`, where `D(x, y) = ||x - y||^2` between rows themselves."""
         return self.general_pairwise(users, items, history)
 
     def general_scores(
@@ -177,7 +177,7 @@ class Relation(Options, nn.Module):
         catalogue: Float[Array, "i b"],
         histories: HistoryIds,
     ) -> Float[Array, "u t"]:
-        """`scores` in any geometry, by definition, some users at a time."""
+        """Compute `scores` in any geometry, by definition, some users at a time."""
         floats = (1 + histories.items.shape[1]) * self.dim
 
         def scores_of_tile(items: Array) -> Array:
@@ -196,7 +196,7 @@ class Relation(Options, nn.Module):
         catalogue: Float[Array, "i b"],
         histories: HistoryIds,
     ) -> Float[Array, "u t"]:
-        """`general_scores`, called where `D(x, y) = ||x - y||^2` between rows themselves."""
+        """Compute `general_scores`, where `D(x, y) = ||x - y||^2` between rows themselves."""
         return self.general_scores(users, tile, catalogue, histories)
 
     def _scores_of_translated(
@@ -206,7 +206,7 @@ class Relation(Options, nn.Module):
         catalogue: Float[Array, "i b"],
         histories: HistoryIds,
     ) -> Float[Array, "u t"]:
-        """By users that are translated once. XLA does it once for all tiles, a few at a time."""
+        """Score users that are translated once. XLA does it once for all tiles, a few at a time."""
 
         def translated(user: Array, ids: Array, mask: Array) -> Array:
             relation = self(user, tile[0], History(catalogue[ids], mask))
@@ -229,7 +229,7 @@ class Relation(Options, nn.Module):
         items: Float[Array, "b k_plus_1 i"],
         distances: Float[Array, "b k_plus_1"],
     ) -> Float[Array, "b"]:
-        """What a model adds to the loss of each row of a batch: nothing, unless it overrides this.
+        """Compute what the model adds to the loss of each row of a batch; nothing by default.
 
         Args:
           items: the positive and the row's own negatives.
@@ -240,7 +240,9 @@ class Relation(Options, nn.Module):
     def features_penalty(
         self, items: Float[Array, "i d"], features: Float[Array, "i f"]
     ) -> Float[Array, ""]:
-        """What a model with `uses_features` adds to the loss of each step, once for all items.
+        """Compute what a model with `uses_features` adds to the loss of each step.
+
+        Once for all items.
 
         Args:
           items: points of the whole table.
@@ -249,7 +251,7 @@ class Relation(Options, nn.Module):
         raise NotImplementedError
 
     def project(self, params: Params) -> Params:
-        """The module's own parameters after an optimizer step, constrained if it wants to."""
+        """Constrain the module's own parameters after an optimizer step, if it wants to."""
         return params
 
 

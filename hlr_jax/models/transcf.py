@@ -15,7 +15,7 @@ from hlr_jax.types import History, HistoryIds
 def transcf_relation(
     user_neighbours: Float[Array, "*#b d"], item_neighbours: Float[Array, "*#b d"]
 ) -> Float[Array, "*b d"]:
-    """`r = nbr(u) * nbr(i)`, elementwise (Park et al. 2018).
+    """Multiply the neighbourhoods, `r = nbr(u) * nbr(i)`, elementwise (Park et al. 2018).
 
     Args:
       user_neighbours: mean row of the items that a user has.
@@ -53,7 +53,7 @@ class TransCF(Relation):
     def euclidean_pairwise(
         self, users: Float[Array, "u a"], items: Float[Array, "k b"], history: History
     ) -> Float[Array, "u k"]:
-        """One matrix product."""
+        """Measure by one matrix product."""
         return self._product_distances(users, items)
 
     def euclidean_scores(
@@ -63,7 +63,7 @@ class TransCF(Relation):
         catalogue: Float[Array, "i b"],
         histories: HistoryIds,
     ) -> Float[Array, "u t"]:
-        """One matrix product."""
+        """Score by one matrix product."""
         return -self._product_distances(users, tile)
 
     def penalty(
@@ -72,7 +72,7 @@ class TransCF(Relation):
         items: Float[Array, "b k_plus_1 i"],
         distances: Float[Array, "b k_plus_1"],
     ) -> Float[Array, "b"]:
-        """`alpha_nbr (D(u, nbr(u)) + sum D(i, nbr(i))) + alpha_dist D(u + r, positive)`.
+        """Compute `alpha_nbr (D(u, nbr(u)) + sum D(i, nbr(i))) + alpha_dist D(u + r, positive)`.
 
         The sum is over the positive and each of its own negatives, so that with one negative
         this is what the HLR authors' code adds to a triplet. Negatives of a pool that a batch
@@ -83,13 +83,13 @@ class TransCF(Relation):
         return self.alpha_nbr * pull + self.alpha_dist * distances[:, 0]
 
     def _parts(self, rows: Float[Array, "*b a"]) -> tuple[Array, Array]:
-        """Own vectors, and the means of neighbours, which no gradient is wanted of."""
+        """Divide rows into own vectors and means of neighbours, which are constants."""
         return rows[..., : self.dim], jax.lax.stop_gradient(rows[..., self.dim :])
 
     def _product_distances(
         self, users: Float[Array, "u a"], items: Float[Array, "k b"]
     ) -> Float[Array, "u k"]:
-        """`||u + n m - i||^2` with `n = nbr(u)`, `m = nbr(i)`.
+        """Compute `||u + n m - i||^2` with `n = nbr(u)`, `m = nbr(i)`.
 
         That is `||u - i||^2 + (n^2 . m^2 + 2 (u n) . m - 2 n . (m i))`.
         """

@@ -30,18 +30,18 @@ class Layout(NamedTuple):
     item: Axes = ()
 
     def of(self, table: str) -> PartitionSpec:
-        """How `user`, `item`, or anything else is spread."""
+        """Specify how `user`, `item`, or anything else is spread."""
         return spec({"user": self.user, "item": self.item}.get(table, ()))
 
     def of_params(self, params: Params) -> Params:
-        """How every array of the parameters is spread, in the same tree."""
+        """Specify how every array of the parameters is spread, in the same tree."""
         return {
             name: jax.tree.map(lambda _, name=name: self.of(name), x) for name, x in params.items()
         }
 
 
 def spec(axes: Axes) -> PartitionSpec:
-    """The leading axis of an array spread along axes of the mesh."""
+    """Specify an array whose leading axis is spread along axes of the mesh."""
     return PartitionSpec(axes) if axes else PartitionSpec()
 
 
@@ -55,7 +55,7 @@ BOTH_SHARDED = Layout(batch=MESH, user=MESH, item=("rows",))
 
 
 def own_places(ids: Int[Array, "n"], size: int, axes: Axes) -> Int[Array, "n"]:
-    """Where these rows are in this device's block of a table; `size` for rows of other blocks.
+    """Find these rows in this device's block of a table; `size` stands for rows of others.
 
     Args:
       ids: rows of the whole table.
@@ -67,7 +67,7 @@ def own_places(ids: Int[Array, "n"], size: int, axes: Axes) -> Int[Array, "n"]:
 
 
 def own_rows(table: Float[Array, "n d"], ids: Int[Array, "m"], axes: Axes) -> Float[Array, "m d"]:
-    """Rows of the whole table as far as this device's block has them, else zeros."""
+    """Gather rows of the whole table as far as this device's block has them, else zeros."""
     places = own_places(ids, len(table), axes)
     return jnp.where((places < len(table))[:, None], table.at[places].get(mode="clip"), 0)
 

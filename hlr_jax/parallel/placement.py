@@ -47,7 +47,7 @@ class Placement:
     def replicated(
         cls, num_devices: int, num_users: int, num_items: int, parts: int = 1
     ) -> "Placement":
-        """Everything on each of the first devices of this process."""
+        """Put everything on each of the first devices of this process."""
         mesh = Mesh(np.array(jax.local_devices()[:num_devices]), REPLICATED.batch)
         return cls(mesh, REPLICATED, num_users, num_items, parts)
 
@@ -55,7 +55,7 @@ class Placement:
     def of(
         cls, sharding: ShardingConfig, model: Relation, num_users: int, num_items: int
     ) -> "Placement":
-        """What a configuration asks for, on the devices there are.
+        """Do what a configuration asks for, with the devices there are.
 
         Raises:
           InputError: the devices cannot be divided so.
@@ -93,7 +93,7 @@ class Placement:
     def for_ranking(
         cls, sharding: ShardingConfig, model: Relation, num_users: int, num_items: int
     ) -> "Placement":
-        """`of`, on any number of devices: items are sharded into as many blocks as fit them."""
+        """As `of`, with any number of devices: items get as many blocks as fit them."""
         shards = math.gcd(sharding.item_shards, devices.count())
         sharding = dataclasses.replace(sharding, item_shards=shards)
         return cls.of(sharding, model, num_users, num_items)

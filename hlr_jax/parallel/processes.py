@@ -40,7 +40,7 @@ def connect(coordinator_address: str, num_processes: int, process_id: int) -> No
 
     Args:
       coordinator_address: host:port of process 0, the same for all; "auto" where SLURM, Open MPI
-        or a TPU pod tells everything.
+        or a TPU pod knows everything.
       num_processes: of the run.
       process_id: of this process, from 0.
 
@@ -130,22 +130,22 @@ def leave(message: str, code: int = LEFT_CODE) -> NoReturn:
 
 
 def are_joined() -> bool:
-    """Whether this process has joined others."""
+    """Tell whether this process has joined others."""
     return jax.distributed.is_initialized()
 
 
 def count() -> int:
-    """How many processes the run has."""
+    """Count the processes of the run."""
     return jax.process_count()
 
 
 def index() -> int:
-    """The number of this one."""
+    """Return the number of this one."""
     return jax.process_index()
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes metrics and talks."""
+    """Tell whether this is the process that writes metrics and prints."""
     return jax.process_index() == 0
 
 
@@ -156,7 +156,7 @@ def wait_for_all(name: str) -> None:
 
 
 def largest(*values: float | int | bool) -> list[float]:
-    """Of each value the largest that any process has."""
+    """Find the largest of each value that any process has."""
     if count() == 1:
         return [float(value) for value in values]
     # Sizes must not be rounded to float32.
@@ -166,7 +166,7 @@ def largest(*values: float | int | bool) -> list[float]:
 
 
 def joined(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Arrays of all processes one after another; their lengths may differ, no more."""
+    """Join the arrays of all processes, one after another; only their lengths may differ."""
     if count() == 1:
         return dict(arrays)
     lengths = {name: len(array) for name, array in arrays.items()}

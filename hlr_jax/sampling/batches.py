@@ -74,7 +74,7 @@ def _histories(
 def _batch_of_users(
     drawing: Drawing, source: UserSource, rows: Int[Array, "b"], valid: Bool[Array, "b"]
 ) -> UserBatch:
-    """All positives of some users, with the rest of the catalogue as their negatives."""
+    """Take all positives of some users, with the rest of the catalogue as their negatives."""
     users = source.users[rows]
     targets = jnp.arange(source.num_items, dtype=jnp.int32)
     unseen = others = unseen_of_shared(targets, source.seen, users, source.num_items)
@@ -87,6 +87,6 @@ def _batch_of_users(
 def _weight(
     drawing: Drawing, source: SamplingSource, users: Int[Array, "b"], valid: Bool[Array, "b"]
 ) -> Float[Array, "b"]:
-    """`(training interactions of the user)^-exponent`; 0 for padding."""
+    """Weigh rows by `(training interactions of the user)^-exponent`; padding by 0."""
     counts = jnp.maximum(source.history.counts(users), 1).astype(jnp.float32)
     return jnp.where(valid, counts**-drawing.user_weight_exponent, 0)

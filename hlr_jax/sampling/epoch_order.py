@@ -8,7 +8,7 @@ from jaxtyping import Array, Int, Key
 
 
 def num_steps(num_rows: int, batch_size: int) -> int:
-    """Steps of an epoch; the last batch may be short."""
+    """Count the steps of an epoch; the last batch may be short."""
     return -(-num_rows // batch_size)
 
 
@@ -36,7 +36,7 @@ def orders_by_part(
     groups: Sequence[slice],
     wanted: Sequence[int],
 ) -> Int[np.ndarray, "groups steps b"]:
-    """`epoch_order` of rows that are divided into parts, for groups of consecutive parts.
+    """Draw the `epoch_order` of rows that are divided into parts, for groups of consecutive parts.
 
     Every part is shuffled by itself and spread evenly over the steps, so that a step's batch is
     the same however the parts are grouped, and nobody needs to know the rows of all parts.

@@ -24,7 +24,7 @@ class UniformChoice(struct.PyTreeNode):
         position: Int[Array, ""],
         length: int,
     ) -> tuple[Int[Array, "p"], Bool[Array, "p"]]:
-        """Places in the user's row of the history, and which of them count."""
+        """Choose places in the user's row of the history; the mask says which count."""
         count = history.offsets[user + 1] - history.offsets[user]
         others = count - (position >= 0).astype(jnp.int32)
         chosen, mask = uniform_subset(key, others, length)

@@ -44,16 +44,16 @@ class Examples(NamedTuple):
     axes: tuple[str, ...] = ()
 
     def keys(self, purpose: int) -> Key[Array, "b"]:
-        """A key for each positive, of its own for each purpose: the same on any devices."""
+        """Make a key for each positive and purpose, the same on any devices."""
         of_purpose = jax.random.fold_in(self.key, purpose)
         return jax.vmap(jax.random.fold_in, (None, 0))(of_purpose, self.numbers)
 
     def step_key(self, purpose: int) -> Key[Array, ""]:
-        """A key for the step, the same on all devices."""
+        """Make a key for the step and a purpose, the same on all devices."""
         return jax.random.fold_in(jax.random.fold_in(self.key, purpose), self.step)
 
     def of_all_devices(self, values: Array) -> Array:
-        """Values `[B, ..]` of this device's positives, followed by those of the other devices."""
+        """Gather values `[B, ..]` of the positives of all devices, in the order of these."""
         return jax.lax.all_gather(values, self.axes, tiled=True) if self.axes else values
 
 
@@ -74,7 +74,7 @@ class Sampler(Component):
     is_full_catalog: ClassVar[bool] = False
 
     def prepare(self, popularity: Int[np.ndarray, "i"], seen: Interactions) -> Any:
-        """On the host, once: arrays (a pytree) that drawing needs; none by default.
+        """Make the arrays (a pytree) that drawing needs: on the host, once; none by default.
 
         Args:
           popularity: training interactions of each item.
@@ -86,7 +86,7 @@ class Sampler(Component):
     def draw(
         self, examples: Examples, source: SamplingSource
     ) -> PerExampleNegatives | SharedNegatives:
-        """On the device, in every step: the negatives of these positives.
+        """Draw the negatives of these positives: on the device, in every step.
 
         Everything random is to come from `examples.keys` or `examples.step_key`, so that resuming
         and any number of devices draw the same.
@@ -94,7 +94,7 @@ class Sampler(Component):
         raise NotImplementedError
 
     def num_negatives_of(self, num_items: int) -> int:
-        """How many negatives a positive is compared with."""
+        """Count the negatives that a positive is compared with."""
         return int(getattr(self, "num_negatives", 1))
 
     def share(

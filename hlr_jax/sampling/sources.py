@@ -33,7 +33,7 @@ class DeviceInteractions(struct.PyTreeNode):
         )
 
     def counts(self, users: Int[Array, "b"]) -> Int[Array, "b"]:
-        """How many items each of these users has."""
+        """Count the items of each of these users."""
         return self.offsets[users + 1] - self.offsets[users]
 
 
@@ -75,7 +75,7 @@ class TripletSource(SamplingSource):
     def of_training(
         cls, base: SamplingSource, train: Interactions, first: int = 0
     ) -> "TripletSource":
-        """Training interactions, which are also the histories.
+        """Take training interactions, which are also the histories.
 
         Args:
           first: the number of the first interaction, if these are a part of all.
@@ -93,7 +93,7 @@ class TripletSource(SamplingSource):
     def of_validation(
         cls, base: SamplingSource, valid: Interactions, first: int = 0
     ) -> "TripletSource":
-        """Validation interactions, which are in no history."""
+        """Take validation interactions, which are in no history."""
         return cls(
             **vars(base),
             users=jnp.asarray(valid.users),
@@ -118,13 +118,13 @@ class UserSource(SamplingSource):
 
     @classmethod
     def of_training(cls, base: SamplingSource, train: Interactions) -> "UserSource":
-        """Users of the training interactions, which are all that is seen."""
+        """Take the users of training interactions, which are all that is seen."""
         users = jnp.asarray(np.flatnonzero(train.counts), jnp.int32)
         return cls(**vars(base), users=users, positives=base.seen)
 
     @classmethod
     def of_validation(cls, base: SamplingSource, valid: Interactions) -> "UserSource":
-        """Users of the validation interactions, to which training ones are seen too."""
+        """Take the users of validation interactions; training ones are seen too."""
         users = jnp.asarray(np.flatnonzero(valid.counts), jnp.int32)
         of_each = DeviceInteractions.of(valid)
         return cls(**vars(base), users=users, positives=of_each, are_all_seen=False)
@@ -134,7 +134,7 @@ Source = TripletSource | UserSource
 
 
 def union_of_splits(train: Interactions, valid: Interactions) -> Interactions:
-    """Training and validation interactions together.
+    """Join training and validation interactions.
 
     Raises:
       InputError: a validation pair is also a training pair.

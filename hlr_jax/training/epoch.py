@@ -44,7 +44,7 @@ class Recipe(struct.PyTreeNode):
     is_sparse: bool = struct.field(pytree_node=False, default=False)
 
     def exchange(self, params: Params, layout: Layout) -> Exchange:
-        """Which rows steps update, before the first one."""
+        """Choose which rows steps update, before the first one."""
         return SparseExchange.of(params, layout) if self.is_sparse else DenseExchange(layout)
 
 
@@ -71,7 +71,7 @@ Span = tuple[Any, Any]
 def _steps(
     state: TrainState, rows: EpochRows, span: Span, recipe: Recipe, layout: Layout
 ) -> TrainState:
-    """What each device does: `order` is its own, `[steps, b]`."""
+    """Take the steps of a span on each device; `order` is its own, `[steps, b]`."""
     source, order, key = rows
     neighbours = neighbours_for(recipe.objective.model, source.history, source.num_items)
 
@@ -100,7 +100,7 @@ def train_steps(state: TrainState, rows: EpochRows, span: Span, recipe: Recipe) 
 def train_steps_sharded(
     state: TrainState, rows: EpochRows, span: Span, recipe: Recipe, layout: Layout, mesh: Mesh
 ) -> TrainState:
-    """`train_steps` over a mesh of devices of all processes, whose tables may be sharded.
+    """Take the steps of a span on a mesh of devices of all processes, whose tables may be sharded.
 
     Args:
       state: spread as `state_specs` says.
@@ -122,7 +122,7 @@ def train_steps_sharded(
 def advance(
     state: TrainState, rows: EpochRows, span: Span, recipe: Recipe, placement: Placement
 ) -> TrainState:
-    """The state after the steps of a span; the one before is donated."""
+    """Take the steps of a span, wherever the state is; it is donated."""
     if placement.is_one_process:
         return train_steps(state, rows, span, recipe)
     return train_steps_sharded(state, rows, span, recipe, placement.layout, placement.mesh)
@@ -164,6 +164,6 @@ def _rows_specs(layout: Layout) -> EpochRows:
 
 
 def _own_part(rows: EpochRows, layout: Layout) -> EpochRows:
-    """On a device: its own source and order, out of those of all."""
+    """Take a device's own source and order, out of those of all; runs on the device."""
     source = jax.tree.map(lambda x: x[0], rows.source) if layout.user else rows.source
     return EpochRows(source, rows.order[0], rows.key)

@@ -26,7 +26,7 @@ class ReplicatedItems(NamedTuple):
     """Every device has all item rows."""
 
     def fetch(self, table: Float[Array, "i d"]) -> Float[Array, "i d"]:
-        """The rows that items of the batch are numbered by: all."""
+        """Return the rows that items of the batch are numbered by: all."""
         return table
 
 
@@ -47,7 +47,7 @@ class ShardedItems(NamedTuple):
     axes: Axes
 
     def fetch(self, table: Float[Array, "i d"]) -> Float[Array, "m d"]:
-        """The rows that items of the batch are numbered by: those it uses."""
+        """Fetch the rows that items of the batch are numbered by: those it uses."""
         return self.rows.fetch(table)
 
     def collect(self, gradient: Float[Array, "m d"], layout: Layout) -> Float[Array, "n d"]:
@@ -77,11 +77,11 @@ class Plan(NamedTuple):
     layout: Layout
 
     def fetched(self, params: Params) -> Params:
-        """The parameters that the batch's rows are numbered by."""
+        """Fetch the parameters that the batch's rows are numbered by."""
         return params | {"item": self.items.fetch(params["item"])}
 
     def zeros(self, params: Params) -> Params:
-        """A gradient of nothing, shaped as the rows of these fetched parameters."""
+        """Make a gradient of zeros, shaped as the rows of these fetched parameters."""
 
         def zeros(x: Array, rows: Any) -> Array:
             return jnp.zeros_like(x) if rows is ALL else jnp.zeros((len(rows), *x.shape[1:]))
@@ -125,7 +125,7 @@ class DenseExchange(struct.PyTreeNode):
     layout: Layout = struct.field(pytree_node=False, default=ALONE)
 
     def plan(self, params: Params, batch: Batch) -> tuple[Plan, "DenseExchange"]:
-        """What a step reads and changes, and the exchange for the next step."""
+        """Plan what a step reads and changes; also return the exchange for the next step."""
         layout, size = self.layout, len(params["item"])
         rows = jax.tree.map(lambda _: ALL, params)
         if not layout.item:
@@ -151,12 +151,12 @@ class SparseExchange(struct.PyTreeNode):
 
     @classmethod
     def of(cls, params: Params, layout: Layout = ALONE) -> "SparseExchange":
-        """Before the first step."""
+        """Make the scratch memory, before the first step."""
         user, item = (jnp.zeros(len(params[name]), jnp.int32) for name in ("user", "item"))
         return cls(user=user, item=item, layout=layout)
 
     def plan(self, params: Params, batch: Batch) -> tuple[Plan, "SparseExchange"]:
-        """What a step reads and changes, and the exchange for the next step."""
+        """Plan what a step reads and changes; also return the exchange for the next step."""
         layout = self.layout
         users = jnp.where(batch.weight > 0, batch.users, len(self.user))
         user_axes = () if layout.user else layout.batch
@@ -180,7 +180,7 @@ Exchange = DenseExchange | SparseExchange
 
 
 def fetch_for(params: Params, batch: Batch, layout: Layout) -> tuple[Params, Batch]:
-    """The rows that a batch reads, and the batch numbered by them, where nothing is updated."""
+    """Fetch the rows that a batch reads, and number the batch by them; for losses alone."""
     if not layout.item:
         return params, batch
     used, batch = _used_rows(params, batch, layout)
@@ -195,7 +195,9 @@ def _used_rows(params: Params, batch: Batch, layout: Layout) -> tuple[ItemRows, 
 def _distinct(
     last: Int[Array, "rows"], ids: Int[Array, "n"], axes: Axes
 ) -> tuple[Int[Array, "rows"], Int[Array, "m"], Int[Array, "n"]]:
-    """Distinct `ids` of all devices: scratch, the row of each place, the place of each id.
+    """Find the distinct `ids` of all devices.
+
+    Returns scratch memory, the row of each place, and the place of each id.
 
     An id past the end does not count. Time and memory grow with the number of ids, not of rows.
     """

@@ -88,12 +88,12 @@ def make_recipe(
 
 
 def history_length(model: Relation, config: Config) -> int:
-    """`P` for this model: 0 if it reads no history."""
+    """Choose `P` for this model: 0 if it reads no history."""
     return config.sampling.history_length if model.uses_history else 0
 
 
 def training_positives(placement: Placement, dataset: Dataset, config: Config) -> Positives:
-    """The training interactions, or the users who have some, where the devices want them."""
+    """Put training interactions, or the users who have some, where the devices want them."""
     sampler = build_sampler(config)
 
     def source_of(users: slice) -> Source:
@@ -107,7 +107,7 @@ def training_positives(placement: Placement, dataset: Dataset, config: Config) -
 
 
 def validation_positives(placement: Placement, dataset: Dataset, config: Config) -> Positives:
-    """The validation interactions, or the users who have some, where the devices want them.
+    """Put validation interactions, or the users who have some, where the devices want them.
 
     Raises:
       InputError: a validation pair is also a training pair.
@@ -143,7 +143,7 @@ def _sampling_source(
 
 
 def _rows_before(positives: Interactions, config: Config) -> Int[np.ndarray, "u_plus_1"]:
-    """How many rows of a source those users have together that come before each user."""
+    """Count the rows of a source that belong to users before each user."""
     by_user = config.training.batch_of == "users"
     return np.append(0, np.cumsum(positives.counts > 0)) if by_user else positives.offsets
 
@@ -172,7 +172,7 @@ def _placed(
 def shuffled_rows(
     placement: Placement, positives: Positives, batch_size: int, key: Key[Array, ""]
 ) -> EpochRows:
-    """The rows of an epoch in random order, each device's part of every batch where it wants it.
+    """Shuffle the rows of an epoch, and give each device its part of every batch.
 
     Args:
       key: of the epoch: decides the order and what is drawn.
@@ -201,7 +201,7 @@ def _shuffled_order(
 def ordered_rows(
     placement: Placement, positives: Positives, batch_size: int, key: Key[Array, ""]
 ) -> EpochRows:
-    """Every row once, in order, each device's part where it wants it."""
+    """Take every row once, in order, and give each device its part."""
     batch_size = min(batch_size, len(positives))
     if not placement.layout.user:
         batches = epoch_order.in_batches(np.arange(len(positives)), batch_size)
@@ -221,6 +221,6 @@ def ordered_rows(
 
 
 def _divided(placement: Placement, batches: Int[np.ndarray, "steps b"]) -> Array:
-    """Batches divided between all devices in order."""
+    """Divide batches between all devices in order."""
     of_devices = epoch_order.split(batches, placement.num_devices)
     return placement.join([of_devices[number] for number in placement.own_devices])

@@ -36,7 +36,7 @@ RESUMED = "the same command goes on from the last checkpoint"
 
 
 def ignore_epoch(record: Record) -> None:
-    """Does nothing with the record of an epoch."""
+    """Do nothing with the record of an epoch."""
 
 
 class Progress(NamedTuple):
@@ -57,7 +57,7 @@ class Progress(NamedTuple):
     parts: int = 1
 
     def is_improved_by(self, values: dict[str, float], select: str) -> bool:
-        """Whether these validation values are better: a lower loss, or a higher metric.
+        """Tell whether these validation values are better: a lower loss, or a higher metric.
 
         Without values, as without a validation split, the last epoch is the best.
         """
@@ -267,7 +267,7 @@ def _progress_bar(program: Program, state: TrainState, show_progress: bool) -> "
 
 
 def _record(state: TrainState, progress: Progress, values: dict[str, float]) -> Record:
-    """What is reported of an epoch."""
+    """Collect what is reported of an epoch."""
     return {
         "epoch": progress.epochs,
         "step": int(state.step),
@@ -278,7 +278,7 @@ def _record(state: TrainState, progress: Progress, values: dict[str, float]) -> 
 
 
 def _rows_taken(step: int, steps: int, num_rows: int, batch_size: int) -> int:
-    """Rows that so many steps have gone through, the last batch of an epoch being short."""
+    """Count the rows of so many steps; the last batch of an epoch may be short."""
     epochs, rest = divmod(step, steps)
     return epochs * num_rows + rest * batch_size
 

@@ -16,7 +16,7 @@ class NoNeighbours(NamedTuple):
     """For a relation that reads rows alone."""
 
     def widened(self, model: Relation, params: Params) -> Params:
-        """The same parameters."""
+        """Return the same parameters."""
         return params
 
 
@@ -36,7 +36,7 @@ class Neighbours(NamedTuple):
 
     @classmethod
     def of(cls, rows: DeviceInteractions, num_items: int) -> "Neighbours":
-        """By these interactions."""
+        """Find them by these interactions."""
         num_users, number = len(rows.offsets) - 1, len(rows.items)
         entries = jnp.arange(number)
         users = jnp.searchsorted(rows.offsets, entries, side="right").astype(jnp.int32) - 1
@@ -53,7 +53,7 @@ class Neighbours(NamedTuple):
         )
 
     def widened(self, model: Relation, params: Params) -> Params:
-        """The same parameters, each table's rows followed by the mean point of their neighbours.
+        """Append to each table's rows the mean point of their neighbours.
 
         After TransCF (Park et al., ICDM 2018). A row without any gets zeros. Time grows with the
         number of interactions.

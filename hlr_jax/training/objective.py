@@ -26,7 +26,7 @@ class Covariance(struct.PyTreeNode):
     form: str = struct.field(pytree_node=False)
 
     def __call__(self, model: Relation, params: Params) -> Float[Array, ""]:
-        """The weighted penalty."""
+        """Compute the weighted penalty."""
         of_rows = covariance_divergence if self.form == "log_det" else covariance_penalty
         points = embed_tables(model, params)
         # A user's row may be several vectors.
@@ -44,7 +44,7 @@ class FeaturesPenalty(struct.PyTreeNode):
     features: Any
 
     def __call__(self, model: Relation, params: Params) -> Float[Array, ""]:
-        """The penalty, which the model weighs."""
+        """Compute the penalty, which the model weighs."""
         items = embed(model, params["item"], model.dim)
         found = apply(model, params["relation"], "features_penalty", items, self.features)
         assert isinstance(found, jax.Array)
@@ -78,7 +78,7 @@ class Objective(struct.PyTreeNode):
 def loss_of_rows(
     objective: Objective, relation: Params, rows: RowIds, batch: Batch
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """The sum of the loss over a batch, and the number of terms it is a sum of, both weighted.
+    """Sum the loss over a batch, and count the terms it is a sum of, both weighted.
 
     Args:
       relation: the model's own parameters.
@@ -96,9 +96,9 @@ def loss_of_rows(
 def triplet_distances(
     objective: Objective, relation: Params, points: RowIds, batch: TripletBatch
 ) -> tuple[Float[Array, "b n"], NegativeDistances]:
-    """Distances of each translated user: to its positive and own negatives, and to its negatives.
+    """Measure distances of translated users: to items of their own, and to their negatives.
 
-    The first column of the former is the positive's.
+    The first of those is the positive.
     """
     model, user = objective.model, points.user[:, None]
     history = History(points.history, batch.history.mask)
@@ -118,7 +118,7 @@ def triplet_distances(
 def _loss_of_triplets(
     objective: Objective, relation: Params, points: RowIds, batch: TripletBatch
 ) -> tuple[Float[Array, "b"], Float[Array, "b"]]:
-    """The loss of each positive of a batch, and of how many terms it is the sum."""
+    """Compute the loss of each positive, and count the terms it is the sum of."""
     own, negatives = triplet_distances(objective, relation, points, batch)
     losses, terms = _of_distances(objective.loss, own[:, 0], negatives)
     user = points.user[:, None]
@@ -128,7 +128,7 @@ def _loss_of_triplets(
 def _loss_of_users(
     objective: Objective, relation: Params, points: RowIds, batch: UserBatch
 ) -> tuple[Float[Array, "b"], Float[Array, "b"]]:
-    """The loss of all positives of each user of a batch, and their number.
+    """Sum the loss over all positives of each user, and count them.
 
     Each distance is computed once, however many positives a user has.
     """
@@ -159,7 +159,7 @@ def _of_distances(
 
 
 def _embedded(model: Relation, rows: RowIds) -> RowIds:
-    """The points that rows stand for."""
+    """Map rows to the points that they stand for."""
     items = (embed(model, x, model.dim) for x in (rows.items, rows.history, rows.shared))
     return RowIds(embed(model, rows.user, model.user_width), *items)
 
@@ -167,7 +167,7 @@ def _embedded(model: Relation, rows: RowIds) -> RowIds:
 def completed_gradient(
     objective: Objective, gradient: Params, terms: Float[Array, ""], params: Params
 ) -> Params:
-    """The gradient of the objective, from that of the summed loss: reduced, with penalties.
+    """Make the gradient of the objective from that of the summed loss: mean, penalties.
 
     Args:
       terms: how many the loss is the sum of.
@@ -182,7 +182,7 @@ def completed_gradient(
 
 
 def project(objective: Objective, params: Params) -> Params:
-    """Parameters brought back to where they may be: tables by the geometry, unless frozen."""
+    """Bring parameters back to where they may be: tables by the geometry, unless frozen."""
     model = objective.model
 
     def projected(name: str) -> Array:

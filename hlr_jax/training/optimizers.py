@@ -20,7 +20,7 @@ class Optimizer(Protocol):
     """What builds an Optax optimizer, within a program."""
 
     def transformation(self, layout: Layout = ALONE) -> optax.GradientTransformation:
-        """The optimizer for parameters `{"user": ..., "item": ..., "relation": ...}`.
+        """Build the optimizer for parameters `{"user": ..., "item": ..., "relation": ...}`.
 
         Frozen tables get no update and no optimizer state.
 
@@ -32,7 +32,7 @@ class Optimizer(Protocol):
 class Schedule(struct.PyTreeNode):
     """The learning rate as a function of the step: linear warm-up, then a named schedule.
 
-    Optax's own schedules branch on their numbers in Python, so that each would be compiled anew.
+    Optax's own schedules branch on their numbers in Python, so that each would be compiled again.
 
     Attributes:
       name: constant, exponential (times `decay_rate` per epoch) or cosine (to 0 after
@@ -49,7 +49,7 @@ class Schedule(struct.PyTreeNode):
     steps_per_epoch: Any
 
     def __call__(self, step: Int[Array, ""]) -> Float[Array, ""]:
-        """The rate of a step, counted from 0."""
+        """Compute the rate of a step, counted from 0."""
         step = jnp.asarray(step, jnp.float32)
         after = step - self.warmup_steps
         factor: Any = 1.0
@@ -86,7 +86,7 @@ class NamedOptimizer(struct.PyTreeNode):
 
     @classmethod
     def of(cls, config: Config, steps_per_epoch: int) -> "NamedOptimizer":
-        """What a configuration asks for."""
+        """Build what a configuration asks for."""
         chosen = config.optimizer
         warmup = round(chosen.warmup_epochs * steps_per_epoch)
         epochs = chosen.schedule_epochs or config.training.epochs
@@ -158,7 +158,7 @@ def _without(
 
 
 def _clip_by_norm(most: Any, layout: Layout) -> optax.GradientTransformation:
-    """`optax.clip_by_global_norm` of a gradient of which devices have different rows."""
+    """Do as `optax.clip_by_global_norm`, for a gradient of which devices have different rows."""
     axes = {"user": layout.user, "item": layout.item}
 
     def clip(updates: Any, state: optax.OptState, params: Any = None) -> tuple[Any, Any]:

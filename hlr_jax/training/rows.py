@@ -12,7 +12,7 @@ from hlr_jax.types import Batch, Params, RowIds, UserBatch
 
 
 def gather_rows(params: Params, ids: RowIds) -> RowIds:
-    """The rows themselves, `[..., d]`."""
+    """Gather the rows of these ids, `[..., d]`."""
     user, item = params["user"], params["item"]
     return RowIds(user[ids.user], item[ids.items], item[ids.history], item[ids.shared])
 
@@ -29,7 +29,7 @@ def add_rows(tables: Params, places: RowIds, rows: RowIds) -> Params:
 def loss_of_batch(
     objective: Objective, params: Params, batch: Batch
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """`loss_of_rows` of the rows that the batch uses."""
+    """Compute `loss_of_rows` of the rows that the batch uses."""
     rows = gather_rows(params, batch.row_ids())
     return loss_of_rows(objective, params["relation"], rows, batch)
 
@@ -37,7 +37,7 @@ def loss_of_batch(
 def batch_gradient(
     objective: Objective, params: Params, batch: Batch, places: RowIds, zeros: Params
 ) -> tuple[Params, tuple[Float[Array, ""], Float[Array, ""]]]:
-    """The gradient of `loss_of_batch`, and its two values.
+    """Compute the gradient of `loss_of_batch`, and its two values.
 
     By definition `jax.grad` of it, which would build the gradient of all rows of the batch
     at once; this goes through the batch slice by slice and adds each slice's rows up.
@@ -46,7 +46,7 @@ def batch_gradient(
       params: rows may be wider than the tables; what is beyond these is constant.
       places: where in the gradient the rows of each use are summed; `batch.row_ids()` for a
         gradient that is shaped as the tables are.
-      zeros: a gradient of nothing, to add to.
+      zeros: a gradient of zeros, to add to.
     """
     ids = batch.row_ids()
     shared = params["item"][ids.shared]
@@ -80,7 +80,7 @@ def batch_gradient(
 
 
 def _unshared(batch: Batch) -> Batch:
-    """The batch without the ids of shared items, which are no part of a slice; masks stay."""
+    """Drop the ids of shared items from a batch, which are no part of a slice; masks stay."""
     return batch.with_items(_unshared_ids(batch.row_ids()))
 
 
@@ -89,7 +89,7 @@ def _unshared_ids(ids: RowIds) -> RowIds:
 
 
 def _slice_size(batch: Batch, params: Params) -> int:
-    """How many rows of a batch to take at once."""
+    """Choose how many rows of a batch to take together."""
     if isinstance(batch, UserBatch):
         return user_slice(len(batch.users))
     ids = batch.row_ids()
@@ -99,6 +99,6 @@ def _slice_size(batch: Batch, params: Params) -> int:
 
 
 def _sliced(x: Array, size: int) -> Array:
-    """`[B, ...]` as `[slices, size, ...]`, with zeros at the end, which weigh nothing."""
+    """Divide `[B, ...]` into `[slices, size, ...]`; zeros at the end weigh nothing."""
     padded = jnp.pad(x, [(0, -len(x) % size)] + [(0, 0)] * (x.ndim - 1))
     return padded.reshape(len(padded) // size, size, *x.shape[1:])

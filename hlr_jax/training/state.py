@@ -38,16 +38,16 @@ class TrainState(struct.PyTreeNode):
 
     @classmethod
     def of(cls, params: Params, optimizer: Optimizer) -> "TrainState":
-        """The state before the first step."""
+        """Make the state before the first step."""
         opt_state = optimizer.transformation().init(params)
         return cls(jnp.zeros((), jnp.int32), params, opt_state, jnp.zeros(()), jnp.zeros(()))
 
     def mean_loss(self) -> float:
-        """Mean loss per term of this epoch so far."""
+        """Average the loss of this epoch so far over its terms."""
         return float(self.loss_sum) / (float(self.loss_terms) or 1.0)
 
     def with_new_sums(self) -> "TrainState":
-        """The state at the start of the next epoch."""
+        """Set the sums to 0, at the start of the next epoch."""
 
         def zero(x: Array) -> Array:
             # On the devices where it is: others would mean another compilation.
@@ -101,7 +101,7 @@ def init_params(key: Key[Array, ""], model: Relation, sizes: Sizes) -> Params:
 def new_params(
     key: Key[Array, ""], objective: Objective, placement: Placement, num_features: int = 0
 ) -> Params:
-    """`init_params`, projected; each device makes its own rows."""
+    """Draw `init_params` and project them; each device makes its own rows."""
     data = np.asarray(jax.random.key_data(key))
     shapes = param_shapes(objective.model, placement, num_features)
     make = _params_maker(_sizes(placement, num_features), *_shardings_of(shapes))
@@ -120,20 +120,20 @@ def _params_maker(sizes: Sizes, shardings: tuple[Any, ...], tree: Any) -> Callab
 
 
 def _shardings_of(shapes: Any) -> tuple[tuple[Any, ...], Any]:
-    """The shardings of all arrays, and the tree that these are in; both can be hashed."""
+    """List the shardings of all arrays, and their tree; both can be hashed."""
     leaves, tree = jax.tree.flatten(shapes)
     return tuple(x.sharding for x in leaves), tree
 
 
 def param_shapes(model: Relation, placement: Placement, num_features: int = 0) -> Params:
-    """Shapes, types and shardings of a model's parameters."""
+    """Describe a model's parameters: shapes, types and shardings."""
     sizes = _sizes(placement, num_features)
     shapes = jax.eval_shape(lambda: init_params(jax.random.key(0), model, sizes))
     return placement.shapes(shapes, placement.layout.of_params(shapes))
 
 
 def new_state(params: Params, optimizer: Optimizer, placement: Placement) -> TrainState:
-    """The state before the first step, from placed parameters, which are donated.
+    """Make the state before the first step, from placed parameters, which are donated.
 
     So are the arrays they were placed from, where that took no copy.
     """
@@ -150,13 +150,13 @@ def _state_maker(shardings: tuple[Any, ...], tree: Any) -> Callable[..., TrainSt
 
 
 def state_shapes(params: Params, optimizer: Optimizer, placement: Placement) -> TrainState:
-    """Shapes, types and shardings of a state with parameters like these."""
+    """Describe a state with parameters like these: shapes, types and shardings."""
     shapes = jax.eval_shape(TrainState.of, params, optimizer)
     return placement.shapes(shapes, state_specs(shapes, optimizer, placement.layout))
 
 
 def state_specs(state: TrainState, optimizer: Optimizer, layout: Layout) -> Any:
-    """A `PartitionSpec` for every array of a state, in the same tree."""
+    """Specify how every array of a state is spread, in the same tree."""
     of_params = layout.of_params(state.params)
     of_optimizer = of_state(optimizer.transformation(), state.opt_state, of_params, spec(()))
     others = dict.fromkeys(("step", "loss_sum", "loss_terms"), spec(()))

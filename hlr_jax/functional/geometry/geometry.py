@@ -26,7 +26,7 @@ class Geometry(Component):
         super().__init_subclass__(**kwargs)
 
     def distance(self, x: Float[Array, "*#b d"], y: Float[Array, "*#b d"]) -> Float[Array, "*b"]:
-        """Squared distance of two points; batch axes broadcast.
+        """Measure the squared distance of two points; batch axes broadcast.
 
         Args:
           x: `[*b, d]`; a user's point, translated by a relation, which may have left the surface
@@ -36,7 +36,7 @@ class Geometry(Component):
         raise NotImplementedError
 
     def pairwise(self, x: Float[Array, "n d"], y: Float[Array, "k d"]) -> Float[Array, "n k"]:
-        """`distance` of every row of `x` with every row of `y`.
+        """Measure the `distance` of every row of `x` to every row of `y`.
 
         By definition, which holds `[n, k, d]`. A geometry may override it by something faster that
         gives the same numbers and gradients.
@@ -44,20 +44,20 @@ class Geometry(Component):
         return self.distance(x[:, None], y[None])
 
     def embed(self, rows: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
-        """The points that rows of a table stand for; gradients go through it."""
+        """Map rows of a table to the points that they stand for; gradients go through it."""
         return rows
 
     def project(self, rows: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
-        """Rows of a table after an optimizer step, brought back to where they may be."""
+        """Bring rows of a table back to where they may be, after an optimizer step."""
         return rows
 
     def init(self, key: Key[Array, ""], shape: tuple[int, int]) -> Float[Array, "n d"]:
-        """New rows, from Normal(0, 1/sqrt(d))."""
+        """Draw new rows, from Normal(0, 1/sqrt(d))."""
         return shape[-1] ** -0.5 * jax.random.normal(key, shape, jnp.float32)
 
     @property
     def is_euclidean(self) -> bool:
-        """Whether points are rows and distances squared Euclidean ones, as fast paths assume."""
+        """Tell whether points are rows and `D = ||x - y||^2`, as fast paths assume."""
         return False
 
 

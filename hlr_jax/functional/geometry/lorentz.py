@@ -53,7 +53,7 @@ class Lorentz(Geometry):
         x_square: Float[Array, "*#b"],
         y_square: Float[Array, "*#b"],
     ) -> Float[Array, "*b"]:
-        """`D` from squared distances and squared lengths of space coordinates.
+        """Compute `D` from squared distances and squared lengths of space coordinates.
 
         With `s = ||x - y||^2 - (x_0 - y_0)^2`, `-c <x, y> = 1 + c s / 2`, and `arccosh(1 + 2 z) =
         2 arcsinh(sqrt(z))`: no large terms that cancel.

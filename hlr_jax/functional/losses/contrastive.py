@@ -17,7 +17,9 @@ def contrastive(
     margin: float | Array,
     weight: float | Array,
 ) -> Float[Array, "*b"]:
-    """`D(u, i) + weight mean_j max(0, margin - D(u, j))`: the positive is pulled without end.
+    """Compute `D(u, i) + weight mean_j max(0, margin - D(u, j))`.
+
+    The positive is pulled without end.
 
     The mean is over the negatives that count; those beyond the margin are not pushed. SimpleX's
     cosine contrastive loss (Mao et al., CIKM 2021, eq. 1), doubled and for any rows: where these

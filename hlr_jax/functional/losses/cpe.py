@@ -14,7 +14,7 @@ def two_sided_hinge(
     mask: Bool[Array, "*b k"],
     margin: float | Array,
 ) -> Float[Array, "*b k"]:
-    """`|D(u, j) - D(u, i) - margin|` for each of K negatives; 0 where one does not count.
+    """Compute `|D(u, j) - D(u, i) - margin|` for each of K negatives; 0 where masked.
 
     Draws all gaps to the margin from either side, so that they vary little. CPE (Bao et al.,
     "Collaborative Preference Embedding against Sparse Labels", ACM MM 2019, eq. 10).

@@ -14,7 +14,7 @@ def triplet_hinge(
     mask: Bool[Array, "*b k"],
     margin: float | Array,
 ) -> Float[Array, "*b k"]:
-    """`max(0, D(u, i) - D(u, j) + margin)` for each of K negatives; 0 where one does not count.
+    """Compute `max(0, D(u, i) - D(u, j) + margin)` for each of K negatives; 0 where masked.
 
     CML (Hsieh et al. 2017, eq. 2), LRML (Tay et al. 2018, eq. 6).
     """
@@ -22,14 +22,14 @@ def triplet_hinge(
 
 
 def hardest_hinge(hinge: Float[Array, "*b k"]) -> Float[Array, "*b"]:
-    """The hinge of the closest of K negatives, which is the largest (CML, Hsieh et al. 2017)."""
+    """Take the hinge of the closest of K negatives, the largest (CML, Hsieh et al. 2017)."""
     return jnp.max(hinge, axis=-1)
 
 
 def rank_weight(
     hinge: Float[Array, "*b k"], num_items: int, counted: Int[Array, "*b"]
 ) -> Float[Array, "*b"]:
-    """WARP weight `log(1 + rank)` with `rank = floor(I * impostors / K)`.
+    """Estimate WARP's weight `log(1 + rank)` with `rank = floor(I * impostors / K)`.
 
     An impostor is a negative inside the margin, that is with a hinge above 0. The weight multiplies
     the hinge of the *closest* negative, and is a constant in the gradient. CML (Hsieh et al. 2017,
@@ -66,7 +66,7 @@ class Hinge(Loss):
     def hinges(
         self, positive: Float[Array, "*b"], negatives: NegativeDistances
     ) -> Float[Array, "*b k"]:
-        """The hinge of each negative."""
+        """Compute the hinge of each negative."""
         return triplet_hinge(positive, negatives.values, negatives.mask, self.margin)
 
     def __call__(

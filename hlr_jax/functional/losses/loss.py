@@ -38,7 +38,7 @@ class Loss(Component):
     def __call__(
         self, positive: Float[Array, "*#b"], negatives: NegativeDistances
     ) -> Float[Array, "*b"]:
-        """The loss of each positive, against its negatives.
+        """Compute the loss of each positive, against its negatives.
 
         Args:
           positive: `[*b]`, squared distance of a user to a positive.
@@ -48,7 +48,7 @@ class Loss(Component):
     def num_terms(
         self, positive: Float[Array, "*#b"], negatives: NegativeDistances
     ) -> Float[Array, "*b"]:
-        """Of how many terms each positive's loss is the sum, for means over terms."""
+        """Count the terms that each positive's loss is the sum of, for means over terms."""
         return jnp.ones_like(positive)
 
 

@@ -15,7 +15,7 @@ def squared_margin(
     mask: Bool[Array, "*#b k"],
     margin: float | Array,
 ) -> Float[Array, "*b"]:
-    """Mean of `(margin + D(u, i) - D(u, j))^2` over the negatives that count; 0 without any.
+    """Average `(margin + D(u, i) - D(u, j))^2` over the negatives that count; 0 without any.
 
     With all unseen items as negatives, every user weighed alike and rows on a sphere this is SFCML
     (Bao et al., "Rethinking Collaborative Metric Learning: Toward an Efficient Alternative without

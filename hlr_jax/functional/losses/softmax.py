@@ -16,7 +16,7 @@ def sampled_softmax(
     mask: Bool[Array, "*#b k"],
     temperature: float | Array,
 ) -> Float[Array, "*b"]:
-    """`-log p(positive)` where `p ~ exp(-D / temperature)` over the positive and K negatives.
+    """Compute `-log p(positive)`, `p ~ exp(-D / temperature)` over it and its negatives.
 
     With all other items as negatives this is the multinomial likelihood of the positive (Liang
     et al., WWW 2018, eq. 2), with squared distances in place of scores; with some, its sampled
