@@ -42,7 +42,7 @@ def memory_attention(
 def history_attention(
     targets: Float[Array, "*b t d"], history: Float[Array, "*b p d"], key: Float[Array, "d m"]
 ) -> Float[Array, "*b t p m"]:
-    """Compute the slot weights of every target with every row of the history that the targets share.
+    """Compute slot weights of every target with every row of the history that they share.
 
     The definition, which holds the products `[*b, T, P, d]`; `kernels.history_attention` gives the
     same numbers faster.
