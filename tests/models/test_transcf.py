@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
+from support.small_runs import Run
 
-from hlr_jax import models
 from hlr_jax.config import (
     Config,
     EvaluationConfig,
+    GeometryConfig,
     LossConfig,
     ModelConfig,
     OptimizerConfig,
@@ -24,15 +25,26 @@ from hlr_jax.config import (
 from hlr_jax.data.datasets import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
-from hlr_jax.evaluation import ranking
+from hlr_jax.functional.geometry import GEOMETRIES
+from hlr_jax.functional.losses.hinge import Hinge
+from hlr_jax.models import RELATIONS
 from hlr_jax.parallel.placement import Placement
-from hlr_jax.runs import experiment, recommender
+from hlr_jax.runs import experiment
 from hlr_jax.runs.recommender import Recommender
-from hlr_jax.sampling.batches import Batch, draw_batch
-from hlr_jax.sampling.sources import Rows
-from hlr_jax.training import neighbours, objective, optimizers
-from hlr_jax.training.objective import Params
-from hlr_jax.training.step import Keys
+from hlr_jax.sampling.batches import draw_batch
+from hlr_jax.sampling.sources import DeviceInteractions
+from hlr_jax.training import neighbours
+from hlr_jax.training.epoch import advance
+from hlr_jax.training.inputs import (
+    make_objective,
+    make_recipe,
+    shuffled_rows,
+    validation_positives,
+)
+from hlr_jax.training.objective import Objective
+from hlr_jax.training.rows import loss_of_batch
+from hlr_jax.training.state import Keys, TrainState
+from hlr_jax.types import HistoryIds, Params, SharedNegatives, TripletBatch
 
 USERS, ITEMS, DIM, BATCH = 9, 14, 5, 11
 
@@ -73,9 +85,10 @@ def in_float64(params: Params) -> dict[str, np.ndarray]:
 
 def config_of(**changes: Any) -> Config:
     config = Config(
-        model=ModelConfig(name="transcf", dim=DIM, clip_norm=1e9),
-        sampling=SamplingConfig(negatives=2),
-        loss=LossConfig(margin=0.5),
+        model=ModelConfig(name="transcf", dim=DIM),
+        geometry=GeometryConfig(options={"radius": 1e9}),
+        sampling=SamplingConfig(options={"num_negatives": 2}),
+        loss=LossConfig(options={"margin": 0.5}),
         optimizer=OptimizerConfig(name="sgd", learning_rate=0.05),
         training=TrainingConfig(batch_size=BATCH, epochs=1),
         evaluation=EvaluationConfig(cutoffs=(3,), bootstrap=0),
@@ -83,14 +96,20 @@ def config_of(**changes: Any) -> Config:
     return dataclasses.replace(config, **changes)
 
 
-MODEL = models.build("transcf", DIM, {})
+MODEL = RELATIONS.build("transcf", {}, dim=DIM)
+
+
+def widened(tables: dict[str, np.ndarray], interactions: Interactions) -> Params:
+    """What the model reads of tables."""
+    rows = DeviceInteractions.of(interactions)
+    return neighbours.Neighbours.of(rows, ITEMS).widened(MODEL, as_params(tables))
 
 
 @pytest.mark.parametrize("size", [1, 4, 1000])
 def test_neighbours_are_means(size, monkeypatch):
-    monkeypatch.setattr(neighbours, "SLICE", size)
+    monkeypatch.setattr(neighbours, "neighbor_slice", lambda _: size)
     train, tables = data().train, random_params()
-    read = neighbours.Neighbours.of(Rows.of(train), ITEMS).widened(as_params(tables))
+    read = widened(tables, train)
     means = oracles.transcf_neighbours(tables, pairs_of(train))
     for name, mean in zip(("user", "item"), means, strict=True):
         assert (np.abs(mean).sum(axis=1) == 0).any(), "a row without neighbours is a case too"
@@ -98,46 +117,61 @@ def test_neighbours_are_means(size, monkeypatch):
         np.testing.assert_allclose(read[name], wanted, rtol=1e-5, atol=1e-6)
 
 
+def test_means_are_of_points_and_rows_stay_rows():
+    """On the sphere, of rows that are normalised."""
+    sphere = GEOMETRIES.build("sphere", {"radius": 1.3})
+    model = RELATIONS.build("transcf", {}, dim=DIM, geometry=sphere)
+    rows, tables = DeviceInteractions.of(data().train), random_params()
+    read = neighbours.Neighbours.of(rows, ITEMS).widened(model, as_params(tables))
+    means = oracles.transcf_neighbours(tables, pairs_of(data().train), oracles.Sphere(1.3))
+    for name, mean in zip(("user", "item"), means, strict=True):
+        wanted = np.concatenate([tables[name], mean], axis=1)
+        np.testing.assert_allclose(read[name], wanted, rtol=1e-5, atol=1e-6)
+
+
 def test_nobody_has_neighbours():
     nothing = Interactions.from_pairs(np.zeros(0, int), np.zeros(0, int), USERS, ITEMS)
-    read = neighbours.Neighbours.of(Rows.of(nothing), ITEMS).widened(as_params(random_params()))
+    read = widened(random_params(), nothing)
     for name in ("user", "item"):
         np.testing.assert_array_equal(read[name][:, DIM:], 0)
 
 
-def oracle_batch(batch: Batch, means: tuple[np.ndarray, np.ndarray]) -> dict[str, np.ndarray]:
-    users, items = np.asarray(batch.users), np.asarray(batch.items)
+def oracle_batch(
+    users: Any, positives: Any, negatives: Any, means: tuple[np.ndarray, np.ndarray]
+) -> dict[str, np.ndarray]:
+    users, positives, negatives = map(np.asarray, (users, positives, negatives))
     return {
         "users": users,
-        "positives": items[:, 0],
-        "negatives": items[:, 1:],
-        "row_mask": np.asarray(batch.weight),
+        "positives": positives,
+        "negatives": negatives,
         "user_neighbours": means[0][users],
-        "positive_neighbours": means[1][items[:, 0]],
-        "negative_neighbours": means[1][items[:, 1:]],
+        "positive_neighbours": means[1][positives],
+        "negative_neighbours": means[1][negatives],
     }
 
 
-@pytest.mark.parametrize("rows", ["all", "touched"])
-def test_steps_are_those_of_the_equations(rows):
+def drawn_for_oracle(batch: TripletBatch, means: Any) -> dict[str, np.ndarray]:
+    found = oracle_batch(batch.users, batch.positives, batch.negatives.items, means)
+    return found | {"row_mask": np.asarray(batch.weight)}
+
+
+@pytest.mark.parametrize("update", ["dense", "sparse"])
+def test_steps_are_those_of_the_equations(update):
     """Gradient descent; the means are of the tables as each step finds them, and constants."""
-    config = config_of(optimizer=OptimizerConfig(name="sgd", learning_rate=0.05, rows=rows))
+    optimizer = OptimizerConfig(name="sgd", learning_rate=0.05, update=update)
+    run = Run.of(config_of(optimizer=optimizer), data())
     placement = Placement.replicated(1, USERS, ITEMS)
-    optimizer = optimizers.build(config.optimizer, config.training, 1)
-    state = placement.state(placement.params(as_params(random_params())), optimizer)
-    positives = recommender.training_positives(placement, data(), config)
-    key = jax.random.key(4)
-    order = placement.order(key, positives, BATCH)
-    assert order.shape[1] > 1
-    state = placement.advance(
-        state, positives.source, order, key, 0, order.shape[1], MODEL, optimizer, config
-    )
+    state = TrainState.of(placement.params(as_params(random_params())), run.recipe.optimizer)
+    rows = shuffled_rows(placement, run.program.positives, BATCH, jax.random.key(4))
+    steps = rows.order.shape[1]
+    assert steps > 1
+    recipe = jax.tree.map(placement.put, run.recipe)
+    state = advance(jax.tree.map(placement.put, state), rows, (0, steps), recipe, placement)
 
     tables, total = random_params(), 0.0
-    for step in range(order.shape[1]):
-        drawn = draw_batch(key, positives.source, order[0, step], 2, 0)
-        means = oracles.transcf_neighbours(tables, pairs_of(data().train))
-        batch = oracle_batch(drawn, means)
+    for step in range(steps):
+        drawn = draw_batch(run.recipe.drawing, run.source, rows.order[0, step], rows.key, step)
+        batch = drawn_for_oracle(drawn, oracles.transcf_neighbours(tables, pairs_of(data().train)))
 
         def loss(params: dict[str, np.ndarray], batch: Any = batch) -> float:
             return oracles.batch_loss(params, batch, "transcf", {}, margin=0.5)
@@ -156,11 +190,12 @@ def test_validation_goes_by_the_neighbours_of_training():
     tables = random_params()
     found = Recommender.of(config, data(), MODEL, as_params(tables)).validation_loss()
     placement = Placement.replicated(1, USERS, ITEMS)
-    positives = recommender.validation_positives(placement, data(), config)
+    positives = validation_positives(placement, data(), config)
+    drawing = make_recipe(config, make_objective(config, MODEL, ITEMS, None), 1).drawing
     key = Keys.of(config.seed).valid
-    drawn = draw_batch(key, positives.source, jnp.arange(len(positives), dtype=jnp.int32), 2, 0)
-    means = oracles.transcf_neighbours(tables, pairs_of(data().train))
-    batch = oracle_batch(drawn, means)
+    rows = jnp.arange(len(positives), dtype=jnp.int32)
+    drawn = draw_batch(drawing, positives.source, rows, key)
+    batch = drawn_for_oracle(drawn, oracles.transcf_neighbours(tables, pairs_of(data().train)))
     wanted = oracles.batch_loss(tables, batch, "transcf", {}, margin=0.5, reduction="mean")
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
 
@@ -180,14 +215,8 @@ def test_ranking_goes_by_the_neighbours_of_what_is_known():
         np.testing.assert_array_equal(ids, oracles.top_k(wanted, seen, ITEMS))
         in_place = np.take_along_axis(wanted, np.maximum(ids, 0), axis=1)
         np.testing.assert_allclose(scores, np.where(ids < 0, -np.inf, in_place), rtol=1e-4)
-        read = ranking.read_params(MODEL, rec.placement.one_copy(rec.params), interactions)
         candidates = np.tile(np.arange(ITEMS, dtype=np.int32), (USERS, 1))
-        pairs = ranking.pair_scores(
-            *(read, jnp.asarray(users), jnp.asarray(candidates), Rows.of(interactions)),
-            *(None, jax.random.key(0)),
-            model=MODEL,
-            length=0,
-        )
+        pairs = rec._ranker.pair_scores(users, candidates, interactions)
         np.testing.assert_allclose(pairs, wanted, rtol=1e-4)
         found[name] = wanted
     assert np.abs(found["train"] - found["both"]).max() > 0.1
@@ -198,41 +227,35 @@ def test_ranking_goes_by_the_neighbours_of_what_is_known():
     assert rec.evaluate("test")["recall@3"] == pytest.approx(np.mean(hits))
 
 
-def test_a_shared_pool_is_not_pulled():
+def test_shared_negatives_are_not_pulled():
     """Then the penalty is of the user and the positive alone."""
     tables, options = random_params(), {"alpha_nbr": 0.3, "alpha_dist": 0.2}
-    model = models.build("transcf", DIM, options)
+    model = RELATIONS.build("transcf", options, dim=DIM)
     means = oracles.transcf_neighbours(tables, pairs_of(data().train))
     users, items = np.array([0, 3, 5]), np.array([4, 1, 7])
-    pool = np.array([2, 9, 11, 6])
-    unseen = np.array([[1, 1, 0, 1], [1, 0, 0, 0], [1, 1, 1, 1]], bool)
-    batch = Batch(
+    shared = np.array([2, 9, 11, 6])
+    mask = np.array([[1, 1, 0, 1], [1, 0, 0, 0], [1, 1, 1, 1]], bool)
+    batch = TripletBatch(
         jnp.asarray(users, jnp.int32),
-        jnp.asarray(items[:, None], jnp.int32),
-        None,
+        jnp.asarray(items, jnp.int32),
+        SharedNegatives(jnp.asarray(shared, jnp.int32), jnp.asarray(mask)),
+        HistoryIds.empty(3),
         jnp.ones(3),
-        jnp.asarray(pool, jnp.int32),
-        jnp.asarray(unseen),
     )
-    read = neighbours.Neighbours.of(Rows.of(data().train), ITEMS).widened(as_params(tables))
-    total, terms = objective.loss_of_batch(model, LossConfig(margin=0.5), ITEMS, read, batch)
+    objective = Objective(model, Hinge(0.5), num_items=ITEMS)
+    total, terms = jax.jit(loss_of_batch)(objective, widened(tables, data().train), batch)
 
-    def rows(negatives: np.ndarray) -> dict[str, np.ndarray]:
-        weight = np.ones(3)
-        whole = np.concatenate([items[:, None], negatives], axis=1)
-        return oracle_batch(batch._replace(items=whole, weight=weight), means)
-
-    every = rows(np.tile(pool, (3, 1)))
+    every = oracle_batch(users, items, np.tile(shared, (3, 1)), means)
     positive, negatives = oracles.batch_distances(tables, every, "transcf", options)
-    hinges = np.maximum(0, positive[:, None] - negatives + 0.5) * unseen
+    hinges = np.maximum(0, positive[:, None] - negatives + 0.5) * mask
     assert (hinges > 0).any()
-    nothing = rows(np.zeros((3, 0), int))
-    penalty = oracles.transcf_penalty(tables, nothing, positive, *options.values())
-    assert float(terms) == unseen.sum()
+    nothing = oracle_batch(users, items, np.zeros((3, 0), int), means)
+    penalty = oracles.transcf_penalty(tables, nothing, positive, options)
+    assert float(terms) == mask.sum()
     np.testing.assert_allclose(total, hinges.sum() + penalty, rtol=1e-5)
 
 
-def test_cut_tables_are_refused(tmp_path):
+def test_sharded_tables_are_refused(tmp_path):
     config = config_of(sharding=ShardingConfig(tables="sharded"))
     with pytest.raises(
         InputError, match=r"config\.sharding\.tables='sharded': model 'transcf'"
