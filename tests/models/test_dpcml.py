@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import oracles
 import pytest
 
-from hlr_jax import models
 from hlr_jax.config import (
     Config,
     EvaluationConfig,
@@ -23,13 +23,20 @@ from hlr_jax.config import (
 from hlr_jax.data.datasets import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
+from hlr_jax.functional.geometry.ball import Ball
+from hlr_jax.functional.geometry.lorentz import Lorentz
+from hlr_jax.functional.losses.hinge import Hinge
+from hlr_jax.models import RELATIONS
 from hlr_jax.models.dpcml import diversity
 from hlr_jax.runs import experiment
 from hlr_jax.runs.recommender import Recommender
-from hlr_jax.sampling.batches import Batch
-from hlr_jax.training import optimizers
-from hlr_jax.training import step as training
-from hlr_jax.training.step import TrainState
+from hlr_jax.training.exchange import DenseExchange
+from hlr_jax.training.neighbours import NoNeighbours
+from hlr_jax.training.objective import Objective
+from hlr_jax.training.optimizers import GivenOptimizer
+from hlr_jax.training.state import TrainState
+from hlr_jax.training.step import train_step
+from hlr_jax.types import HistoryIds, PerExampleNegatives, TripletBatch
 
 USERS, ITEMS, DIM, VECTORS = 7, 12, 5, 3
 
@@ -58,8 +65,8 @@ def tables() -> dict[str, np.ndarray]:
 def config_of(**options: Any) -> Config:
     return Config(
         model=ModelConfig(name="dpcml", dim=DIM, options={"vectors": VECTORS, **options}),
-        sampling=SamplingConfig(negatives=2),
-        loss=LossConfig(margin=0.5),
+        sampling=SamplingConfig(options={"num_negatives": 2}),
+        loss=LossConfig(options={"margin": 0.5}),
         optimizer=OptimizerConfig(name="sgd", learning_rate=0.1),
         training=TrainingConfig(batch_size=10, epochs=1),
         evaluation=EvaluationConfig(cutoffs=(3,), bootstrap=0),
@@ -73,43 +80,54 @@ def vector_by_vector(table: np.ndarray, radius: float) -> np.ndarray:
 @pytest.mark.parametrize("vectors", [2, 5])
 def test_diversity_is_half_the_mean_squared_distance_of_two_vectors(vectors):
     x = np.random.default_rng(2).normal(size=(4, vectors, DIM))
-    expected = [oracles.dpcml_diversity(list(row)) for row in x]
-    np.testing.assert_allclose(diversity(jnp.asarray(x, jnp.float32)), expected, rtol=1e-5)
+    for geometry, oracle in ((Ball(), oracles.Ball()), (Lorentz(0.7), oracles.Lorentz(0.7))):
+        expected = [oracles.dpcml_diversity(list(row), oracle) for row in x]
+        found = diversity(geometry, jnp.asarray(x, jnp.float32))
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
     apart = [np.square(a - b).sum() for i, a in enumerate(x[0]) for b in x[0][:i]]
-    np.testing.assert_allclose(expected[0], np.mean(apart) / 2)
+    np.testing.assert_allclose(oracles.dpcml_diversity(list(x[0])), np.mean(apart) / 2)
 
 
-@pytest.mark.parametrize("clip_norm", [1.0, 0.6])
-def test_each_vector_is_kept_in_the_ball(clip_norm):
+# One program for both radii.
+DESCENT = optax.sgd(0.1)
+step = jax.jit(train_step)
+
+
+@pytest.mark.parametrize("radius", [1.0, 0.6])
+def test_each_vector_is_kept_in_the_ball(radius):
     """By a step of training, from a batch that uses some of the users."""
-    config = config_of()
-    config = dataclasses.replace(
-        config, model=dataclasses.replace(config.model, clip_norm=clip_norm)
-    )
-    model = models.build("dpcml", DIM, config.model.options)
-    optimizer = optimizers.build(config.optimizer, config.training, 1)
+    options = {"vectors": VECTORS}
+    model = RELATIONS.build("dpcml", options, dim=DIM, geometry=Ball(radius))
     params = {name: jnp.asarray(x) for name, x in tables().items()} | {"relation": {}}
     users, items = np.array([0, 2, 2]), np.array([[1, 2, 3], [4, 5, 6], [7, 8, 1]])
-    batch = Batch(jnp.asarray(users, jnp.int32), jnp.asarray(items, jnp.int32), None, jnp.ones(3))
+    batch = TripletBatch(
+        jnp.asarray(users, jnp.int32),
+        jnp.asarray(items[:, 0], jnp.int32),
+        PerExampleNegatives(jnp.asarray(items[:, 1:], jnp.int32), jnp.ones((3, 2), bool)),
+        HistoryIds.empty(3),
+        jnp.ones(3),
+    )
+    optimizer, objective = GivenOptimizer(DESCENT, ()), Objective(model, Hinge(0.5))
     state = TrainState.of(params, optimizer)
-    after = training.train_step(state, batch, model, optimizer, config)[0].params
+    after = step(state, batch, objective, optimizer, DenseExchange(), NoNeighbours())[0].params
     of_oracle = {"users": users, "positives": items[:, 0], "negatives": items[:, 1:]}
     before = {name: x.astype(np.float64) for name, x in tables().items()}
     gradient = oracles.numerical_gradient(
-        lambda p: oracles.batch_loss(p, of_oracle, "dpcml", config.model.options, margin=0.5),
-        before,
+        lambda p: oracles.batch_loss(p, of_oracle, "dpcml", options, margin=0.5), before
     )
     for name, x in before.items():
         moved = x - 0.1 * gradient[name]
         norms = np.linalg.norm(moved.reshape(-1, DIM), axis=1)
-        assert norms.min() < clip_norm < norms.max()
-        np.testing.assert_allclose(after[name], vector_by_vector(moved, clip_norm), atol=2e-6)
+        assert norms.min() < radius < norms.max()
+        np.testing.assert_allclose(after[name], vector_by_vector(moved, radius), atol=2e-6)
 
 
 def test_the_penalty_keeps_diversity_between_its_bounds():
     """Descent on the penalty alone, of users below, between and above the bounds."""
     bounds = {"min_diversity": 0.3, "max_diversity": 0.5}
-    model = models.build("dpcml", DIM, {"vectors": VECTORS, "diversity_weight": 1.0, **bounds})
+    model = RELATIONS.build(
+        "dpcml", {"vectors": VECTORS, "diversity_weight": 1.0, **bounds}, dim=DIM
+    )
     rng = np.random.default_rng(4)
     vectors = rng.normal(size=(3, VECTORS, DIM))
     scales = [
@@ -124,20 +142,20 @@ def test_the_penalty_keeps_diversity_between_its_bounds():
         return model.penalty(user, *nothing).sum()
 
     value_and_grad = jax.jit(jax.value_and_grad(penalty))
-    start = np.asarray(diversity(user.reshape(3, VECTORS, DIM)))
+    start = np.asarray(diversity(Ball(), user.reshape(3, VECTORS, DIM)))
     assert start[0] < 0.3 < start[1] < 0.5 < start[2]
     for _ in range(400):
         value, gradient = value_and_grad(user)
         user = user - 0.02 * gradient
-    end = np.asarray(diversity(user.reshape(3, VECTORS, DIM)))
+    end = np.asarray(diversity(Ball(), user.reshape(3, VECTORS, DIM)))
     np.testing.assert_allclose(end, [0.3, start[1], 0.5], atol=0.02)
     assert value < 0.02
 
 
 def test_without_a_weight_there_is_no_penalty():
-    model = models.build("dpcml", DIM, {"diversity_weight": 0.0})
+    model = RELATIONS.build("dpcml", {"diversity_weight": 0.0}, dim=DIM)
     user, items = jnp.ones((2, 1, 4 * DIM)), jnp.ones((2, 3, DIM))
-    assert model.penalty(user, items, jnp.ones((2, 3))) is None
+    np.testing.assert_array_equal(model.penalty(user, items, jnp.ones((2, 3))), [0, 0])
 
 
 @pytest.mark.parametrize(
@@ -155,7 +173,7 @@ def test_without_a_weight_there_is_no_penalty():
 )
 def test_options_that_make_no_sense_are_refused(options, fault):
     with pytest.raises(InputError, match=fault) as caught:
-        models.build("dpcml", DIM, options)
+        RELATIONS.build("dpcml", options, dim=DIM)
     assert "\n" not in str(caught.value)
 
 
