@@ -8,17 +8,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import oracles
 import pytest
 from jax.sharding import Mesh
 from jax.test_util import check_grads
 
-from hlr_jax import models
 from hlr_jax.config import (
     Config,
     DataConfig,
     EvaluationConfig,
-    LossConfig,
+    GeometryConfig,
     ModelConfig,
     OptimizerConfig,
     SamplingConfig,
@@ -28,16 +28,28 @@ from hlr_jax.config import (
 from hlr_jax.data.datasets import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
-from hlr_jax.models import relation as base
+from hlr_jax.functional.geometry import GEOMETRIES
+from hlr_jax.functional.losses.hinge import Hinge
+from hlr_jax.models import RELATIONS, Relation
+from hlr_jax.models.relation import apply
 from hlr_jax.parallel import layout
 from hlr_jax.parallel.placement import Placement
-from hlr_jax.runs import experiment, recommender
+from hlr_jax.runs import experiment
 from hlr_jax.runs.recommender import Recommender
-from hlr_jax.sampling.batches import Batch
-from hlr_jax.training import objective, optimizers
-from hlr_jax.training import step as training
-from hlr_jax.training.objective import Params
-from hlr_jax.training.step import TrainState
+from hlr_jax.training.epoch import advance
+from hlr_jax.training.exchange import DenseExchange
+from hlr_jax.training.inputs import (
+    make_objective,
+    make_recipe,
+    shuffled_rows,
+    training_positives,
+)
+from hlr_jax.training.neighbours import NoNeighbours
+from hlr_jax.training.objective import FeaturesPenalty, Objective
+from hlr_jax.training.optimizers import GivenOptimizer
+from hlr_jax.training.state import Sizes, TrainState, init_params, new_params, new_state
+from hlr_jax.training.step import train_step
+from hlr_jax.types import HistoryIds, Params, PerExampleNegatives, TripletBatch
 
 USERS, ITEMS, DIM, HIDDEN, FEATURES = 5, 9, 4, 6, 3
 OPTIONS = {"feature_weight": 0.3, "feature_hidden": HIDDEN}
@@ -50,6 +62,9 @@ BATCH = {
     "negatives": np.array([[1, 2], [7, 0], [4, 6], [5, 5]]),
     "row_mask": np.array([1.0, 1.0, 1.0, 0.0]),
 }
+
+
+GEOMETRY = oracles.Ball(RADIUS)
 
 
 def features() -> np.ndarray:
@@ -92,15 +107,16 @@ def as_flat(params: Params) -> dict[str, np.ndarray]:
 
 def penalty_of(flat: dict[str, np.ndarray]) -> float:
     return OPTIONS["feature_weight"] * oracles.feature_penalty(
-        flat["item"], features(), flat, RADIUS
+        flat["item"], features(), flat, GEOMETRY
     )
 
 
 def config_of(**sections: Any) -> Config:
     return Config(
         **{
-            "model": ModelConfig("cmlf", dim=DIM, clip_norm=RADIUS, options=OPTIONS),
-            "sampling": SamplingConfig(negatives=2),
+            "model": ModelConfig("cmlf", dim=DIM, options=OPTIONS),
+            "geometry": GeometryConfig(options={"radius": RADIUS}),
+            "sampling": SamplingConfig(options={"num_negatives": 2}),
             "optimizer": OptimizerConfig(learning_rate=0.03),
             "training": TrainingConfig(batch_size=7, epochs=2),
             "evaluation": EvaluationConfig(cutoffs=(3,), bootstrap=0),
@@ -109,62 +125,69 @@ def config_of(**sections: Any) -> Config:
     )
 
 
-@functools.cache
-def model_of(config: ModelConfig) -> models.Relation:
-    return models.build(config.name, config.dim, config.options)
+def model_in(geometry: str, **options: float) -> Relation:
+    space = GEOMETRIES.build(geometry, options)
+    return RELATIONS.build("cmlf", OPTIONS, dim=DIM, geometry=space)
 
 
-MODEL = models.build("cmlf", DIM, OPTIONS)
-project = training.on_surface(config_of().model)
+MODEL = model_in("ball", radius=RADIUS)
 
 
 # --- the penalty ---------------------------------------------------------------------------------
 
 
+def penalty(model: Relation, params: Params, rows: jax.Array) -> jax.Array:
+    return FeaturesPenalty(rows)(model, params)
+
+
 def test_the_penalty_is_that_of_the_equation() -> None:
-    points = oracles.feature_points(features(), start(), RADIUS)
+    points = oracles.feature_points(features(), start(), GEOMETRY)
     lengths = np.linalg.norm(points, axis=1)
     assert (lengths < 0.9 * RADIUS).any()
     assert (lengths > 0.999 * RADIUS).any()
-    params = as_params(start())
     rows = jnp.asarray(features(), jnp.float32)
-    found = base.apply(MODEL, params["relation"], "features_penalty", params["item"], rows, project)
+    found = penalty(MODEL, as_params(start()), rows)
     np.testing.assert_allclose(found, penalty_of(start()), rtol=1e-5)
+    for name, options, oracle in (
+        ("sphere", {"radius": 1.3}, oracles.Sphere(1.3)),
+        ("lorentz", {"curvature": 0.7, "radius": RADIUS}, oracles.Lorentz(0.7, RADIUS)),
+    ):
+        found = penalty(model_in(name, **options), as_params(start()), rows)
+        expected = oracles.feature_penalty(start()["item"], features(), start(), oracle)
+        np.testing.assert_allclose(found, OPTIONS["feature_weight"] * expected, rtol=1e-5)
 
 
 def test_the_gradient_goes_into_items_and_network() -> None:
     expected = oracles.numerical_gradient(penalty_of, start())
     with jax.enable_x64(True):
         params, rows = as_params(start(), jnp.float64), jnp.asarray(features())
-        gradient = objective.features_gradient(MODEL, params, rows, project)
+        gradient = jax.jit(jax.grad(penalty, argnums=1))(MODEL, params, rows)
 
-        def penalty(item: jax.Array, relation: Params) -> jax.Array:
-            return base.apply(MODEL, relation, "features_penalty", item, rows, project)
+        def of_items(item: jax.Array, relation: Params) -> jax.Array:
+            return apply(MODEL, relation, "features_penalty", item, rows)
 
         # Which tries NumPy's arrays, too, unless it is compiled.
-        check_grads(jax.jit(penalty), (params["item"], params["relation"]), 1, ("rev",))
-    assert sorted(gradient) == ["item", "relation"]
+        check_grads(jax.jit(of_items), (params["item"], params["relation"]), 1, ("rev",))
     assert not expected["user"].any()
-    for name, x in as_flat(gradient | {"user": np.zeros((USERS, DIM))}).items():
+    for name, x in as_flat(gradient).items():
         assert name == "user" or np.abs(expected[name]).max() > 0.05
         np.testing.assert_allclose(x, expected[name], rtol=1e-6, atol=1e-8)
 
 
-def test_on_a_sphere_the_network_s_points_are_on_it_too() -> None:
-    sphere = training.on_surface(ModelConfig(clip_norm=RADIUS, surface="sphere"))
-    params, rows = as_params(start()), jnp.asarray(features(), jnp.float32)
-    arguments = (MODEL, params["relation"], "features_penalty")
-    zeros = jnp.zeros_like(params["item"])
-    found = base.apply(*arguments, zeros, rows, sphere)
+def test_points_of_the_network_are_measured_as_items_are() -> None:
+    """On the sphere they are normalised too: at most its diameter away from an item."""
+    rows, params = jnp.asarray(features(), jnp.float32), as_params(start())
+    zero = params | {"item": jnp.zeros_like(params["item"])}
+    found = penalty(model_in("sphere", radius=RADIUS), zero, rows)
     np.testing.assert_allclose(found, 0.3 * ITEMS * RADIUS**2, rtol=1e-5)
-    assert base.apply(*arguments, zeros, rows, project) < 0.99 * found
+    assert penalty(MODEL, zero, rows) < 0.99 * found
 
 
 def test_the_network_s_parameters_go_by_the_number_of_features() -> None:
-    params = training.init_params(jax.random.key(0), MODEL, USERS, ITEMS, FEATURES)
+    params = init_params(jax.random.key(0), MODEL, Sizes(USERS, ITEMS, FEATURES))
     expected = {name: x.shape for name, x in start().items()}
     assert {name: x.shape for name, x in as_flat(params).items()} == expected
-    without = training.init_params(jax.random.key(0), MODEL, USERS, ITEMS)
+    without = init_params(jax.random.key(0), MODEL, Sizes(USERS, ITEMS))
     assert without["relation"] == {}
     for table in ("user", "item"):  # those of a run without features
         np.testing.assert_array_equal(params[table], without[table])
@@ -176,8 +199,6 @@ def test_the_network_s_parameters_go_by_the_number_of_features() -> None:
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 def test_steps_are_those_of_the_equations(reduction: str) -> None:
     """Three of Adam's on hinge and penalty, against loops and numerical gradients."""
-    loss = LossConfig(margin=0.6, reduction=reduction)
-    config = config_of(loss=loss, optimizer=OptimizerConfig(learning_rate=0.01))
 
     def total(flat: dict[str, np.ndarray]) -> float:
         hinge = oracles.batch_loss(flat, BATCH, "cmlf", {}, margin=0.6, reduction=reduction)
@@ -186,32 +207,33 @@ def test_steps_are_those_of_the_equations(reduction: str) -> None:
     expected = oracles.adam_steps_dense(
         lambda flat: oracles.numerical_gradient(total, flat), start(), 3, 0.01, radius=RADIUS
     )
-    optimizer = optimizers.build(config.optimizer, config.training, 1)
+    optimizer = GivenOptimizer(ADAM, ())
     # Double precision, because Adam makes much of small gradients; of their smallest there remains
     # the difference between TensorFlow's place for epsilon and Optax's.
     with jax.enable_x64(True):
-        batch = Batch(
+        negatives = jnp.asarray(BATCH["negatives"], jnp.int32)
+        batch = TripletBatch(
             jnp.asarray(BATCH["users"], jnp.int32),
-            jnp.asarray(np.column_stack([BATCH["positives"], BATCH["negatives"]]), jnp.int32),
-            None,
+            jnp.asarray(BATCH["positives"], jnp.int32),
+            PerExampleNegatives(negatives, jnp.ones((4, 2), bool)),
+            HistoryIds.empty(4),
             jnp.asarray(BATCH["row_mask"]),
         )
-        rows = jnp.asarray(features())
-
-        @jax.jit
-        def step(state: TrainState) -> TrainState:
-            return training.train_step(state, batch, MODEL, optimizer, config, features=rows)[0]
-
+        penalties = (FeaturesPenalty(jnp.asarray(features())),)
+        objective = Objective(MODEL, Hinge(0.6), penalties, ITEMS, reduction=reduction)
+        step = jax.jit(train_step)
         state = TrainState.of(as_params(start(), jnp.float64), optimizer)
         for wanted in expected:
-            state = step(state)
+            arguments = batch, objective, optimizer, DenseExchange(), NoNeighbours()
+            state, _ = step(state, *arguments)
             for name, x in as_flat(state.params).items():
                 np.testing.assert_allclose(x, wanted[name], atol=1e-5, err_msg=name)
-    # The loss told is that of triplets, as validation has it.
-    assert float(state.triplets) == 3 * 3 * 2
+    # The loss reported is that of triplets, as validation has it.
+    assert float(state.loss_terms) == 3 * 3 * 2
 
 
 GROUPS = 3
+ADAM = optax.adam(0.01)
 
 
 @functools.cache
@@ -239,7 +261,7 @@ def test_features_place_items_that_nobody_has() -> None:
     """Each user is closer to the unknown item of its group than to those of the others."""
     options = {"feature_weight": 3.0, "feature_hidden": HIDDEN}
     config = config_of(
-        model=ModelConfig("cmlf", dim=DIM, clip_norm=RADIUS, options=options),
+        model=ModelConfig("cmlf", dim=DIM, options=options),
         training=TrainingConfig(batch_size=20, epochs=60, patience=0),
     )
     found = experiment.train(config, dataset=planted(), show_progress=False)
@@ -248,30 +270,30 @@ def test_features_place_items_that_nobody_has() -> None:
     np.testing.assert_array_equal(distances.argmin(axis=1), np.arange(12) % GROUPS)
 
 
-@pytest.mark.parametrize(("mode", "count"), [("replicated", 2), ("whole", 3)])
-def test_n_devices_train_as_one_does(mode: str, count: int) -> None:
-    one, several = trained("replicated", 1), trained(mode, count)
+@pytest.mark.parametrize(("axes", "count"), [("data", 2), ("mesh", 3)])
+def test_n_devices_train_as_one_does(axes: str, count: int) -> None:
+    one, several = trained("data", 1), trained(axes, count)
     assert jax.tree.structure(one.params) == jax.tree.structure(several.params)
     for x, y in zip(jax.tree.leaves(several), jax.tree.leaves(one), strict=True):
         assert np.abs(np.asarray(x) - np.asarray(y)).max() <= 1e-5 * np.abs(y).max()
 
 
 @functools.cache
-def trained(mode: str, count: int) -> TrainState:
-    """The state after 8 steps."""
+def trained(axes: str, count: int) -> TrainState:
+    """The state after 8 steps, by pmap or over a mesh of two axes."""
     config, data = config_of(), planted()
-    model = model_of(config.model)
     placement = Placement.replicated(count, data.num_users, data.num_items)
-    if mode == "whole":
+    if axes == "mesh":
         mesh = Mesh(np.array(jax.devices()[:count]).reshape(-1, 1), layout.MESH)
-        placement = dataclasses.replace(placement, mesh=mesh, layout=layout.WHOLE)
-    optimizer = optimizers.build(config.optimizer, config.training, 8)
-    key = jax.random.key(0)
-    params = placement.new_params(key, model, config, data.num_features)
-    positives = recommender.training_positives(placement, data, config)
-    order = placement.order(key, positives, 7)
-    state = placement.state(params, optimizer)
-    return placement.advance(state, positives.source, order, key, 0, 8, model, optimizer, config)
+        placement = dataclasses.replace(placement, mesh=mesh)
+    objective = make_objective(config, MODEL, data.num_items, data.features)
+    recipe = jax.tree.map(placement.put, make_recipe(config, objective, 8))
+    key = placement.put(jax.random.key(0))
+    params = new_params(key, objective, placement, data.num_features)
+    positives = training_positives(placement, data, config)
+    rows = shuffled_rows(placement, positives, 7, key)
+    state = new_state(params, recipe.optimizer, placement)
+    return advance(state, rows, (0, 8), recipe, placement)
 
 
 # --- from files ----------------------------------------------------------------------------------
@@ -313,7 +335,7 @@ def test_a_run_on_files_is_loaded_from_any_folder(
         Recommender.load(folder / "run")
 
 
-def test_a_model_trained_anew_on_validation_has_its_features_too(folder: pathlib.Path) -> None:
+def test_a_model_trained_again_on_validation_has_its_features_too(folder: pathlib.Path) -> None:
     config = config_of(
         data=DataConfig(predefined="split", features="features.csv"),
         training=TrainingConfig(batch_size=7, epochs=2, refit=True),
@@ -351,11 +373,11 @@ def test_features_that_a_model_does_not_read_are_refused() -> None:
 
 
 def test_features_need_updates_of_all_rows() -> None:
-    config = config_of(optimizer=OptimizerConfig(rows="touched"))
-    assert refused(config, planted()).startswith("config.optimizer.rows='touched': use all, ")
+    config = config_of(optimizer=OptimizerConfig(update="sparse"))
+    assert refused(config, planted()).startswith("config.optimizer.update='sparse': use dense, ")
 
 
-def test_features_need_whole_tables() -> None:
+def test_features_need_replicated_tables() -> None:
     config = config_of(sharding=ShardingConfig(tables="sharded"))
     assert refused(config, planted()).startswith("config.sharding.tables='sharded': model 'cmlf' ")
 
@@ -370,4 +392,4 @@ def test_features_need_a_row_for_each_item(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(("option", "value"), [("feature_weight", -0.1), ("feature_hidden", 0)])
 def test_options_out_of_range_are_refused(option: str, value: float) -> None:
     with pytest.raises(InputError, match=rf"config\.model\.{option}={value}: use "):
-        models.build("cmlf", DIM, {option: value})
+        RELATIONS.build("cmlf", {option: value}, dim=DIM)
