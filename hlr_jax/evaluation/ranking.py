@@ -17,7 +17,7 @@ from hlr_jax.evaluation.device_groups import DeviceGroups, group_axes
 from hlr_jax.kernels.sizes import FEW_USERS, MASK_BYTES, RANKING_TILE, UNPACKED_BYTES
 from hlr_jax.models.relation import Relation, apply, embed_tables
 from hlr_jax.parallel import devices, processes
-from hlr_jax.parallel.layout import Layout, own_places, own_rows, psum, spec
+from hlr_jax.parallel.layout import Layout, on_each_device, own_places, own_rows, psum, spec
 from hlr_jax.parallel.placement import Placement
 from hlr_jax.sampling.histories import HistoryDraw, user_histories
 from hlr_jax.sampling.sources import DeviceInteractions
@@ -97,13 +97,8 @@ def _top_k(
 
     specs = _Tables(spec(()), layout.of_params(tables.params), spec(layout.user), spec(()))  # type: ignore[arg-type]
     by_user = spec(group_axes(layout))
-    return jax.shard_map(
-        of_group,
-        mesh=mesh,
-        in_specs=(_Users.specs(layout), specs),
-        out_specs=(by_user, by_user),
-        check_vma=False,
-    )(users, tables)
+    in_specs = _Users.specs(layout), specs
+    return on_each_device(of_group, mesh, in_specs, (by_user, by_user))(users, tables)
 
 
 def _scores(

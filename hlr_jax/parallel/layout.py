@@ -4,11 +4,12 @@ Tables are replicated on every device, or sharded into blocks of consecutive row
 mesh of devices. `own_places` and what follows runs on the device, inside `pmap` or `shard_map`.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from hlr_jax.types import Params
@@ -70,6 +71,22 @@ def own_rows(table: Float[Array, "n d"], ids: Int[Array, "m"], axes: Axes) -> Fl
     """Gather rows of the whole table as far as this device's block has them, else zeros."""
     places = own_places(ids, len(table), axes)
     return jnp.where((places < len(table))[:, None], table.at[places].get(mode="clip"), 0)
+
+
+def on_each_device(
+    function: Callable[..., Any], mesh: Mesh, in_specs: Any, out_specs: Any
+) -> Callable[..., Any]:
+    """Let every device of a mesh run a function on its parts of the arguments, by `shard_map`.
+
+    JAX's check of what varies between devices is off. With it, each loop that starts from a
+    constant, in samplers and in relations too, has to name the axes of the mesh that its values
+    will vary along, though the same code runs without a mesh; gradients of replicated parameters
+    are summed over devices within each slice of a batch; and what is gathered from all devices
+    counts as different on each, so that a sparse update of replicated tables is refused.
+    """
+    return jax.shard_map(
+        function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
+    )
 
 
 def psum(tree: Any, axes: Axes) -> Any:

@@ -14,7 +14,7 @@ from flax import struct
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
-from hlr_jax.parallel.layout import REPLICATED, Layout, spec
+from hlr_jax.parallel.layout import REPLICATED, Layout, on_each_device, spec
 from hlr_jax.parallel.placement import Placement
 from hlr_jax.sampling.batches import Drawing, draw_batch
 from hlr_jax.sampling.sources import Source
@@ -110,13 +110,8 @@ def train_steps_sharded(
     def of_device(state: Any, rows: Any, span: Any, recipe: Any) -> Any:
         return _steps(state, _own_part(rows, layout), span, recipe, layout)
 
-    return jax.shard_map(
-        of_device,
-        mesh=mesh,
-        in_specs=(specs, _rows_specs(layout), spec(()), spec(())),
-        out_specs=specs,
-        check_vma=False,
-    )(state, rows, span, recipe)
+    in_specs = specs, _rows_specs(layout), spec(()), spec(())
+    return on_each_device(of_device, mesh, in_specs, specs)(state, rows, span, recipe)
 
 
 def advance(
@@ -150,13 +145,9 @@ def sum_of_loss(
         sums = jax.lax.fori_loop(0, len(order), add, (jnp.zeros(()), jnp.zeros(())))
         return jax.lax.psum(sums, layout.batch)
 
-    return jax.shard_map(
-        of_device,
-        mesh=mesh,
-        in_specs=(layout.of_params(params), _rows_specs(layout), spec(())),
-        out_specs=(spec(()), spec(())),
-        check_vma=False,
-    )(params, rows, recipe)
+    in_specs = layout.of_params(params), _rows_specs(layout), spec(())
+    out_specs = spec(()), spec(())
+    return on_each_device(of_device, mesh, in_specs, out_specs)(params, rows, recipe)
 
 
 def _rows_specs(layout: Layout) -> EpochRows:
