@@ -76,11 +76,11 @@ def check_relation(
       `D(user + r, item)`, with full, short and empty histories.
     - What stands at masked places of a history changes nothing.
     - Gradients are those of finite differences, and finite with rows that are zero or large.
-    - `penalty` is a finite number for each row of a batch.
+    - `penalty` is a finite number for each row of a batch; `features_penalty`, one for all items.
     - Float options are traced: another value needs no compilation.
 
     Args:
-      relation: with its options; a class stands for the default ones.
+      relation: with its options; a class stands for the default ones, with `dim=6`.
       geometries: those to measure in; all that are registered, if they are left out.
       largest: by what rows are multiplied to be large.
     """
@@ -90,6 +90,8 @@ def check_relation(
     rows = _random_rows(made)
     Expect(made).finite(rows.params, "new parameters")
     check_traced(Expect(made), made, lambda model: _traced(model, rows))
+    if made.uses_features:
+        _check_features(Expect(made), made)
     differentiated = set()
     for geometry in geometries:
         model: Relation = with_option(made, "geometry", geometry)
@@ -254,7 +256,26 @@ def _check_gradients(expect: Expect, model: Relation, rows: _Rows, largest: floa
 
 
 # ---------------------------------------------------------------------------------------------
-# Masks and traced options.
+# Features, masks and traced options.
+
+
+def _check_features(expect: Expect, model: Relation) -> None:
+    """One finite number with a finite gradient; also of items without features."""
+    features = as_arrays(random_rows(7, _ITEMS, 3)).at[0].set(0)
+    items = embed(model, as_arrays(random_rows(1, _ITEMS, model.dim)), model.dim)
+    new = jax.jit(lambda key: init_params(key, model, Sizes(_USERS, _ITEMS, features.shape[1])))
+    params = new(jax.random.key(0))["relation"]
+
+    @jax.jit
+    def value_and_gradient(params: Params, items: Array) -> Any:
+        def penalty(params: Params, items: Array) -> Array:
+            return apply(model, params, "features_penalty", items, features)
+
+        return jax.value_and_grad(penalty, (0, 1))(params, items)
+
+    value, gradient = value_and_gradient(params, items)
+    expect.shape(value, (), "features_penalty")
+    expect.finite((value, gradient), "features_penalty and its gradient")
 
 
 def _check_masks(expect: Expect, model: Relation, rows: _Rows) -> None:

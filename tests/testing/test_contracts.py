@@ -118,7 +118,7 @@ def test_samplers_with_other_options(sampler: Any, is_uniform: bool) -> None:
     "model",
     [
         HLR(dim=6, slots=3, include_user=False, beta=0.5),
-        RELATIONS.get("adacml")(dim=6, beta=0.5),
+        RELATIONS.get("adacml")(dim=4, beta=0.5),
     ],
     ids=lambda model: type(model).__name__,
 )
