@@ -180,7 +180,7 @@ class BranchingRelation(Relation):
         (RanksOtherwise, r"minus scores, against D\(user \+ r, item\) pair by pair: "),
         (ReadsPadding, "with other rows at masked places of histories, distances: "),
         (EmptyHistory, "the relation of .*: .* numbers are not finite"),
-        (OneItem, r"the relation of \[U, 1\] users to \[1, I\] items: "),
+        (OneItem, r"distances, against D\(user \+ r, item\) pair by pair: "),
         (BranchingRelation, "options strength are floats, so they are arrays within a program"),
     ],
 )
