@@ -91,7 +91,7 @@ class CaseOnDevices:
         config = Config(
             model=ModelConfig(case.model, dim=DIM, options={"slots": SLOTS} if has_history else {}),
             sampling=SamplingConfig(history_length=HISTORY),
-            optimizer=OptimizerConfig(update=case.update),
+            optimizer=OptimizerConfig(updates=case.update),
             training=TrainingConfig(batch_size=case.batch),
         )
         self.placement = placed(case.mode, count, dataset)

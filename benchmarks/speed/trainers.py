@@ -62,7 +62,7 @@ def config_of(shape: Shape, update: str = "dense") -> Config:
     """Configure a run with the published objective.
 
     Args:
-      update: which rows Adam updates, as in `config.optimizer.update`.
+      update: which rows Adam updates, as in `config.optimizer.updates`.
     """
     return Config(
         model=ModelConfig(
@@ -74,7 +74,7 @@ def config_of(shape: Shape, update: str = "dense") -> Config:
             history_length=shape.history_length, options={"num_negatives": shape.negatives}
         ),
         loss=LossConfig(options={"margin": MARGIN}),
-        optimizer=OptimizerConfig(name="adam", learning_rate=LEARNING_RATE, update=update),
+        optimizer=OptimizerConfig(name="adam", learning_rate=LEARNING_RATE, updates=update),
         training=TrainingConfig(batch_size=shape.batch_size),
     )
 

@@ -13,7 +13,7 @@ FIELDS = {
     "sampling.skew": "sampling.popularity_exponent",
     "loss.balance": "loss.user_weight_exponent",
     "loss.rank_weight": "loss.name='warp'",
-    "optimizer.rows": "optimizer.update",
+    "optimizer.rows": "optimizer.updates",
     "training.select": "training.selection_metric",
     "sharding.item_blocks": "sharding.item_shards",
 }
@@ -27,8 +27,8 @@ VALUES = {
     ("loss.name", "two_sided"): "loss.name='cpe'",
     ("loss.name", "squared"): "loss.name='sfcml'",
     ("loss.name", "semi_hard"): "loss.name='hardest' (semi_hard has been removed)",
-    ("optimizer.update", "all"): "optimizer.update='dense'",
-    ("optimizer.update", "touched"): "optimizer.update='sparse'",
+    ("optimizer.updates", "all"): "optimizer.updates='dense'",
+    ("optimizer.updates", "touched"): "optimizer.updates='sparse'",
 }
 
 

@@ -26,11 +26,11 @@ class OptimizerConfig(Section):
     # sparse: only those of the batch, in a time that does not depend on the tables' sizes. With
     # sgd and adagrad both give the same numbers; with sparse updates adam leaves the moments of
     # other rows as they are, and adamw their weights.
-    update: str = "dense"
+    updates: str = "dense"
 
     def check(self) -> None:
         require_one_of(self.name, ("adam", "adamw", "adagrad", "sgd"), "optimizer.name")
-        require_one_of(self.update, ("dense", "sparse"), "optimizer.update")
+        require_one_of(self.updates, ("dense", "sparse"), "optimizer.updates")
         require_one_of(self.schedule, ("constant", "exponential", "cosine"), "optimizer.schedule")
         require(
             self.learning_rate > 0,

@@ -19,9 +19,9 @@ from hlr_jax.training.inputs import history_length
 def check_config(config: Config) -> None:
     """Raise InputError where fields do not go together, whatever the data."""
     require(
-        config.optimizer.update == "dense" or not config.loss.covariance,
-        "optimizer.update",
-        config.optimizer.update,
+        config.optimizer.updates == "dense" or not config.loss.covariance,
+        "optimizer.updates",
+        config.optimizer.updates,
         "use dense, because config.loss.covariance moves every row",
     )
     require(
@@ -152,9 +152,9 @@ def _check_features(config: Config, model: Relation, dataset: Dataset) -> None:
             f"{field}: model {name!r} reads features of items; use own for those of the data set, "
             "or the path of a table"
         )
-    if config.optimizer.update != "dense":
+    if config.optimizer.updates != "dense":
         raise InputError(
-            f"config.optimizer.update={config.optimizer.update!r}: use dense, because model "
+            f"config.optimizer.updates={config.optimizer.updates!r}: use dense, because model "
             f"{name!r} moves every item row"
         )
     if config.sharding.is_sharded:

@@ -84,7 +84,7 @@ def make_recipe(
         history_length=history_length(objective.model, config),
     )
     optimizer = given or NamedOptimizer.of(config, steps_per_epoch)
-    return Recipe(objective, drawing, optimizer, is_sparse=config.optimizer.update == "sparse")
+    return Recipe(objective, drawing, optimizer, is_sparse=config.optimizer.updates == "sparse")
 
 
 def history_length(model: Relation, config: Config) -> int:

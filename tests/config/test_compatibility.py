@@ -17,8 +17,8 @@ OF_USERS = {
     ("values", "fault"),
     [
         (
-            {"optimizer": {"update": "sparse"}, "loss": {"covariance": 0.1}},
-            "config.optimizer.update='sparse': use dense, because config.loss.covariance moves",
+            {"optimizer": {"updates": "sparse"}, "loss": {"covariance": 0.1}},
+            "config.optimizer.updates='sparse': use dense, because config.loss.covariance moves",
         ),
         (
             {"sharding": {"tables": "sharded"}, "loss": {"covariance": 0.1}},

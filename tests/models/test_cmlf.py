@@ -373,8 +373,8 @@ def test_features_that_a_model_does_not_read_are_refused() -> None:
 
 
 def test_features_need_updates_of_all_rows() -> None:
-    config = config_of(optimizer=OptimizerConfig(update="sparse"))
-    assert refused(config, planted()).startswith("config.optimizer.update='sparse': use dense, ")
+    config = config_of(optimizer=OptimizerConfig(updates="sparse"))
+    assert refused(config, planted()).startswith("config.optimizer.updates='sparse': use dense, ")
 
 
 def test_features_need_replicated_tables() -> None:

@@ -158,7 +158,7 @@ def drawn_for_oracle(batch: TripletBatch, means: Any) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("update", ["dense", "sparse"])
 def test_steps_are_those_of_the_equations(update):
     """Gradient descent; the means are of the tables as each step finds them, and constants."""
-    optimizer = OptimizerConfig(name="sgd", learning_rate=0.05, update=update)
+    optimizer = OptimizerConfig(name="sgd", learning_rate=0.05, updates=update)
     run = Run.of(config_of(optimizer=optimizer), data())
     placement = Placement.replicated(1, USERS, ITEMS)
     state = TrainState.of(placement.params(as_params(random_params())), run.recipe.optimizer)

@@ -80,9 +80,9 @@ FAULTS = {
         "config.data.features='': model 'cmlf' reads features of items; use own for those of the",
     ),
     "features and sparse updates": (
-        {"model": {"name": "cmlf"}, "optimizer": {"update": "sparse"}},
+        {"model": {"name": "cmlf"}, "optimizer": {"updates": "sparse"}},
         FEATURES,
-        "config.optimizer.update='sparse': use dense, because model 'cmlf' moves every item row",
+        "config.optimizer.updates='sparse': use dense, because model 'cmlf' moves every item row",
     ),
     "features and sharded tables": (
         {"model": {"name": "cmlf"}} | SHARDED,
@@ -128,9 +128,9 @@ FAULTS = {
         "users with test items, there are 4; use fewer or smaller groups",
     ),
     "fields alone": (
-        {"loss": {"covariance": 0.1}, "optimizer": {"update": "sparse"}},
+        {"loss": {"covariance": 0.1}, "optimizer": {"updates": "sparse"}},
         {},
-        "config.optimizer.update='sparse': use dense, because config.loss.covariance moves every",
+        "config.optimizer.updates='sparse': use dense, because config.loss.covariance moves every",
     ),
 }
 
@@ -157,7 +157,7 @@ def check(values: dict[str, Any], dataset: Dataset) -> None:
         pytest.param({"model": {"name": "transcf"}}, {}, id="neighbours"),
         pytest.param({"model": {"name": "cmlf"}}, FEATURES, id="features"),
         pytest.param(SHARDED, {}, id="sharded tables"),
-        pytest.param({"optimizer": {"update": "sparse"}}, {}, id="sparse updates"),
+        pytest.param({"optimizer": {"updates": "sparse"}}, {}, id="sparse updates"),
         pytest.param(OF_USERS, {}, id="batches of users"),
         pytest.param({}, {"valid": NOTHING}, id="no validation split"),
         pytest.param({"training": {"refit": True}}, {}, id="refit"),

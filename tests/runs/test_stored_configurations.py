@@ -31,7 +31,7 @@ def old_run(tmp_path: pathlib.Path) -> pathlib.Path:
     values["model"] |= {"clip_norm": 1.0, "surface": "ball"}
     values["sampling"] = {"negatives": 2, "pool": "triplet", "skew": 0.0, "history_length": 4}
     values["loss"] = {"name": "hinge", "margin": 0.5, "rank_weight": False, "balance": 0.0}
-    values["optimizer"]["rows"] = values["optimizer"].pop("update").replace("dense", "all")
+    values["optimizer"]["rows"] = values["optimizer"].pop("updates").replace("dense", "all")
     values["training"]["select"] = values["training"].pop("selection_metric")
     values["sharding"]["item_blocks"] = values["sharding"].pop("item_shards")
     (tmp_path / "config.json").write_text(json.dumps(values))

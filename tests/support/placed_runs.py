@@ -55,7 +55,7 @@ def config_of(name: str = "cml", update: str = "dense", **changes: Any) -> Confi
         model=ModelConfig(name=name, dim=5, options=slots),
         sampling=SamplingConfig(history_length=3, options={"num_negatives": 2}),
         loss=LossConfig(name="warp" if name == "cml" else "hinge"),
-        optimizer=OptimizerConfig(learning_rate=0.01, update=update),
+        optimizer=OptimizerConfig(learning_rate=0.01, updates=update),
         training=TrainingConfig(batch_size=BATCH, epochs=2),
         evaluation=EvaluationConfig(cutoffs=(5,), bootstrap=0),
         sharding=ShardingConfig(user_parts=PARTS),

@@ -74,7 +74,7 @@ def test_a_given_transformation_updates_the_rows_of_a_batch_alone():
     """And its state goes on where a run stopped, in the folder of that run."""
     given = optax.adam(0.03)
     config = dataclasses.replace(
-        config_of(), optimizer=OptimizerConfig(learning_rate=0.03, update="sparse")
+        config_of(), optimizer=OptimizerConfig(learning_rate=0.03, updates="sparse")
     )
     found = experiment.train(config, None, data_for("cml"), show_progress=False, optimizer=given)
     expected = train(config)

@@ -102,7 +102,7 @@ def flat(state: TrainState) -> Tables:
 def test_only_the_rows_that_a_batch_uses_are_updated(
     options: dict[str, Any], frozen: str, size: str
 ) -> None:
-    config = OptimizerConfig(learning_rate=0.05, update="sparse", **options)
+    config = OptimizerConfig(learning_rate=0.05, updates="sparse", **options)
     start, steps = tables_of_size(size), batches(size)
     states = train_rows(config, start, steps, frozen)
     assert_same_path([flat(state) for state in states[1:]], row_wise(config, start, steps, frozen))

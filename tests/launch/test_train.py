@@ -1,0 +1,234 @@
+"""`launch/train.py`, plugins and interruptions, run as people run them."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from support.launching import PLUGIN, ROOT, SMALL, assert_refused, read
+
+from hlr_jax.config import files
+
+# --- train ---------------------------------------------------------------------------------------
+
+
+def test_a_run_writes_its_files(trained):
+    assert sorted(path.name for path in trained.iterdir()) == [
+        "checkpoints",
+        "config.json",
+        "dataset.json",
+        "metrics.jsonl",
+        "refit",
+        "results.json",
+    ]
+    results = read(trained / "results.json")
+    assert list(results) == ["model", "dataset", "split_sizes", "train", "valid", "test"]
+    assert (results["model"], results["dataset"]) == ("cml", "embedded")
+    assert results["split_sizes"] == {"train": 50983, "valid": 5665, "test": 14162}
+    assert {"seconds", "epochs", "triplets_per_second"} <= results["train"].keys()
+    assert results["train"]["epochs"] == 1
+    for split in ("valid", "test"):
+        assert 0 < results[split]["ndcg@10"] < 1
+        assert results[split]["intervals"].keys() >= {"ndcg@10"}
+    (record,) = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert record.keys() == {"epoch", "step", "train_loss", "valid_loss", "seconds"}
+    assert record["valid_loss"] == pytest.approx(results["valid"]["loss"], rel=1e-5)
+    config = read(trained / "config.json")
+    assert (config["model"]["dim"], config["training"]["epochs"]) == (8, 1)
+    assert config["sampling"]["history_length"] == 4
+    assert {path.name for path in (trained / "checkpoints").iterdir()} == {"best", "latest"}
+
+
+def test_only_the_same_command_goes_on_and_changes_nothing(trained, launch, train_flags):
+    names = ("results.json", "metrics.jsonl", "config.json")
+    before = {name: (trained / name).read_text() for name in names}
+    flags = [*train_flags, f"--workdir={trained}"]
+    done = launch("train", *flags)
+    assert done.returncode == 0, done.stderr
+    assert {name: (trained / name).read_text() for name in names} == before
+
+    done = launch("train", *flags, "--config.loss.margin=0.7")
+    assert_refused(done, f"--workdir={trained}", "config.loss.margin=0.5, not 0.7")
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "recommend", "sweep", "baseline"])
+def test_help(name, launch):
+    done = launch(name, "--help")
+    assert done.returncode == 0
+    assert f"python launch/{name}.py" in done.stdout
+    assert "--workdir" in done.stdout
+    assert "--import" in done.stdout
+    assert "Traceback" not in done.stderr
+    reads_files = name in ("train", "sweep", "baseline")
+    assert ("--config:" in done.stdout) == reads_files or name == "evaluate"
+    assert ("\nConfigurations:\n" in done.stdout) == reads_files
+
+
+def test_help_lists_the_configurations_and_does_not_wait_for_jax(environment):
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "launch/train.py", "--help"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0
+    # All are listed: tests/config/test_configurations.py.
+    assert files.describe(pathlib.Path("configs")).splitlines()[1] in done.stdout
+    assert "configs/tuned/ml_1m_cml.py" in done.stdout
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "ml_collections" in imported
+    assert not imported & {"jax", "polars"}
+
+
+def test_bad_flags_are_refused_in_one_line(launch, config_file, tmp_path):
+    workdir = tmp_path / "run"
+    for flag, parts in {
+        "--config.model.dimm=3": ["--config.model.dimm", "did you mean dim?"],
+        "--config.model.xyz=3": ["--config.model.xyz: there is no such field"],
+        "--config.modl.dim=3": ["--config.modl.dim", "did you mean model?"],
+        "--config.model.dim=wide": ["--config.model.dim=wide"],
+        "--config.model.name=mf": ["config.model.name='mf'", "use one of"],
+        "--config.geometry.name=cube": ["config.geometry.name='cube'", "use one of ball"],
+        "--config.data.predefined=nowhere": ["config.data.predefined='nowhere'"],
+        "--confg.model.dim=3": ["confg"],
+        "stray": ["'stray': not a flag"],
+        # Old names.
+        "--config.loss.balance=0.3": [
+            "--config.loss.balance: renamed, use config.loss.user_weight_exponent"
+        ],
+        "--config.sampling.negatives=4": ["use config.sampling.num_negatives=4"],
+        "--config.loss.name=closest": ["use config.loss.name='hardest'"],
+    }.items():
+        done = launch("train", f"--config={config_file}", f"--workdir={workdir}", flag)
+        assert_refused(done, *parts)
+        assert not workdir.exists()
+
+
+def test_missing_flags_and_files_are_refused_in_one_line(launch, tmp_path):
+    workdir = f"--workdir={tmp_path / 'run'}"
+    assert_refused(launch("train"), "--config")
+    assert_refused(launch("train", "--config=nowhere.py", workdir), "nowhere.py")
+    broken = tmp_path / "broken.py"
+    broken.write_text("def get_config():\n    return 1 / 0\n")
+    others = {"train": [], "sweep": ["--vary=loss.margin=0:1"], "baseline": ["--name=ease"]}
+    for name, more in others.items():
+        done = launch(name, f"--config={broken}", workdir, *more)
+        assert_refused(done, f"--config={broken}: line 2: ZeroDivisionError: division by zero")
+    assert not (tmp_path / "run").exists()
+
+
+def test_configurations_that_there_are_not_are_refused_with_those_there_are(launch, tmp_path):
+    workdir = tmp_path / "run"
+    for path, part in {
+        "configs/embedded.py": "use configs/embedded.py:NAME with one of cml, lrml, hlr, ",
+        "configs/embedded.py:nothing": "there is no 'nothing'; use configs/embedded.py:NAME with",
+        "configs/ml_1m/hlr.py": "did you mean configs/published.py:ml_1m/hlr or configs/tuned/ml",
+    }.items():
+        done = launch("train", f"--config={path}", f"--workdir={workdir}")
+        assert_refused(done, f"--config={path}: ", part)
+    assert_refused(
+        launch("demo", "--hlr=configs/embedded.py:hl"), "--config=configs/embedded.py:hl:"
+    )
+    assert not workdir.exists()
+
+
+# --- plugins -------------------------------------------------------------------------------------
+
+
+def test_a_module_that_is_imported_is_found_again_by_every_program(
+    program, config_file, tmp_path_factory
+):
+    folder = tmp_path_factory.mktemp("plugins")
+    (folder / "steep_losses.py").write_text(PLUGIN)
+    path = {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+    workdir = folder / "run"
+    flags = [f"--config={config_file}", *SMALL, f"--workdir={workdir}", "--config.loss.name=steep"]
+    # The flag of an option may stand before that of its module.
+    flags += ["--config.loss.steepness=3.0", "--import=steep_losses"]
+    done = program("train", *flags, **path)
+    assert done.returncode == 0, done.stderr
+    config = read(workdir / "config.json")
+    assert config["imports"] == ["steep_losses"]
+    assert (config["loss"]["name"], config["loss"]["steepness"]) == ("steep", 3.0)
+
+    output = folder / "test.json"
+    done = program("evaluate", f"--workdir={workdir}", f"--output={output}", **path)
+    assert done.returncode == 0, done.stderr
+    assert read(output) == read(workdir / "results.json")["test"]
+    done = program("recommend", f"--workdir={workdir}", "--users=3", "--k=2", **path)
+    assert done.returncode == 0, done.stderr
+    # Without its folder on the path.
+    for name, *more in (("evaluate",), ("recommend", "--users=3")):
+        done = program(name, f"--workdir={workdir}", *more)
+        assert_refused(done, "--import=steep_losses: there is no module 'steep_losses'; install")
+
+
+def test_modules_that_cannot_be_used_are_refused_in_one_line(
+    program, launch, config_file, tmp_path
+):
+    workdir = tmp_path / "run"
+    flags = [f"--config={config_file}", f"--workdir={workdir}"]
+    missing = "--import=not_there: there is no module 'not_there'; install its package, or set PYTH"
+    assert_refused(launch("train", "--import=json,not_there", *flags), missing)
+    assert_refused(launch("baseline", "--name=ease", *flags, "--import", "not_there"), missing)
+    vary = ["--trials=1", "--vary=loss.margin=0:1"]
+    assert_refused(launch("sweep", *flags, *vary, "--import=not_there"), missing)
+    assert_refused(launch("evaluate", flags[1], "--import=not_there"), missing)
+    assert_refused(launch("recommend", flags[1], "--users=1", "--import=not_there"), missing)
+    (tmp_path / "clashing.py").write_text(PLUGIN.replace("steep", "hinge", 1))
+    path = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    done = program("train", *flags, "--import=clashing", **path)
+    assert_refused(done, "--import=clashing: clashing.Steep: a loss named 'hinge' is registered")
+    assert not workdir.exists()
+
+
+# --- interrupting --------------------------------------------------------------------------------
+
+
+def test_an_interrupted_run_says_so_and_goes_on(launch, environment, config_file, tmp_path):
+    workdir = tmp_path / "run"
+    flags = [f"--config={config_file}", f"--workdir={workdir}", *SMALL[1:]]
+    command = [sys.executable, "launch/train.py", *flags, "--config.training.patience=0"]
+    process = subprocess.Popen(
+        [*command, "--config.training.epochs=100000"],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not (workdir / "metrics.jsonl").exists() and time.monotonic() < deadline:
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=120)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130, errors
+    assert errors.strip().splitlines()[-1] == (
+        "error: interrupted; the same command goes on from the last checkpoint"
+    )
+    assert len(list((workdir / "checkpoints" / "latest").iterdir())) == 1
+    epochs = len((workdir / "metrics.jsonl").read_text().splitlines())
+
+    done = subprocess.run(
+        [*command, f"--config.training.epochs={epochs + 1}"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in records] == list(range(1, len(records) + 1))
+    assert len(records) >= epochs + 1
