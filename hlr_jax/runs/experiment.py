@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import optax
+from absl import logging
 
 from hlr_jax.config import Config, build
 from hlr_jax.data import datasets
@@ -13,6 +14,7 @@ from hlr_jax.data.datasets import Dataset
 from hlr_jax.errors import InputError
 from hlr_jax.evaluation import metrics
 from hlr_jax.files import write_json
+from hlr_jax.models.relation import Relation
 from hlr_jax.parallel import devices, processes
 from hlr_jax.parallel.placement import Placement
 from hlr_jax.runs import compatibility
@@ -134,6 +136,7 @@ def _train(
     config = with_absolute_paths(config)
     compatibility.check_config(config)
     model = build.build_model(config)
+    config = _with_modules(config, model)
     dataset = dataset or _load(config, request.show_progress)
     compatibility.check(config, model, dataset)
     placement = Placement.of(config.sharding, model, dataset.num_users, dataset.num_items)
@@ -158,6 +161,20 @@ def _train(
     validate = _validation(program, dataset)
     best, progress = fit(program, params, validate, store, report, request.show_progress)
     return Recommender(config, dataset, model, best, placement), progress
+
+
+def _with_modules(config: Config, model: Relation) -> Config:
+    """Note the modules of components from elsewhere, so that who loads the run finds them."""
+    components = (model, model.geometry, build.build_loss(config), build_sampler(config))
+    modules = {type(x).__module__ for x in components}
+    own = {name for name in modules if not name.startswith("hlr_jax.")} - set(config.imports)
+    if "__main__" in own:
+        logging.warning(
+            "a component of this run is defined in the program itself; put it into a module, or "
+            "the run can be loaded by this program alone"
+        )
+    imports = (*config.imports, *sorted(own - {"__main__"}))
+    return dataclasses.replace(config, imports=imports)
 
 
 def _given(config: Config, request: _Request) -> Optimizer | None:
