@@ -203,7 +203,7 @@ def _guarded(main: Callable[[], None]) -> None:
         devices.keep_compiled_programs()
         if _COORDINATOR.value:
             processes.connect(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-        plugins.load(_imports(sys.argv))
+        plugins.load(_imports(sys.argv), plugins.FLAG)
         main()
     except InputError as error:
         _fail(str(error))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
 import jax
+from ml_collections import ConfigDict
 
 from hlr_jax.errors import InputError
 
@@ -63,6 +64,76 @@ def make_defaults_floats(cls: type) -> None:
             setattr(cls, name, float(default))
 
 
+def check_annotations(cls: type, reserved: Sequence[str] = ()) -> None:
+    """Raise InputError where an annotated field of a new class cannot be an option.
+
+    Args:
+      reserved: names of fields that the library sets itself.
+    """
+    for name, kind in vars(cls).get("__annotations__", {}).items():
+        if typing.get_origin(kind) is ClassVar or kind is ClassVar or "ClassVar" in str(kind):
+            continue
+        if name in reserved:
+            raise _taken(cls, name)
+        if name not in vars(cls):
+            raise InputError(f"{path_of(cls)}: give option {name!r} a default")
+        default = vars(cls)[name]
+        if type(default).__hash__ is None:
+            raise InputError(
+                f"{path_of(cls)}: option {name!r} has a {type(default).__name__} as its default; "
+                "write a tuple"
+            )
+
+
+def _taken(cls: type, option: str) -> InputError:
+    section = getattr(cls, "section", "")
+    return InputError(
+        f"{path_of(cls)}: option {option!r} is a field of config.{section} already; rename it"
+    )
+
+
+# What flags can be.
+_KINDS = (bool, int, float, str, tuple)
+
+
+def _check_option(cls: type, field: dataclasses.Field[Any]) -> None:
+    """Raise InputError where a field of a class cannot be an option of a configuration."""
+    name, default, kind = field.name, field.default, field.type
+    if default is dataclasses.MISSING:
+        raise InputError(f"{path_of(cls)}: give option {name!r} a default")
+    named = {known.__name__: known for known in _KINDS}
+    wanted = named.get(kind, kind) if isinstance(kind, str) else kind
+    is_other = wanted in _KINDS and type(default) is not wanted
+    if type(default) not in _KINDS or is_other or "None" in str(kind):
+        raise InputError(
+            f"{path_of(cls)}: annotate option {name!r} as bool, int, float, str or a tuple, with a "
+            "default of that type; None is no default"
+        )
+    if hasattr(ConfigDict, name):
+        raise InputError(f"{path_of(cls)}: option {name!r} cannot be a flag; rename it")
+
+
+# What JAX raises where Python needs the value of an array within a program.
+TRACING_ERRORS = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+
+
+def explain_tracing(component: "Options", error: Exception) -> str:
+    """Say what is wrong with a component that raises one of TRACING_ERRORS."""
+    fields = dataclasses.fields(component)  # type: ignore[arg-type]
+    numbers = [field.name for field in fields if is_number(type(component), field)]
+    cause = f"({str(error).partition(chr(10))[0]})"
+    if not numbers:
+        return f"its arguments are arrays within a program {cause}; use jnp.where instead of if"
+    return (
+        f"options {', '.join(numbers)} are floats, so they are arrays within a program {cause}; "
+        "use jnp.where instead of Python's if, or name in `static` what shapes the program"
+    )
+
+
 class Options:
     """What the components of all kinds share: their fields are options of a configuration.
 
@@ -93,6 +164,7 @@ class Component(Options):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        check_annotations(cls)
         make_defaults_floats(cls)
         made = dataclasses.dataclass(frozen=True)(cls)
         names = [field.name for field in dataclasses.fields(made)]  # type: ignore[arg-type]
@@ -132,34 +204,46 @@ class Registry(Generic[_T]):
         self._classes: dict[str, type[_T]] = {}
         _REGISTRIES[field.partition(".")[0]] = self
 
-    def register(self, name: str) -> Callable[[type[_T]], type[_T]]:
+    def register(self, name: str | type) -> Callable[[type[_T]], type[_T]]:
         """Make a class known by a name: a class decorator.
 
         A class that is defined again, as by running a cell of a notebook again, replaces itself.
 
         Raises:
-          InputError: the name is taken, or an option has another type than the same option of
-            another class, with which it shares its flag.
+          InputError: the name is taken, or an option cannot be a flag or has another type than the
+            same option of another class, with which it shares its flag.
         """
+        chosen = _checked_name(name)
 
         def add(cls: type[_T]) -> type[_T]:
-            other = self._classes.get(name)
-            if other is not None and _path(other) != _path(cls):
+            other = self._classes.get(chosen)
+            if other is not None and path_of(other) != path_of(cls):
                 raise InputError(
-                    f"{_path(cls)}: a {self.kind} named {name!r} is registered already "
-                    f"({_path(other)}); choose another name"
+                    f"{path_of(cls)}: a {self.kind} named {chosen!r} is registered already "
+                    f"({path_of(other)}); choose another name"
                 )
-            known = self.all_options()
-            for option, default in self.options_of(cls).items():
-                if option in known and type(known[option]) is not type(default):
-                    raise InputError(
-                        f"{_path(cls)}: option {option!r} is a {type(default).__name__}, and that "
-                        f"of another {self.kind} a {type(known[option]).__name__}; rename it"
-                    )
-            self._classes[name] = cls
+            self._check_options(chosen, cls)
+            self._classes[chosen] = cls
             return cls
 
         return add
+
+    def _check_options(self, name: str, cls: type[_T]) -> None:
+        for field in self._fields(cls):
+            _check_option(cls, field)
+        others = [known for key, known in self._classes.items() if key != name]
+        for option, default in self.options_of(cls).items():
+            for other in others:
+                kind = type(self.options_of(other).get(option, default))
+                if kind is not type(default):
+                    raise InputError(
+                        f"{path_of(cls)}: option {option!r} is {_a(type(default))}, and that of "
+                        f"{path_of(other)} is {_a(kind)}; rename it"
+                    )
+
+    def _fields(self, cls: type[_T]) -> list[dataclasses.Field[Any]]:
+        fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+        return [field for field in fields if field.name not in self.fixed]
 
     def names(self) -> list[str]:
         """List the registered names."""
@@ -172,20 +256,16 @@ class Registry(Generic[_T]):
           InputError: there is none.
         """
         if name not in self._classes:
-            raise InputError(f"config.{self.field}={name!r}: use one of {', '.join(self.names())}")
+            raise InputError(
+                f"config.{self.field}={name!r}: use one of {', '.join(self.names())}; or, for a "
+                "class of your own, name its module by --import (imports=[...] in Python) and "
+                f"decorate it with @register({name!r})"
+            )
         return self._classes[name]
 
     def options_of(self, cls: type[_T]) -> dict[str, Any]:
-        """List the options of a class with their defaults.
-
-        Raises:
-          InputError: one has no default.
-        """
-        fields = [f for f in dataclasses.fields(cls) if f.name not in self.fixed]  # type: ignore[arg-type]
-        for field in fields:
-            if field.default is dataclasses.MISSING:
-                raise InputError(f"{_path(cls)}: give option {field.name!r} a default")
-        return {field.name: field.default for field in fields}
+        """List the options of a class with their defaults."""
+        return {field.name: field.default for field in self._fields(cls)}
 
     def options(self, name: str) -> dict[str, Any]:
         """List the options of the class registered by a name, with their defaults."""
@@ -220,50 +300,75 @@ def find(section: str) -> "Registry[Any]":
     return _REGISTRIES[section]
 
 
-def register(name: str) -> Callable[[type[_T]], type[_T]]:
+def register(name: str | type) -> Callable[[type[_T]], type[_T]]:
     """Make a relation, geometry, loss or sampler known by a name: a class decorator.
 
     The name is then a value of `config.model.name`, `config.geometry.name`, `config.loss.name` or
     `config.sampling.negatives`, and the class's annotated fields are options of that section.
 
     Raises:
-      InputError: the name is taken, an option clashes with another class's, or this is no class
-        of these kinds.
+      InputError: the name is taken or missing, an option cannot be one or clashes with another
+        class's, or this is no class of these kinds.
     """
+    chosen = _checked_name(name)
 
     def add(cls: type[_T]) -> type[_T]:
         section = getattr(cls, "section", None)
         if section not in _REGISTRIES:
             raise InputError(
-                f"{_path(cls)}: cannot be registered as {name!r}; make it a subclass of Relation, "
-                "Geometry, Loss or Sampler"
+                f"{path_of(cls)}: cannot be registered as {chosen!r}; make it a subclass of "
+                "Relation, Geometry, Loss or Sampler"
             )
-        return _REGISTRIES[section].register(name)(cls)
+        return _REGISTRIES[section].register(chosen)(cls)
 
     return add
 
 
-def _path(cls: type) -> str:
+def path_of(cls: type) -> str:
+    """Return a class's full name, by which errors call it."""
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def load_plugins(modules: Sequence[str] = ()) -> None:
-    """Import what other packages register: by their entry points, and modules by name.
+def _checked_name(name: str | type) -> str:
+    """Refuse `@register` without a name: it hands over the class, and would register nothing."""
+    if isinstance(name, type):
+        raise InputError(f"{path_of(name)}: write @register('my_name'), the name it is found by")
+    return name
+
+
+def _a(kind: type) -> str:
+    return f"{'an' if kind is int else 'a'} {kind.__name__}"
+
+
+def load_entry_points() -> None:
+    """Import what installed packages register.
 
     Raises:
       InputError: one cannot be imported, or registers a name that is taken.
     """
     for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        _import(point.value.partition(":")[0], f"plugin {point.name}")
-    for module in modules:
-        _import(module, f"--import={module}")
+        package = f" (of package {point.dist.name})" if point.dist is not None else ""
+        load_module(point.value.partition(":")[0], f"plugin {point.name}{package}")
 
 
-def _import(module: str, asked_by: str) -> None:
+def load_module(module: str, asked_by: str) -> None:
+    """Import a module that registers classes.
+
+    Args:
+      asked_by: what names the module, as `--import=my_module`; errors begin with it.
+
+    Raises:
+      InputError: it cannot be imported, or registers a name that is taken.
+    """
     try:
         importlib.import_module(module)
     except InputError as error:
         raise InputError(f"{asked_by}: {error}") from None
+    except SystemExit as error:
+        raise InputError(
+            f"{asked_by}: ends the program while it is imported; guard what does by "
+            "`if __name__ == '__main__'`"
+        ) from error
     except Exception as error:
         raise InputError(
             f"{asked_by}: cannot be imported ({type(error).__name__}: {error}); correct "

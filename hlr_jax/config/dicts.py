@@ -34,7 +34,7 @@ def as_dict(config: Config) -> dict[str, Any]:
     values = dataclasses.asdict(config)
     for section in build.NAME_FIELDS:
         fields = values[section]
-        chosen = fields.pop("options")
+        chosen = build.typed_options(section, fields.pop("options"))
         own = build.options(section, build.registered_name(section, getattr(config, section)))
         fields |= build.all_options(section) | own | chosen
     return values
@@ -46,7 +46,8 @@ def flat(config: Config) -> dict[str, Any]:
     values = dataclasses.asdict(config)
     for section in build.NAME_FIELDS:
         name = build.registered_name(section, getattr(config, section))
-        values[section] |= build.options(section, name) | values[section].pop("options")
+        chosen = build.typed_options(section, values[section].pop("options"))
+        values[section] |= build.options(section, name) | chosen
     return {name: values.pop(name) for name in _ALONE} | {
         f"{section}.{name}": value
         for section, fields in values.items()

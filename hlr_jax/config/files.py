@@ -40,7 +40,7 @@ def read(path: str, imports: Sequence[str] = ()) -> ml_collections.ConfigDict:
       InputError: the file or the configuration of that name does not exist, or its program fails.
     """
     file, colon, argument = path.partition(":")
-    plugins.load(imports)
+    plugins.load(imports, plugins.FLAG)
     module = _module(file)
     names = names_in(module)
     if names and argument not in names:

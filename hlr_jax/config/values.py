@@ -63,6 +63,8 @@ def field_names(section: Any) -> list[str]:
 def typed(field: str, kind: Any, value: Any) -> Any:
     """Convert a value to the type of its field: an int to a float, a list to a tuple.
 
+    A number of NumPy is as good as Python's.
+
     Raises:
       InputError: the value has another type, or is not finite.
     """
@@ -70,6 +72,8 @@ def typed(field: str, kind: Any, value: Any) -> Any:
     if typing.get_origin(kind) is Sequence:
         items = value if isinstance(value, list | tuple) else (value,)
         return tuple(typed(field, typing.get_args(kind)[0], item) for item in items)
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        value = value.item()
     if float in allowed and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) not in allowed:

@@ -14,12 +14,19 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from hlr_jax.errors import InputError
 from hlr_jax.functional import translate, translated_distance
 from hlr_jax.functional.geometry import Geometry
 from hlr_jax.functional.geometry.ball import Ball
 from hlr_jax.kernels.sizes import scoring_sizes
 from hlr_jax.kernels.tiled_scores import blockwise, tilewise
-from hlr_jax.registry import Options, make_defaults_floats, register_pytree
+from hlr_jax.registry import (
+    Options,
+    check_annotations,
+    make_defaults_floats,
+    path_of,
+    register_pytree,
+)
 from hlr_jax.types import History, HistoryIds, Params
 
 # Methods that compute what others define, and by which methods it is defined. A class that defines
@@ -61,11 +68,12 @@ class Relation(Options, nn.Module):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         own = vars(cls)
-        if "distances" in own or "translated" in own:
-            raise TypeError(
-                f"{cls.__module__}.{cls.__qualname__} defines a distance of its own, by which "
-                "shared negatives and ranking would not measure; write a Geometry instead"
+        if any(name in own for name in ("distance", "distances", "translated")):
+            raise InputError(
+                f"{path_of(cls)} defines a distance of its own, by which shared negatives and "
+                "ranking would not measure; write a Geometry instead"
             )
+        check_annotations(cls, reserved=("dim", "geometry", "name", "parent"))
         for fast, definitions in _FOLLOWS.items():
             if fast not in own and any(name in own for name in definitions):
                 setattr(cls, fast, getattr(Relation, fast))

@@ -27,14 +27,13 @@ def pytest_collection(session: pytest.Session) -> None:
     modules = session.config.getoption("--hlr-jax-check")
     if not modules:
         return
+    from hlr_jax.config import plugins
     from hlr_jax.errors import InputError
-    from hlr_jax.registry import load_plugins
 
     try:
-        load_plugins(modules)
+        plugins.load(modules, "--hlr-jax-check={}")
     except InputError as error:
-        message = str(error).replace("--import=", "--hlr-jax-check=")
-        raise pytest.UsageError(message) from None
+        raise pytest.UsageError(str(error)) from None
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -4,10 +4,11 @@ import importlib
 import json
 import sys
 
+import numpy as np
 import pytest
 
 from hlr_jax import config as configs
-from hlr_jax.config import Config, LossConfig, ModelConfig, build, plugins
+from hlr_jax.config import Config, LossConfig, ModelConfig, build, files, plugins
 from hlr_jax.errors import InputError
 
 LOSS = """
@@ -82,41 +83,71 @@ def test_installed_packages_are_found_by_their_entry_points_once(tmp_path, monke
 @pytest.mark.parametrize(
     ("name", "fault"),
     [
-        (
-            "not_there",
-            "--import=not_there: there is no module 'not_there'; install its package, or",
-        ),
-        ("not_there.losses", "--import=not_there.losses: there is no module 'not_there'"),
-        ("broken", "--import=broken: cannot be imported (ZeroDivisionError: division by zero)"),
-        ("incomplete", "--import=incomplete: cannot be imported (ModuleNotFoundError: No module n"),
-        ("json.not_there", "--import=json.not_there: cannot be imported (ModuleNotFoundError"),
-        ("takes_cml", "--import=takes_cml: takes_cml.Mine: a loss named 'hinge' is registered alr"),
-        ("other_type", "--import=other_type: other_type.Mine: option 'margin' is a int, and that"),
-        ("plugins/mine.py", "--import=plugins/mine.py: give the name of a module, as in --import"),
-        ("mine.py", "--import=mine.py: give the name of a module, as in --import=my_module"),
-        ("", "--import=: give the name of a module"),
+        ("not_there", "there is no module 'not_there'; install its package, or"),
+        ("not_there.losses", "there is no module 'not_there'"),
+        ("broken", "cannot be imported (ZeroDivisionError: division by zero)"),
+        ("incomplete", "cannot be imported (ModuleNotFoundError: No module n"),
+        ("json.not_there", "cannot be imported (ModuleNotFoundError"),
+        ("takes_cml", "takes_cml.Mine: a loss named 'hinge' is registered alr"),
+        ("other_type", "other_type.Mine: option 'margin' is an int, and that of hlr_jax.functi"),
+        ("plugins/mine.py", "give the name of a module, as my_module"),
+        ("mine.py", "give the name of a module, as my_module"),
+        ("", "give the name of a module"),
+        ("a_program", "ends the program while it is imported; guard what does by `if __name__ =="),
+        ("bare", "bare.Bare: write @register('my_name')"),
+        ("own_distance", "own_distance.Mine defines a distance of its own"),
+        ("no_default", "no_default.Mine: give option 'steepness' a default"),
     ],
 )
 def test_modules_that_cannot_be_used_are_refused_in_one_line(name, fault, tmp_path):
     write_module(tmp_path, "takes_cml", "hinge")
     (tmp_path / "broken.py").write_text("1 / 0\n")
     (tmp_path / "incomplete.py").write_text("import not_there_either\n")
-    other = LOSS.format(name="other").replace("steepness: float = 2.0", "margin: int = 2")
-    (tmp_path / "other_type.py").write_text(other)
+    (tmp_path / "a_program.py").write_text("import sys\nsys.exit()\n")
+    of_relation = LOSS.format(name="r").replace("functional.losses.hinge", "models.cml")
+    of_relation = of_relation.replace("Hinge", "CML")
+    for module, text in {
+        "other_type": LOSS.format(name="other").replace(
+            "steepness: float = 2.0", "margin: int = 2"
+        ),
+        "bare": LOSS.replace('("{name}")', "").replace("Mine", "Bare"),
+        "own_distance": of_relation + "    def distances(self, user, item, history): ...\n",
+        "no_default": of_relation.replace(" = 2.0", ""),
+    }.items():
+        (tmp_path / f"{module}.py").write_text(text)
     importlib.invalidate_caches()
     # Twice, because a module that failed does not count as imported.
     for _ in range(2):
         with pytest.raises(InputError) as caught:
             configs.from_config_dict({"imports": [name]})
-        assert str(caught.value).startswith(fault)
+        assert str(caught.value).startswith(f"imports=[{name!r}]: {fault}")
         assert "\n" not in str(caught.value)
+    # A launcher names the flag.
+    with pytest.raises(InputError) as caught:
+        files.read("embedded.py", [name])
+    assert str(caught.value).startswith(f"--import={name}: {fault}")
 
 
 def test_a_broken_installed_package_is_named(tmp_path):
     (tmp_path / "broken.py").write_text("1 / 0\n")
     install(tmp_path, "broken_package", "broken")
-    with pytest.raises(InputError, match="plugin broken_package: cannot be imported"):
+    fault = r"plugin broken_package \(of package broken_package\): cannot be imported"
+    with pytest.raises(InputError, match=fault):
         configs.from_config_dict({})
+
+
+def test_numbers_of_numpy_are_options_too():
+    options = {"margin": np.float32(0.25)}
+    config = Config(
+        loss=LossConfig(options=options),
+        model=ModelConfig(name="hlr", dim=np.int64(8), options={"include_user": np.bool_(False)}),
+    )
+    values = json.loads(json.dumps(configs.as_dict(config)))
+    assert values["loss"]["margin"] == configs.flat(config)["loss.margin"] == 0.25
+    assert (values["model"]["dim"], values["model"]["include_user"]) == (8, False)
+    assert type(build.build_loss(config).margin) is float
+    with pytest.raises(InputError, match=r"config\.loss\.margin=.*: expected float"):
+        build.build_loss(Config(loss=LossConfig(options={"margin": np.ones(2)})))
 
 
 def test_modules_of_the_current_folder_are_not_imported_unasked(tmp_path, monkeypatch):
@@ -130,7 +161,9 @@ def test_modules_of_the_current_folder_are_not_imported_unasked(tmp_path, monkey
 
 def test_unknown_names_are_refused_with_those_of_plugins_too(tmp_path):
     write_module(tmp_path, "steep_losses", "steep")
-    with pytest.raises(InputError, match=r"config\.loss\.name='step': use one of .*steep"):
+    with pytest.raises(
+        InputError, match=r"config\.loss\.name='step': use one of .*steep.*register\('step'\)"
+    ):
         configs.from_config_dict({"imports": ["steep_losses"], "loss": {"name": "step"}})
     with pytest.raises(InputError, match=r"config\.model\.name='steep': use one of"):
         build.build_model(Config(imports=["steep_losses"], model=ModelConfig("steep")))

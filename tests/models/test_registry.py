@@ -1,8 +1,9 @@
 """Models by name, what is refused, and a model of one's own."""
 
 import pathlib
+import sys
 import types
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import jax
 import numpy as np
@@ -70,7 +71,8 @@ def test_values_out_of_range_are_refused(name: str, option: str, value: float, r
 @pytest.fixture
 def _restored(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test registers is forgotten after it."""
-    monkeypatch.setattr(RELATIONS, "_classes", dict(RELATIONS._classes))
+    for registry in (RELATIONS, LOSSES):
+        monkeypatch.setattr(registry, "_classes", dict(registry._classes))
 
 
 @pytest.mark.usefixtures("_restored")
@@ -85,7 +87,9 @@ def test_a_name_can_be_registered_once() -> None:
 @pytest.mark.usefixtures("_restored")
 def test_an_option_has_one_type_in_all_models() -> None:
     """They share a flag."""
-    with pytest.raises(InputError, match=r"Other: option 'beta' is a bool, and that of another m"):
+    with pytest.raises(
+        InputError, match=r"Other: option 'beta' is a bool, and that of .*\.\w+ is a f"
+    ):
 
         @register("other")
         class Other(Relation):
@@ -105,18 +109,90 @@ def test_an_option_has_a_default() -> None:
     assert "open" not in LOSSES.names()
 
 
-def example_in_the_readme() -> type[Relation]:
+@pytest.mark.usefixtures("_restored")
+@pytest.mark.parametrize(
+    ("kind", "default", "option", "fault"),
+    [
+        (
+            float | None,
+            None,
+            "rate",
+            "annotate option 'rate' as bool, int, float, str or a tuple, w",
+        ),
+        (
+            float | None,
+            0.5,
+            "rate",
+            "annotate option 'rate' as bool, int, float, str or a tuple, w",
+        ),
+        (
+            int,
+            0.5,
+            "rate",
+            "annotate option 'rate' as bool, int, float, str or a tuple, with a defa",
+        ),
+        (list, [1, 2], "sizes", "option 'sizes' has a list as its default; write a tuple"),
+        (float, 0.5, "items", "option 'items' cannot be a flag; rename it"),
+        (int, 2, "lock", "option 'lock' cannot be a flag; rename it"),
+    ],
+)
+@pytest.mark.parametrize("base", [Loss, Relation])
+def test_an_option_can_be_a_flag(base, kind, default, option, fault) -> None:
+    with pytest.raises(InputError, match=rf"\.Odd: {fault}") as caught:
+        register("odd")(type("Odd", (base,), {"__annotations__": {option: kind}, option: default}))
+    assert "\n" not in str(caught.value)
+    assert "odd" not in [*RELATIONS.names(), *LOSSES.names()]
+
+
+@pytest.mark.usefixtures("_restored")
+def test_kinds_of_options_that_are_taken() -> None:
+    @register("odd")
+    class Odd(Loss):
+        form: Literal["log", "square"] = "log"
+        sizes: tuple[int, ...] = (1, 2)
+        strength: float = 1
+
+    assert LOSSES.options("odd") == {"form": "log", "sizes": (1, 2), "strength": 1.0}
+
+
+@pytest.mark.parametrize("field", ["dim", "geometry", "name", "parent"])
+def test_a_relation_has_no_option_that_the_library_sets(field: str) -> None:
+    with pytest.raises(InputError, match=rf"Odd: option '{field}' is a field of config.model alr"):
+        type("Odd", (Relation,), {"__annotations__": {field: int}, field: 2})
+
+
+def test_an_option_of_a_relation_has_a_default() -> None:
+    with pytest.raises(InputError, match=r"Open: give option 'strength' a default"):
+
+        class Open(Relation):
+            about: ClassVar[str]
+            strength: float
+
+
+def test_a_decorator_without_a_name_is_refused() -> None:
+    for decorator in (register, LOSSES.register):
+        with pytest.raises(InputError, match=r"test_registry.*Bare: write @register\('my_name'\)"):
+
+            @decorator  # type: ignore[arg-type]
+            class Bare(Loss):
+                pass
+
+
+def example_in_the_readme(monkeypatch: pytest.MonkeyPatch) -> type[Relation]:
     text = (pathlib.Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     code = text.split("## Write a relation")[1].split("```python\n")[1].split("```")[0]
     module = types.ModuleType("example_of_the_readme")
+    monkeypatch.setitem(sys.modules, module.__name__, module)  # As where it is a file.
     exec(code, vars(module))
     return RELATIONS.get("neighbours")
 
 
 @pytest.mark.usefixtures("_restored")
-def test_a_new_relation_trains_and_ranks_with_no_other_change() -> None:
+def test_a_new_relation_trains_and_ranks_with_no_other_change(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     RELATIONS._classes.pop("neighbours", None)  # Who tries the example has a file with it.
-    check_relation(example_in_the_readme(), (Ball(),))
+    check_relation(example_in_the_readme(monkeypatch), (Ball(),))
     config = Config(
         model=ModelConfig(name="neighbours", dim=DIM, options={"strength": 0.3}),
         sampling=SamplingConfig(history_length=ITEMS, options={"num_negatives": 2}),

@@ -9,7 +9,7 @@ import pytest
 
 # All that runs within these tests, imported before: what they import is forgotten afterwards.
 import hlr_jax.testing.contracts  # noqa: F401
-from hlr_jax.config import build
+from hlr_jax.config import build, plugins
 from hlr_jax.testing import pytest_plugin
 
 pytest_plugins = "pytester"
@@ -47,6 +47,7 @@ def folder(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest
     for section in build.NAME_FIELDS:
         registry = build.registry(section)
         monkeypatch.setattr(registry, "_classes", dict(registry._classes))
+    monkeypatch.setattr(plugins, "_loaded", set())
     pytester.makepyfile(my_components=MODULE, nothing="x = 1")
     pytester.makeini("[pytest]")
     pytester.syspathinsert()
@@ -83,7 +84,7 @@ def test_without_the_option_nothing_is_added(folder: pytest.Pytester) -> None:
 @pytest.mark.parametrize(
     ("module", "fault"),
     [
-        ("not_there", "ERROR: --hlr-jax-check=not_there: cannot be imported (ModuleNotFoundError*"),
+        ("not_there", "ERROR: --hlr-jax-check=not_there: there is no module 'not_there'; install*"),
         ("nothing", "ERROR: --hlr-jax-check=nothing: registers nothing with hlr_jax*"),
     ],
 )
