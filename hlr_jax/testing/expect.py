@@ -1,5 +1,6 @@
 """Compare numbers, and say what does not hold of what."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,7 +9,7 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hlr_jax.registry import Options, is_number
+from hlr_jax.registry import TRACING_ERRORS, Options, explain_tracing, is_number
 
 # Of fields that Flax adds to a module.
 _OF_FLAX = ("parent", "name")
@@ -18,13 +19,24 @@ class Expect:
     """Requires things of a component; AssertionError names the component and what fails.
 
     Attributes:
-      subject: what is checked.
+      component: what is checked.
+      subject: how it is called.
     """
 
     def __init__(self, component: Options, context: str = "") -> None:
-        cls = type(component)
+        cls, self.component = type(component), component
         options = ", ".join(f"{name}={value!r}" for name, value in _options(component).items())
         self.subject = f"{cls.__module__}.{cls.__qualname__}({options}){context}"
+
+    @contextlib.contextmanager
+    def traceable(self) -> Iterator[None]:
+        """Require that the component can be compiled: it needs no value of an array in Python."""
+        try:
+            yield
+        except TRACING_ERRORS as error:
+            raise AssertionError(
+                f"{self.subject}: {explain_tracing(self.component, error)}"
+            ) from error
 
     def that(self, condition: Any, what: str) -> None:
         """Require a condition, which `what` says in words."""
@@ -72,10 +84,12 @@ def with_option(component: Any, name: str, value: Any) -> Any:
 
 
 def instance(component: Any, **fixed: Any) -> Any:
-    """Build a component from its class, by its default options; or return the instance given."""
-    if not isinstance(component, type):
-        return component
-    made = component(**fixed)
+    """Build a component from its class, by its default options, or take the instance given.
+
+    Raises:
+      InputError: an option is out of range.
+    """
+    made = component(**fixed) if isinstance(component, type) else component
     made.check()
     return made
 
@@ -102,18 +116,11 @@ def check_traced(expect: Expect, component: Any, call: Callable[[Any], Any]) -> 
     every = component
     for name, value in numbers.items():
         every = with_option(every, name, value)
-    try:
-        compiled(component)
-        for name, other in others.items():
-            compiled(other)
-            expect.that(traces == 1, f"option {name!r}: another value compiled another program")
-        found = compiled(every)
-    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
-        raise AssertionError(
-            f"{expect.subject}: options {', '.join(numbers)} are floats, so they are arrays within "
-            f"a program ({_first_line(error)}); use jnp.where instead of Python's if, or name in "
-            "`static` what shapes the program"
-        ) from error
+    compiled(component)
+    for name, other in others.items():
+        compiled(other)
+        expect.that(traces == 1, f"option {name!r}: another value compiled another program")
+    found = compiled(every)
     fixed = jax.jit(lambda: call(every))()
     # What is not finite is found elsewhere.
     found, fixed = (jax.tree.map(lambda x: np.nan_to_num(x, nan=-1), y) for y in (found, fixed))
@@ -157,10 +164,6 @@ def random_rows(seed: int, *shape: int, scale: float = 0.4) -> np.ndarray:
 def as_arrays(values: ArrayLike) -> jax.Array:
     """Numbers in the precision of the moment."""
     return jax.numpy.asarray(values, jax.dtypes.canonicalize_dtype(np.float64))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
 
 
 def _options(component: Any) -> dict[str, Any]:

@@ -37,7 +37,11 @@ def check_geometry(geometry: Geometry | type[Geometry]) -> None:
     """
     made: Geometry = instance(geometry)
     expect = Expect(made)
+    with expect.traceable():
+        _check(expect, made)
 
+
+def _check(expect: Expect, made: Geometry) -> None:
     def call(geometry: Geometry) -> tuple[Array, Array, Array]:
         x, y = _points(geometry)
         rows = as_arrays(random_rows(4, _ROWS, _DIM, scale=2.0))

@@ -28,6 +28,11 @@ def check_loss(loss: Loss | type[Loss]) -> None:
     """
     made: Loss = instance(loss)
     expect = Expect(made)
+    with expect.traceable():
+        _check(expect, made)
+
+
+def _check(expect: Expect, made: Loss) -> None:
     positive, values, mask = _distances()
     check_traced(expect, made, lambda loss: _loss(loss, positive, values, mask))
     found = _compiled(made, positive, values, mask)

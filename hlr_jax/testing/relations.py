@@ -87,6 +87,11 @@ def check_relation(
     made: Relation = instance(relation, dim=_DIM)
     if geometries is None:
         geometries = tuple(GEOMETRIES.build(name, {}) for name in GEOMETRIES.names())
+    with Expect(made).traceable():
+        _check(made, geometries, largest)
+
+
+def _check(made: Relation, geometries: tuple[Geometry, ...], largest: float) -> None:
     rows = _random_rows(made)
     Expect(made).finite(rows.params, "new parameters")
     check_traced(Expect(made), made, lambda model: _traced(model, rows))

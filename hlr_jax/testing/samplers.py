@@ -21,8 +21,8 @@ _PARTS, _DRAWS = 3, 400
 def check_sampler(sampler: Sampler | type[Sampler], is_uniform: bool = False) -> None:
     """Raise AssertionError where a sampler breaks its contract.
 
-    - It gives items of the catalogue, `[B, K]` or shared ones `[N]`, as `is_shared` says, and a
-      mask; what counts for a positive is nothing that its user has seen.
+    - It gives items, `[B, K]` or shared ones `[N]`, as `is_shared` says, and a mask; what counts
+      for a positive is of the catalogue, and nothing that its user has seen.
     - A shared item counts once, however often it was drawn.
     - The same key and step give the same draws, however a batch is spread over devices, and
       whatever stands in padding.
@@ -34,12 +34,17 @@ def check_sampler(sampler: Sampler | type[Sampler], is_uniform: bool = False) ->
     """
     made: Sampler = instance(sampler)
     expect = Expect(made)
+    with expect.traceable():
+        _check(expect, made, is_uniform)
+
+
+def _check(expect: Expect, made: Sampler, is_uniform: bool) -> None:
     source, seen = _source(made)
     whole = _drawn(made, source)
     _check_form(expect, made, whole, len(source.users))
     counted = _counted(whole)
     for row, user in enumerate(np.asarray(source.users)):
-        wrong = [item for item in counted[row] if seen[user, item]]
+        wrong = sorted({item for item in counted[row] if seen[user, item]})
         expect.that(not wrong, f"user {user} has seen items {wrong}, which count as its negatives")
     repeats = made.is_shared and any(len(set(items)) < len(items) for items in counted)
     expect.that(not repeats, "a shared item counts twice for a positive")
@@ -93,8 +98,9 @@ def _check_form(expect: Expect, sampler: Sampler, drawn: Any, count: int) -> Non
     shape = (count, items.shape[-1])
     expect.that(mask.shape == shape, f"the mask has shape {mask.shape}, not {shape}")
     expect.that(sampler.is_shared or items.shape == shape, f"items of shape {items.shape}")
-    inside = bool(((items >= 0) & (items < _ITEMS)).all())
-    expect.that(inside, "an item is outside of the catalogue")
+    counts = mask.any(axis=0) if sampler.is_shared else mask
+    inside = bool((~counts | ((items >= 0) & (items < _ITEMS))).all())
+    expect.that(inside, "an item that counts is outside of the catalogue")
 
 
 def _counted(drawn: Any) -> list[list[int]]:
@@ -154,10 +160,11 @@ def _check_uniform(
     )
     for row, user in enumerate(users[first]):
         counts = np.bincount(items[:, row][mask[:, row]], minlength=_ITEMS)
+        expect.that(counts.sum(), f"no negative counts for user {user}")
         unseen = ~seen[user]
-        share = counts[unseen] / max(1, counts.sum())
+        share = counts[unseen] / counts.sum()
         wanted = 1 / unseen.sum()
-        most = 6 * np.sqrt(wanted * (1 - wanted) / max(1, counts.sum()))
+        most = 6 * np.sqrt(wanted * (1 - wanted) / counts.sum())
         worst = float(np.abs(share - wanted).max())
         expect.that(
             worst <= most + 1e-9,

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from hlr_jax.errors import InputError
 from hlr_jax.functional.geometry import Geometry
 from hlr_jax.functional.geometry.ball import Ball
 from hlr_jax.functional.losses import Loss
@@ -226,6 +227,42 @@ class InBatchOfAll(Sampler):
         return shared._replace(items=jnp.minimum(items, source.num_items - 1))
 
 
+class PastTheEnd(InBatchOfAll):
+    """The same; what stands for padding is past the end of the catalogue, and does not count."""
+
+    def draw(self, examples: Examples, source: Any) -> Any:
+        positives = jnp.where(examples.valid, examples.positives, source.num_items)
+        return self.share(examples.of_all_devices(positives), examples.users, source)
+
+
+class OneNegative(PerExample):
+    """Which is past the end for all but the first user, and counts for `user 1`."""
+
+    def draw(self, examples: Examples, source: Any) -> Any:
+        drawn = super().draw(examples, source)
+        inside = examples.users[:, None] == 0
+        counts = examples.users[:, None] < 2
+        return PerExampleNegatives(jnp.where(inside, drawn.items, source.num_items), counts)
+
+
+class OnlyTheFirst(PerExample):
+    """Draws for the first user alone."""
+
+    def draw(self, examples: Examples, source: Any) -> Any:
+        drawn = super().draw(examples, source)
+        return drawn._replace(mask=jnp.broadcast_to(examples.users[:, None] == 0, drawn.mask.shape))
+
+
+class BranchingSampler(Sampler):
+    is_shared: ClassVar[bool] = True
+    keep: float = 0.5
+
+    def draw(self, examples: Examples, source: Any) -> Any:
+        number = 5 if self.keep > 0.2 else 6
+        items = jax.random.randint(examples.step_key(3), (number,), 0, source.num_items)
+        return self.share(items, examples.users, source)
+
+
 class SmallItems(PerExample):
     """Not uniform: the smaller of two."""
 
@@ -240,7 +277,10 @@ class SmallItems(PerExample):
 @pytest.mark.parametrize(
     ("sampler", "fault"),
     [
-        (DrawsSeen(8), r"user \d has seen items .*, which count as its negatives"),
+        (DrawsSeen(30), r"user \d has seen items \[\d+(, \d+)*\], which count as its negatives"),
+        (OneNegative(), "an item that counts is outside of the catalogue"),
+        (OnlyTheFirst(), r"no negative counts for user 1$"),
+        (BranchingSampler(), "options keep are floats, so they are arrays within a program"),
         (Twice(), "a shared item counts twice for a positive"),
         (InBatch(), r"spread over 3 devices, positive \[\d+\] has other negatives"),
         (SmallItems(), r"of \d+ negatives of user \d, an item has a share of"),
@@ -250,8 +290,47 @@ class SmallItems(PerExample):
 def test_samplers(sampler: Any, fault: str) -> None:
     name = type(sampler).__name__
     with pytest.raises(AssertionError, match=rf"test_breaches.{name}\(.*\): {fault}"):
-        check_sampler(sampler, is_uniform=isinstance(sampler, SmallItems))
+        check_sampler(sampler, is_uniform=isinstance(sampler, SmallItems | OnlyTheFirst))
 
 
-def test_an_in_batch_sampler_that_is_right() -> None:
-    check_sampler(InBatchOfAll)
+def test_seen_items_are_named_once() -> None:
+    with pytest.raises(AssertionError) as caught:
+        check_sampler(DrawsSeen(30))
+    named = str(caught.value).split("[")[1].split("]")[0].split(", ")
+    assert len(named) == len(set(named))
+
+
+@pytest.mark.parametrize("sampler", [InBatchOfAll, PastTheEnd])
+def test_an_in_batch_sampler_that_is_right(sampler: Any) -> None:
+    check_sampler(sampler)
+
+
+class Deep(Loss):
+    """Branches on an option where only other numbers of axes go."""
+
+    power: float = 1.0
+
+    def __call__(self, positive: Any, negatives: Any) -> Any:
+        if positive.ndim == 2 and self.power > 2:
+            return positive**2
+        return positive
+
+
+class ByValue(Loss):
+    """Branches on a distance."""
+
+    def __call__(self, positive: Any, negatives: Any) -> Any:
+        return positive if positive[0] > 0 else 2 * positive
+
+
+def test_branches_are_explained_wherever_they_are_met() -> None:
+    with pytest.raises(AssertionError, match=r"Deep.*options power are floats, so.*use jnp.where"):
+        check_loss(Deep)
+    with pytest.raises(AssertionError, match=r"ByValue.*its arguments are arrays within a program"):
+        check_loss(ByValue)
+
+
+def test_options_of_an_instance_are_checked_too() -> None:
+    for check, component in ((check_loss, Hinge(-1.0)), (check_geometry, Ball(0.0))):
+        with pytest.raises(InputError, match=r"config\.(loss\.margin|geometry\.radius)="):
+            check(component)

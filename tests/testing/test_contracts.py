@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from jaxtyping import Array, Float
 
+from hlr_jax.errors import InputError
 from hlr_jax.functional import References
 from hlr_jax.functional.geometry import GEOMETRIES, Geometry
 from hlr_jax.functional.geometry.ball import Ball
@@ -181,9 +182,9 @@ def test_a_subclass_that_changes_no_relation_keeps_the_fast_paths() -> None:
     assert not CML.reads_item
 
 
-@pytest.mark.parametrize("method", ["distances", "translated"])
+@pytest.mark.parametrize("method", ["distance", "distances", "translated"])
 def test_a_relation_with_a_distance_of_its_own_is_refused(method: str) -> None:
-    with pytest.raises(TypeError, match=r"Own defines a distance of its own.*write a Geometry"):
+    with pytest.raises(InputError, match=r"Own defines a distance of its own.*write a Geometry"):
         type("Own", (CML,), {method: lambda self, *arguments: arguments[0]})
 
 
