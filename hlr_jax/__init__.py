@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from hlr_jax.runs.experiment import train, train_and_evaluate
     from hlr_jax.runs.recommender import Recommender
     from hlr_jax.sampling.samplers import Sampler
-    from hlr_jax.types import History
+    from hlr_jax.types import History, PerExampleNegatives, SharedNegatives
 
 __all__ = [
     "Config",
@@ -50,11 +50,13 @@ __all__ = [
     "ModelConfig",
     "NegativeDistances",
     "OptimizerConfig",
+    "PerExampleNegatives",
     "Recommender",
     "Relation",
     "Sampler",
     "SamplingConfig",
     "ShardingConfig",
+    "SharedNegatives",
     "TrainingConfig",
     "register",
     "train",
@@ -70,9 +72,11 @@ _HOMES = {
     "Interactions": "data",
     "Loss": "functional.losses",
     "NegativeDistances": "functional.losses",
+    "PerExampleNegatives": "types",
     "Recommender": "runs.recommender",
     "Relation": "models",
     "Sampler": "sampling.samplers",
+    "SharedNegatives": "types",
     "register": "registry",
     "train": "runs.experiment",
     "train_and_evaluate": "runs.experiment",
@@ -85,3 +89,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     home = importlib.import_module(f"{__name__}.{_HOMES.get(name, 'config')}")
     return getattr(home, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
