@@ -11,7 +11,7 @@ from hlr_jax.errors import InputError
 from hlr_jax.evaluation import metrics
 from hlr_jax.evaluation.evaluate import check_cutoffs, check_protocol
 from hlr_jax.models.relation import Relation
-from hlr_jax.runs.probes import check_loss
+from hlr_jax.runs import probes
 from hlr_jax.sampling.samplers import build_sampler
 from hlr_jax.training.inputs import history_length
 
@@ -37,7 +37,7 @@ def check_config(config: Config) -> None:
         "it needs all rows on a device; set config.sharding.tables='replicated'",
     )
     build.check(config)
-    check_loss(build.build_loss(config), config.loss.name)
+    probes.check(config)
     if config.training.batch_of == "users":
         _check_batches_of_users(config)
 

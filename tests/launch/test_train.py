@@ -166,7 +166,8 @@ def test_a_module_that_is_imported_is_found_again_by_every_program(
     # Without its folder on the path.
     for name, *more in (("evaluate",), ("recommend", "--users=3")):
         done = program(name, f"--workdir={workdir}", *more)
-        assert_refused(done, "--import=steep_losses: there is no module 'steep_losses'; install")
+        missing = "imports=['steep_losses']: there is no module 'steep_losses'; install its package"
+        assert_refused(done, missing)
 
 
 def test_modules_that_cannot_be_used_are_refused_in_one_line(
@@ -185,6 +186,15 @@ def test_modules_that_cannot_be_used_are_refused_in_one_line(
     path = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
     done = program("train", *flags, "--import=clashing", **path)
     assert_refused(done, "--import=clashing: clashing.Steep: a loss named 'hinge' is registered")
+    (tmp_path / "a_program.py").write_text("raise SystemExit\n")
+    done = program("train", *flags, "--import=a_program", **path)
+    assert_refused(done, "--import=a_program: ends the program while it is imported; guard what")
+    (tmp_path / "branching.py").write_text(
+        PLUGIN + "\n    def __call__(self, positive, negatives):\n"
+        "        return positive if self.steepness > 1 else 2 * positive\n"
+    )
+    done = program("train", *flags, "--import=branching", "--config.loss.name=steep", **path)
+    assert_refused(done, "config.loss.name='steep': branching.Steep.__call__: options margin, ste")
     assert not workdir.exists()
 
 
