@@ -11,12 +11,18 @@ import os
 import pkgutil
 from pathlib import Path
 
+from support import xla_flags
+
 # Programs are compiled for one test or two: quickly is better than well. Also in processes that
 # tests start.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 # Read when JAX starts its backend, so before anything below is imported.
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=8",
+        *xla_flags.known(),
+    ]
 ).strip()
 
 import hypothesis

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import xla_flags
 
 from hlr_jax.config import ShardingConfig, files
 from hlr_jax.errors import InputError
@@ -39,15 +40,17 @@ def environment(
     tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
 ) -> dict[str, str]:
     """Of the processes: two devices each; programs of an earlier run of the tests are found."""
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("XLA", "JAX"))
-    }
-    return kept | {
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("JAX")}
+    changes = {
         "JAX_NUM_CPU_DEVICES": "2",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "XLA_FLAGS": " ".join(xla_flags.known()),
         "HLR_JAX_CACHE": str(tmp_path_factory.mktemp("cache")),
-        "JAX_COMPILATION_CACHE_DIR": str(pytestconfig.cache.mkdir("jax")),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
     }
+    if getattr(pytestconfig, "cache", None) is not None:
+        changes["JAX_COMPILATION_CACHE_DIR"] = str(pytestconfig.cache.mkdir("jax"))
+        changes["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    return kept | changes
 
 
 @contextlib.contextmanager
