@@ -366,7 +366,7 @@ def load_module(module: str, asked_by: str) -> None:
         raise InputError(f"{asked_by}: {error}") from None
     except SystemExit as error:
         raise InputError(
-            f"{asked_by}: ends the program while it is imported; guard what does by "
+            f"{asked_by}: ends the program while it is imported; guard that by "
             "`if __name__ == '__main__'`"
         ) from error
     except Exception as error:

@@ -93,7 +93,7 @@ def test_installed_packages_are_found_by_their_entry_points_once(tmp_path, monke
         ("plugins/mine.py", "give the name of a module, as my_module"),
         ("mine.py", "give the name of a module, as my_module"),
         ("", "give the name of a module"),
-        ("a_program", "ends the program while it is imported; guard what does by `if __name__ =="),
+        ("a_program", "ends the program while it is imported; guard that by `if __name__ =="),
         ("bare", "bare.Bare: write @register('my_name')"),
         ("own_distance", "own_distance.Mine defines a distance of its own"),
         ("no_default", "no_default.Mine: give option 'steepness' a default"),

@@ -188,7 +188,7 @@ def test_modules_that_cannot_be_used_are_refused_in_one_line(
     assert_refused(done, "--import=clashing: clashing.Steep: a loss named 'hinge' is registered")
     (tmp_path / "a_program.py").write_text("raise SystemExit\n")
     done = program("train", *flags, "--import=a_program", **path)
-    assert_refused(done, "--import=a_program: ends the program while it is imported; guard what")
+    assert_refused(done, "--import=a_program: ends the program while it is imported; guard that")
     (tmp_path / "branching.py").write_text(
         PLUGIN + "\n    def __call__(self, positive, negatives):\n"
         "        return positive if self.steepness > 1 else 2 * positive\n"

@@ -22,7 +22,7 @@ from hlr_jax.runs import compatibility, experiment
 from hlr_jax.sampling.samplers import PerExample, Sampler
 from hlr_jax.types import PerExampleNegatives, SharedNegatives
 
-BRANCH = r"options (.*, )?strength are floats, so they are arrays within a program .*; use jnp.where .*\(/"
+BRANCH = r"options (.*, )?strength are floats, so they are arrays .*; use jnp.where .*\(/"
 
 
 @pytest.fixture(autouse=True)
