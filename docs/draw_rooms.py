@@ -44,9 +44,8 @@ def arrows() -> Arrows:
     """For each room, the rooms that it imports."""
     found = rooms()
     return {
-        room: {
-            name.split(".")[1] for path in paths for name in imported(path)
-        } & (found.keys() - {room})
+        room: {name.split(".")[1] for path in paths for name in imported(path)}
+        & (found.keys() - {room})
         for room, paths in found.items()
     }
 

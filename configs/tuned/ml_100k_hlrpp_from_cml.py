@@ -10,7 +10,8 @@ The softmax and a memory that is kept short, so that CML's ranking changes littl
 
 Score (seeds 2021, 2022, 2023; 872 test users):
     NDCG@10 .328 +- .004, precision@10 .242, recall@10 .250.
-Cost beside that of CML: 10 epochs in 32 to 97 s, and 6 to 8 again, on a busy machine of 2 cores (AMD
+Cost beside that of CML: 10 epochs in 32 to 97 s, and 6 to 8 again, on a busy machine of 2 cores
+(AMD
 EPYC).
 """
 
