@@ -11,8 +11,7 @@ The softmax and a memory that is kept short, so that CML's ranking changes littl
 Score (seeds 2021, 2022, 2023; 872 test users):
     NDCG@10 .327 +- .003, precision@10 .242, recall@10 .251.
 Cost beside that of CML: 5 to 10 epochs in 41 to 84 s, and 1 to 7 again, on a busy machine of 2
-cores
-(AMD EPYC).
+cores (AMD EPYC).
 """
 
 from ml_collections import ConfigDict

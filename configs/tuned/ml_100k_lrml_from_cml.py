@@ -11,8 +11,7 @@ shared by a batch. First train ml_100k_cml.py on the same data, into the folder 
 Score (seeds 2021, 2022, 2023; 872 test users):
     NDCG@10 .326 +- .004, precision@10 .241, recall@10 .249.
 Cost beside that of CML: 6 to 10 epochs in 16 to 26 s, and 2 to 8 again, on a busy machine of 2
-cores
-(AMD EPYC).
+cores (AMD EPYC).
 """
 
 from ml_collections import ConfigDict
