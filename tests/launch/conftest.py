@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from support import xla_flags
 from support.launching import CONFIG, ROOT, SMALL, Done
 
 
@@ -16,7 +17,10 @@ def environment(tmp_path_factory, pytestconfig):
     folder = tmp_path_factory.mktemp("environment")
     changes = {"HLR_JAX_DATA": folder / "data", "HLR_JAX_CACHE": folder / "cache"}
     # Programs compiled in an earlier run of the tests are found again.
-    changes |= {"JAX_COMPILATION_CACHE_DIR": pytestconfig.cache.mkdir("jax"), "XLA_FLAGS": ""}
+    changes |= {
+        "JAX_COMPILATION_CACHE_DIR": pytestconfig.cache.mkdir("jax"),
+        "XLA_FLAGS": " ".join(xla_flags.known()),
+    }
     changes |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2"}
     return os.environ | {name: str(value) for name, value in changes.items()}
 
