@@ -154,7 +154,8 @@ def test_a_run_finds_the_modules_it_was_trained_with(module_folder, tmp_path, mo
     # Modules of the classes that are used are noted, whether they were named or not; others differ.
     experiment.train(dataclasses.replace(config, imports=()), run, planted(), show_progress=False)
     other = dataclasses.replace(config, imports=(*config.imports, "colorsys"))
-    with pytest.raises(InputError, match=r"config\.imports=\('modules_of_others.*'colorsys'\); use"):
+    fault = r"config\.imports=\('modules_of_others.*'colorsys'\); use"
+    with pytest.raises(InputError, match=fault):
         experiment.train(other, run, planted(), show_progress=False)
     assert len(read_log(run)) == 1
 
