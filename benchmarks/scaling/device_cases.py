@@ -26,7 +26,7 @@ from hlr_jax.training.inputs import (
     shuffled_rows,
     training_positives,
 )
-from hlr_jax.training.state import new_params, new_state
+from hlr_jax.training.state import new_params, new_state, state_shapes
 
 DIM, SLOTS, HISTORY, PARTS = 32, 20, 20, 8
 # Users, items, interactions of a user.
@@ -100,7 +100,8 @@ class CaseOnDevices:
         recipe = make_recipe(config, objective, 1)
         self.recipe = jax.tree.map(self.placement.put, recipe)
         params = new_params(jax.random.key(0), objective, self.placement)
-        self.state = new_state(params, recipe.optimizer, self.placement)
+        like = state_shapes(params, recipe.optimizer, self.placement)
+        self.state = new_state(params, recipe.optimizer, like)
         self.positives = training_positives(self.placement, dataset, config)
         self.rows = self.shuffled()
 

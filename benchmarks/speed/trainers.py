@@ -32,7 +32,7 @@ from hlr_jax.training.inputs import (
     training_positives,
 )
 from hlr_jax.training.rows import loss_of_batch
-from hlr_jax.training.state import Sizes, init_params, new_state
+from hlr_jax.training.state import Sizes, init_params, new_state, state_shapes
 from hlr_jax.types import Params, TripletBatch
 
 LEARNING_RATE = 1e-3
@@ -124,7 +124,8 @@ class LibraryTrainer:
         objective = make_objective(config, model, num_items, None)
         recipe = make_recipe(config, objective, self.steps_per_epoch)
         placed = self._placement.params(params)
-        self._state = new_state(placed, recipe.optimizer, self._placement)
+        like = state_shapes(placed, recipe.optimizer, self._placement)
+        self._state = new_state(placed, recipe.optimizer, like)
         self._recipe = jax.tree.map(self._placement.put, recipe)
         self._key = jax.random.key(_KEY)
         self._epoch, self._next = -1, self.steps_per_epoch

@@ -98,7 +98,7 @@ class TripletSource(SamplingSource):
             **vars(base),
             users=jnp.asarray(valid.users),
             items=jnp.asarray(valid.items),
-            position=jnp.full(len(valid), -1, jnp.int32),
+            position=jnp.asarray(np.full(len(valid), -1, np.int32)),
             first=_number(first),
         )
 

@@ -145,7 +145,7 @@ def fit(
     like = state_shapes(params, program.recipe.optimizer, placement)
     restored = store.restore(like)
     state, progress = restored or (
-        new_state(params, program.recipe.optimizer, placement),
+        new_state(params, program.recipe.optimizer, like),
         Progress(),
     )
     del params

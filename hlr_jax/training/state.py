@@ -132,13 +132,15 @@ def param_shapes(model: Relation, placement: Placement, num_features: int = 0) -
     return placement.shapes(shapes, placement.layout.of_params(shapes))
 
 
-def new_state(params: Params, optimizer: Optimizer, placement: Placement) -> TrainState:
+def new_state(params: Params, optimizer: Optimizer, like: TrainState) -> TrainState:
     """Make the state before the first step, from placed parameters, which are donated.
 
     So are the arrays they were placed from, where that took no copy.
+
+    Args:
+      like: the `state_shapes` of these.
     """
-    make = _state_maker(*_shardings_of(state_shapes(params, optimizer, placement)))
-    return make(params, optimizer)
+    return _state_maker(*_shardings_of(like))(params, optimizer)
 
 
 @functools.lru_cache

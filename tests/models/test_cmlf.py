@@ -36,6 +36,7 @@ from hlr_jax.parallel import layout
 from hlr_jax.parallel.placement import Placement
 from hlr_jax.runs import experiment
 from hlr_jax.runs.recommender import Recommender
+from hlr_jax.training import state as states
 from hlr_jax.training.epoch import advance
 from hlr_jax.training.exchange import DenseExchange
 from hlr_jax.training.inputs import (
@@ -47,7 +48,7 @@ from hlr_jax.training.inputs import (
 from hlr_jax.training.neighbours import NoNeighbours
 from hlr_jax.training.objective import FeaturesPenalty, Objective
 from hlr_jax.training.optimizers import GivenOptimizer
-from hlr_jax.training.state import Sizes, TrainState, init_params, new_params, new_state
+from hlr_jax.training.state import Sizes, TrainState, init_params, new_params
 from hlr_jax.training.step import train_step
 from hlr_jax.types import HistoryIds, Params, PerExampleNegatives, TripletBatch
 
@@ -292,7 +293,8 @@ def trained(axes: str, count: int) -> TrainState:
     params = new_params(key, objective, placement, data.num_features)
     positives = training_positives(placement, data, config)
     rows = shuffled_rows(placement, positives, 7, key)
-    state = new_state(params, recipe.optimizer, placement)
+    like = states.state_shapes(params, recipe.optimizer, placement)
+    state = states.new_state(params, recipe.optimizer, like)
     return advance(state, rows, (0, 8), recipe, placement)
 
 

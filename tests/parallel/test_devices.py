@@ -64,7 +64,7 @@ def test_replicas_are_on_the_first_devices_and_one_is_taken_back():
     jax.tree.map(np.testing.assert_array_equal, one, expected.params)
 
     like = state_shapes(placed, recipe.optimizer, placement)
-    state = new_state(placed, recipe.optimizer, placement)
+    state = new_state(placed, recipe.optimizer, like)
     assert isinstance(state, TrainState)
     jax.tree.map(np.testing.assert_array_equal, state, expected)
     assert jax.tree.structure(like) == jax.tree.structure(state)

@@ -28,7 +28,7 @@ from hlr_jax.runs.recommender import Recommender
 from hlr_jax.sampling.epoch_order import num_steps
 from hlr_jax.training.epoch import Recipe, advance
 from hlr_jax.training.inputs import make_objective, make_recipe, shuffled_rows, training_positives
-from hlr_jax.training.state import TrainState, new_params, new_state
+from hlr_jax.training.state import TrainState, new_params, new_state, state_shapes
 
 PARTS, BATCH = 8, 30
 
@@ -88,7 +88,8 @@ def start(config: Config, placement: Placement) -> tuple[TrainState, Recipe]:
     objective = make_objective(config, build.build_model(config), placement.num_items, None)
     recipe = make_recipe(config, objective, steps_per_epoch=1)
     params = new_params(jax.random.key(0), objective, placement)
-    state = new_state(params, recipe.optimizer, placement)
+    like = state_shapes(params, recipe.optimizer, placement)
+    state = new_state(params, recipe.optimizer, like)
     return state, jax.tree.map(placement.put, recipe)
 
 

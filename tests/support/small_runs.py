@@ -34,7 +34,7 @@ from hlr_jax.training import loop
 from hlr_jax.training.epoch import EpochRows, Recipe, advance
 from hlr_jax.training.inputs import make_objective, make_recipe, training_positives
 from hlr_jax.training.loop import MemoryStore, Program, Progress, Record
-from hlr_jax.training.state import Keys, TrainState, new_params, new_state
+from hlr_jax.training.state import Keys, TrainState, new_params, new_state, state_shapes
 from hlr_jax.types import Params
 
 USERS, ITEMS = 24, 30
@@ -167,7 +167,9 @@ class Run:
     def state(self, devices: int = 1) -> TrainState:
         """The state before the first step, on so many devices."""
         placement = self.on(devices)
-        return new_state(self.params(placement), self.recipe.optimizer, placement)
+        params = self.params(placement)
+        like = state_shapes(params, self.recipe.optimizer, placement)
+        return new_state(params, self.recipe.optimizer, like)
 
     def order(self) -> np.ndarray:
         """An epoch's rows, `[steps, batch size]`."""
