@@ -6,6 +6,7 @@ downloaded and which filter its paper applies. It is read and checked when this 
 
 import dataclasses
 import difflib
+import functools
 import importlib.resources
 import re
 import tomllib
@@ -258,8 +259,11 @@ def _converted(value: Any, wanted: Any, key: str) -> Any:
     return value
 
 
-_CATALOG = importlib.resources.files("hlr_jax.data") / "catalog.toml"
-SPECS = parse_catalog(_CATALOG.read_text(encoding="utf-8"))
+@functools.cache
+def specs() -> dict[str, DatasetSpec]:
+    """Read the catalogue of public data sets, on first use."""
+    catalog = importlib.resources.files("hlr_jax.data") / "catalog.toml"
+    return parse_catalog(catalog.read_text(encoding="utf-8"))
 
 
 def get_spec(name: str) -> DatasetSpec:
@@ -268,9 +272,9 @@ def get_spec(name: str) -> DatasetSpec:
     Raises:
       InputError: there is no such data set; the message suggests similar names.
     """
-    if name in SPECS:
-        return SPECS[name]
-    known = [EMBEDDED, OWN_FILE, *SPECS]
+    if name in specs():
+        return specs()[name]
+    known = [EMBEDDED, OWN_FILE, *specs()]
     close = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=3)
     raise InputError(
         f"config.data.name={name!r}: no such data set; "

@@ -156,7 +156,7 @@ def _find_features(
             )
         return path, None
     if spec is None or spec.features is None:
-        known = ", ".join(name for name, spec in registry.SPECS.items() if spec.features)
+        known = ", ".join(name for name, spec in registry.specs().items() if spec.features)
         raise InputError(
             f"{field}: data set {config.name!r} has no features of its own ({known} have); give "
             "the path of a table"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from flax import struct
 from jaxtyping import Array, Int, UInt32
@@ -27,8 +27,8 @@ class DeviceInteractions(struct.PyTreeNode):
     @classmethod
     def of(cls, interactions: Interactions) -> "DeviceInteractions":
         return cls(
-            jnp.asarray(interactions.offsets, jnp.int32),
-            jnp.asarray(interactions.items, jnp.int32),
+            int32s(interactions.offsets),
+            int32s(interactions.items),
             int(interactions.counts.max(initial=0)),
         )
 
@@ -83,9 +83,9 @@ class TripletSource(SamplingSource):
         position = np.arange(len(train)) - np.repeat(train.offsets[:-1], train.counts)
         return cls(
             **vars(base),
-            users=jnp.asarray(train.users),
+            users=int32s(train.users),
             items=base.history.items,
-            position=jnp.asarray(position, jnp.int32),
+            position=int32s(position),
             first=_number(first),
         )
 
@@ -96,9 +96,9 @@ class TripletSource(SamplingSource):
         """Take validation interactions, which are in no history."""
         return cls(
             **vars(base),
-            users=jnp.asarray(valid.users),
-            items=jnp.asarray(valid.items),
-            position=jnp.asarray(np.full(len(valid), -1, np.int32)),
+            users=int32s(valid.users),
+            items=int32s(valid.items),
+            position=int32s(np.full(len(valid), -1)),
             first=_number(first),
         )
 
@@ -119,13 +119,13 @@ class UserSource(SamplingSource):
     @classmethod
     def of_training(cls, base: SamplingSource, train: Interactions) -> "UserSource":
         """Take the users of training interactions, which are all that is seen."""
-        users = jnp.asarray(np.flatnonzero(train.counts), jnp.int32)
+        users = int32s(np.flatnonzero(train.counts))
         return cls(**vars(base), users=users, positives=base.seen)
 
     @classmethod
     def of_validation(cls, base: SamplingSource, valid: Interactions) -> "UserSource":
         """Take the users of validation interactions; training ones are seen too."""
-        users = jnp.asarray(np.flatnonzero(valid.counts), jnp.int32)
+        users = int32s(np.flatnonzero(valid.counts))
         of_each = DeviceInteractions.of(valid)
         return cls(**vars(base), users=users, positives=of_each, are_all_seen=False)
 
@@ -148,6 +148,11 @@ def union_of_splits(train: Interactions, valid: Interactions) -> Interactions:
     return seen
 
 
+def int32s(values: np.ndarray) -> Int[Array, "..."]:
+    """Put whole numbers on the device, converted by NumPy, which need not compile that."""
+    return jax.device_put(values.astype(np.int32))
+
+
 def _number(first: int) -> UInt32[Array, ""]:
     # Beyond 2^32 numbers come again; two interactions of a step hardly ever share one then.
-    return jnp.asarray(first % 2**32, jnp.uint32)
+    return jax.device_put(np.uint32(first % 2**32))

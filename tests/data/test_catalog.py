@@ -11,7 +11,7 @@ from hlr_jax.data.registry import parse_catalog
 DIGITS = {"sha256": 64, "md5": 32, "git": 40}
 
 
-@pytest.mark.parametrize("spec", registry.SPECS.values(), ids=list(registry.SPECS))
+@pytest.mark.parametrize("spec", registry.specs().values(), ids=list(registry.specs()))
 def test_descriptions_are_complete(spec):
     assert spec.kind in ("table", "lists", "fixed", "ncf")
     assert spec.folders
@@ -38,23 +38,23 @@ def test_descriptions_are_complete(spec):
 
 
 def test_no_two_data_sets_share_a_folder():
-    folders = [folder for spec in registry.SPECS.values() for folder in spec.folders]
+    folders = [folder for spec in registry.specs().values() for folder in spec.folders]
     assert len(set(folders)) == len(folders)
-    for name, spec in registry.SPECS.items():
+    for name, spec in registry.specs().items():
         assert registry.get_spec(name) is spec
         assert spec.name == name
         assert name not in (registry.EMBEDDED, registry.OWN_FILE)
 
 
 def test_some_data_sets_have_features():
-    forms = {spec.name: spec.features for spec in registry.SPECS.values()}
+    forms = {spec.name: spec.features for spec in registry.specs().values()}
     known = {name: form.kind for name, form in forms.items() if form}
     assert known == {"ml_100k": "flags", "ml_1m": "words", "citeulike_t": "lists"}
 
 
 def test_the_catalogue_is_a_file_of_the_package():
     catalog = importlib.resources.files("hlr_jax.data") / "catalog.toml"
-    assert parse_catalog(catalog.read_text(encoding="utf-8")) == registry.SPECS
+    assert parse_catalog(catalog.read_text(encoding="utf-8")) == registry.specs()
 
 
 GOOD = """

@@ -253,7 +253,7 @@ def test_features_are_fetched_where_they_are_wanted_and_missing(data, split, mon
     monkeypatch.setattr(fetch, "open_https", answer)
     monkeypatch.setattr(fetch, "verify", lambda path, checksum: None)
     other = write(data.parent / "cache" / "citeulike-t" / "tags.dat", "of another kind")
-    spec = registry.SPECS["citeulike_t"]
+    spec = registry.specs()["citeulike_t"]
     assert load(DataConfig(name="citeulike_t", predefined="mine")).features is None
     assert not asked
     for _ in range(2):

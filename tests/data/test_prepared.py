@@ -186,8 +186,8 @@ def test_changed_files_are_read_again(table):
 def test_a_changed_description_changes_the_key(table, monkeypatch):
     config = DataConfig(name="ml_100k", core=2)
     before = _key(config)
-    changed = dataclasses.replace(registry.SPECS["ml_100k"], format="csv")
-    monkeypatch.setitem(registry.SPECS, "ml_100k", changed)
+    changed = dataclasses.replace(registry.specs()["ml_100k"], format="csv")
+    monkeypatch.setitem(registry.specs(), "ml_100k", changed)
     assert _key(config) != before
 
 

@@ -34,10 +34,10 @@ def test_a_data_set_is_downloaded_into_the_cache(folders, monkeypatch):
         archive.writestr("ml-100k/u.data", ratings())
     content = buffer.getvalue()
     checksum = "sha256:" + hashlib.sha256(content).hexdigest()
-    spec = registry.SPECS["ml_100k"]
+    spec = registry.specs()["ml_100k"]
     download = dataclasses.replace(spec.downloads[0], checksum=checksum)
     changed = dataclasses.replace(spec, downloads=(download,))
-    monkeypatch.setitem(registry.SPECS, "ml_100k", changed)
+    monkeypatch.setitem(registry.specs(), "ml_100k", changed)
     asked = []
 
     def opener(url):
@@ -54,9 +54,9 @@ def test_a_data_set_is_downloaded_into_the_cache(folders, monkeypatch):
     assert not any(folders[0].iterdir())
 
 
-@pytest.mark.parametrize("name", list(registry.SPECS))
+@pytest.mark.parametrize("name", list(registry.specs()))
 def test_the_error_without_network_says_which_files_to_put_where(folders, name):
-    spec = registry.SPECS[name]
+    spec = registry.specs()[name]
     message = fault(resolve, DataConfig(name=name), False)
     assert "config.data.name" in message
     assert str(folders[0] / spec.folders[0]) in message
