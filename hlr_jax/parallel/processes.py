@@ -134,7 +134,8 @@ def _watch_the_others() -> None:
 
 def leave(message: str, code: int = LEFT_CODE) -> NoReturn:
     """Say why, and end at once: an orderly end would wait for the others, which wait for this."""
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    # On a line of its own, in one piece: another thread may be in the middle of a traceback.
+    sys.stderr.write(f"\nerror: {' '.join(message.split())}\n")
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
