@@ -74,7 +74,7 @@ def check_annotations(cls: type, reserved: Sequence[str] = ()) -> None:
         if typing.get_origin(kind) is ClassVar or kind is ClassVar or "ClassVar" in str(kind):
             continue
         if name in reserved:
-            raise _taken(cls, name)
+            raise option_is_field(cls, name)
         if name not in vars(cls):
             raise InputError(f"{path_of(cls)}: give option {name!r} a default")
         default = vars(cls)[name]
@@ -85,7 +85,8 @@ def check_annotations(cls: type, reserved: Sequence[str] = ()) -> None:
             )
 
 
-def _taken(cls: type, option: str) -> InputError:
+def option_is_field(cls: type, option: str) -> InputError:
+    """Build the error for an option with the name of a field that its section has."""
     section = getattr(cls, "section", "")
     return InputError(
         f"{path_of(cls)}: option {option!r} is a field of config.{section} already; rename it"
@@ -327,6 +328,12 @@ def register(name: str | type) -> Callable[[type[_T]], type[_T]]:
 def path_of(cls: type) -> str:
     """Return a class's full name, by which errors call it."""
     return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def is_own(component: object) -> bool:
+    """Tell whether a component, or its class, is the library's own, which its tests hold right."""
+    cls = component if isinstance(component, type) else type(component)
+    return cls.__module__.startswith("hlr_jax.")
 
 
 def _checked_name(name: str | type) -> str:

@@ -8,7 +8,6 @@ from hlr_jax.config import plugins
 from hlr_jax.config.components import GeometryConfig, LossConfig, ModelConfig, SamplingConfig
 from hlr_jax.config.fields import Config
 from hlr_jax.config.values import field_names, typed
-from hlr_jax.errors import InputError
 
 if TYPE_CHECKING:
     from hlr_jax.functional.geometry import Geometry
@@ -58,11 +57,15 @@ def build_component(config: Config, section: str, **fixed: Any) -> Any:
     return registry(section).build(registered_name(section, fields), chosen, **fixed)
 
 
-def check(config: Config) -> None:
-    """Raise InputError if a component cannot be built from its options."""
-    build_model(config)
-    build_component(config, "loss")
-    build_component(config, "sampling")
+def build_all(config: Config) -> tuple[Any, ...]:
+    """Build the model, its geometry, the loss and the sampler.
+
+    Raises:
+      InputError: one of them cannot be built from its options.
+    """
+    model = build_model(config)
+    others = (build_component(config, section) for section in ("loss", "sampling"))
+    return model, model.geometry, *others
 
 
 def registry(section: str) -> "Registry[Any]":
@@ -92,15 +95,13 @@ def all_options(section: str) -> dict[str, Any]:
     Raises:
       InputError: one of them has the name of another field of the section.
     """
+    from hlr_jax import registry as registries
+
     found, fields = registry(section), field_names(_SECTIONS[section])
     for name in found.names():
         for option in found.options(name):
             if option in fields:
-                cls = found.get(name)
-                raise InputError(
-                    f"{cls.__module__}.{cls.__qualname__}: option {option!r} is a field of "
-                    f"config.{section} already; rename it"
-                )
+                raise registries.option_is_field(found.get(name), option)
     return found.all_options()
 
 

@@ -103,7 +103,7 @@ def from_config_dict(values: Mapping[str, Any] | ml_collections.ConfigDict) -> C
         name: _section(name, cls, values[name]) for name, cls in _SECTIONS.items() if name in values
     }
     config = Config(**alone, **sections)
-    build.check(config)
+    build.build_all(config)  # Which checks their options.
     return config
 
 

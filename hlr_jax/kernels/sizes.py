@@ -49,25 +49,24 @@ def table_tile(rows: int, slots: int) -> int:
 
 
 def batch_slice(batch_size: int, row_floats: int, shares_items: bool) -> int:
-    """Choose how many rows of a batch to take at once: all, but on a CPU what its cache holds.
+    """Choose how many rows of a batch to take together: all, but on a CPU what its cache holds.
 
     Args:
       row_floats: numbers of the embedding rows that a row of the batch reads for itself.
       shares_items: whether the batch has shared items too.
     """
-    if not _is_cpu():
-        return batch_size
     most = max(1, _SLICE_BYTES // (4 * max(row_floats, 1)))
-    if shares_items:
-        most = max(most, _SHARED_SLICE)
-    return -(-batch_size // -(-batch_size // most))  # of equal slices
+    return _equal_slices(batch_size, max(most, _SHARED_SLICE) if shares_items else most)
 
 
 def user_slice(batch_size: int) -> int:
-    """Choose how many users of a batch of users to take at once."""
-    if not _is_cpu():
-        return batch_size
-    return -(-batch_size // -(-batch_size // _SHARED_SLICE))
+    """Choose how many users of a batch of users to take together."""
+    return _equal_slices(batch_size, _SHARED_SLICE)
+
+
+def _equal_slices(batch_size: int, most: int) -> int:
+    """Divide a batch into the fewest equal slices that are small enough; on accelerators not."""
+    return -(-batch_size // -(-batch_size // most)) if _is_cpu() else batch_size
 
 
 def neighbor_slice(interactions: int) -> int:

@@ -29,6 +29,9 @@ from hlr_jax.registry import (
 )
 from hlr_jax.types import History, HistoryIds, Params
 
+# Fields that are no options: the library and Flax set them.
+FIXED = ("dim", "geometry", "parent", "name")
+
 # Methods that compute what others define, and by which methods it is defined. A class that defines
 # one of the latter again does not inherit the former: they would rank by another relation.
 _FOLLOWS = {
@@ -73,7 +76,7 @@ class Relation(Options, nn.Module):
                 f"{path_of(cls)} defines a distance of its own, by which shared negatives and "
                 "ranking would not measure; write a Geometry instead"
             )
-        check_annotations(cls, reserved=("dim", "geometry", "name", "parent"))
+        check_annotations(cls, reserved=FIXED)
         for fast, definitions in _FOLLOWS.items():
             if fast not in own and any(name in own for name in definitions):
                 setattr(cls, fast, getattr(Relation, fast))
@@ -108,8 +111,7 @@ class Relation(Options, nn.Module):
         self, user: Float[Array, "*#b u"], item: Float[Array, "*#b i"], history: History
     ) -> Float[Array, "*b"]:
         """Measure `D(user + r, item)`, on the first vector of each row."""
-        relation = self(user, item, history)
-        return translated_distance(self.geometry, self.first(user), relation, self.first(item))
+        return self.distances_by(self(user, item, history), user, item)
 
     def distances_by(
         self,
@@ -136,7 +138,7 @@ class Relation(Options, nn.Module):
           history: `rows [u, P, d]` and `mask [u, P]`; no item is in it.
         """
         if not self.reads_item:
-            translated = translate(self.first(users), self(users, items[:1], history))
+            translated = self._translated(users, items[:1], history)
             return self.geometry.pairwise(translated, self.first(items))
         if self.geometry.is_euclidean:
             return self.euclidean_pairwise(users, items, history)
@@ -207,6 +209,12 @@ class Relation(Options, nn.Module):
         """Compute `general_scores`, where `D(x, y) = ||x - y||^2` between rows themselves."""
         return self.general_scores(users, tile, catalogue, histories)
 
+    def _translated(
+        self, user: Float[Array, "*#b a"], item: Float[Array, "*#b c"], history: History
+    ) -> Float[Array, "*b d"]:
+        """Translate users by a relation that is the same for this item as for any."""
+        return translate(self.first(user), self(user, item, history))
+
     def _scores_of_translated(
         self,
         users: Float[Array, "u a"],
@@ -217,15 +225,13 @@ class Relation(Options, nn.Module):
         """Score users that are translated once. XLA does it once for all tiles, a few at a time."""
 
         def translated(user: Array, ids: Array, mask: Array) -> Array:
-            relation = self(user, tile[0], History(catalogue[ids], mask))
-            return translate(self.first(user), relation)
+            return self._translated(user, tile[0], History(catalogue[ids], mask))
 
-        floats = max(1, histories.items.shape[1]) * self.dim
-        moved = blockwise(translated, (users, *histories), floats) if self.uses_history else None
-        if moved is None:
-            moved = translate(
-                self.first(users), self(users, tile[:1], History.empty(self.first(users)))
-            )
+        if self.uses_history:
+            floats = histories.items.shape[1] * self.dim
+            moved = blockwise(translated, (users, *histories), floats)
+        else:
+            moved = self._translated(users, tile[:1], History.empty(self.first(users)))
         return -self.geometry.pairwise(moved, self.first(tile))
 
     # ---------------------------------------------------------------------------------------------

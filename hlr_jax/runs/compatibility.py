@@ -11,6 +11,7 @@ from hlr_jax.errors import InputError
 from hlr_jax.evaluation import metrics
 from hlr_jax.evaluation.evaluate import check_cutoffs, check_protocol
 from hlr_jax.models.relation import Relation
+from hlr_jax.registry import is_own
 from hlr_jax.sampling.samplers import build_sampler
 from hlr_jax.training.inputs import history_length
 
@@ -35,23 +36,12 @@ def check_config(config: Config) -> None:
         config.loss.covariance,
         "it needs all rows on a device; set config.sharding.tables='replicated'",
     )
-    build.check(config)
-    if _uses_others(config):
+    if not all(map(is_own, build.build_all(config))):
         from hlr_jax.runs import probes  # Which takes its time to import.
 
         probes.check(config)
     if config.training.batch_of == "users":
         _check_batches_of_users(config)
-
-
-def _uses_others(config: Config) -> bool:
-    """Tell whether a component is from another package."""
-    names = {section: getattr(config, section) for section in build.NAME_FIELDS}
-    classes = (
-        build.registry(section).get(build.registered_name(section, fields))
-        for section, fields in names.items()
-    )
-    return not all(cls.__module__.startswith("hlr_jax.") for cls in classes)
 
 
 def check(config: Config, model: Relation, dataset: Dataset) -> None:

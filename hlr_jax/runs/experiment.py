@@ -14,9 +14,9 @@ from hlr_jax.data.datasets import Dataset
 from hlr_jax.errors import InputError
 from hlr_jax.evaluation import metrics
 from hlr_jax.files import write_json
-from hlr_jax.models.relation import Relation
 from hlr_jax.parallel import devices, processes
 from hlr_jax.parallel.placement import Placement
+from hlr_jax.registry import is_own
 from hlr_jax.runs import compatibility
 from hlr_jax.runs.pretrained import pretrained_tables
 from hlr_jax.runs.recommender import Recommender, mean_loss
@@ -135,8 +135,8 @@ def _train(
     devices.warn_of_slow_scatters()
     config = with_absolute_paths(config)
     compatibility.check_config(config)
+    config = _with_modules(config)
     model = build.build_model(config)
-    config = _with_modules(config, model)
     dataset = dataset or _load(config, request.show_progress)
     compatibility.check(config, model, dataset)
     placement = Placement.of(config.sharding, model, dataset.num_users, dataset.num_items)
@@ -163,17 +163,16 @@ def _train(
     return Recommender(config, dataset, model, best, placement), progress
 
 
-def _with_modules(config: Config, model: Relation) -> Config:
+def _with_modules(config: Config) -> Config:
     """Note the modules of components from elsewhere, so that who loads the run finds them."""
-    components = (model, model.geometry, build.build_loss(config), build_sampler(config))
-    modules = {type(x).__module__ for x in components}
-    own = {name for name in modules if not name.startswith("hlr_jax.")} - set(config.imports)
-    if "__main__" in own:
+    modules = {type(x).__module__ for x in build.build_all(config) if not is_own(x)}
+    modules -= set(config.imports)
+    if "__main__" in modules:
         logging.warning(
             "a component of this run is defined in the program itself; put it into a module, or "
             "the run can be loaded by this program alone"
         )
-    imports = (*config.imports, *sorted(own - {"__main__"}))
+    imports = (*config.imports, *sorted(modules - {"__main__"}))
     return dataclasses.replace(config, imports=imports)
 
 

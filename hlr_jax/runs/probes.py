@@ -21,7 +21,7 @@ from hlr_jax.errors import InputError
 from hlr_jax.functional.geometry import Geometry
 from hlr_jax.functional.losses import Loss, NegativeDistances
 from hlr_jax.models.relation import Relation, apply, embed
-from hlr_jax.registry import TRACING_ERRORS, Options, explain_tracing, path_of
+from hlr_jax.registry import TRACING_ERRORS, Options, explain_tracing, is_own, path_of
 from hlr_jax.sampling.histories import UniformChoice
 from hlr_jax.sampling.samplers import Examples, Sampler
 from hlr_jax.sampling.sources import DeviceInteractions, SamplingSource, TripletSource
@@ -34,13 +34,13 @@ _MANY_ITEMS = 1000
 
 def check(config: Config) -> None:
     """Raise InputError where a component from another package cannot be trained with."""
-    model, sampler = build.build_model(config), build.build_component(config, "sampling")
-    check_geometry(model.geometry, config.geometry.name, model.dim)
+    model, geometry, loss, sampler = build.build_all(config)
+    check_geometry(geometry, config.geometry.name, model.dim)
     check_relation(model, config.model.name, config.sampling.history_length)
     if config.training.batch_of != "users":  # These take all items without asking a sampler.
         check_sampler(sampler, config.sampling.negatives)
     count = sampler.num_negatives_of(_MANY_ITEMS)
-    check_loss(build.build_loss(config), config.loss.name, max(2, count))
+    check_loss(loss, config.loss.name, max(2, count))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -100,10 +100,7 @@ class _Subject(NamedTuple):
 
 def _subject(component: Options, field: str, name: str) -> _Subject | None:
     """Name a component from another package; None for the library's own."""
-    cls = type(component)
-    if cls.__module__.startswith("hlr_jax."):
-        return None
-    return _Subject(cls, f"config.{field}={name!r}")
+    return None if is_own(component) else _Subject(type(component), f"config.{field}={name!r}")
 
 
 def _place(cls: type, error: Exception) -> str:

@@ -218,6 +218,7 @@ def mean_loss(program: Program, params: Params, positives: Positives) -> float:
     config, placement = program.config, program.placement
     key = Keys.of(config.seed).valid
     rows = ordered_rows(placement, positives, config.training.batch_size, key)
-    loss, terms = sum_of_loss(params, rows, program.recipe, placement.layout, placement.mesh)
+    recipe = program.placed_recipe
+    loss, terms = sum_of_loss(params, rows, recipe, placement.layout, placement.mesh)
     # There are no terms where users have seen all of a few shared negatives.
     return float(loss) / (float(terms) or 1.0)

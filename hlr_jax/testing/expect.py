@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hlr_jax.registry import TRACING_ERRORS, Options, explain_tracing, is_number
+from hlr_jax.registry import TRACING_ERRORS, Options, explain_tracing, is_number, path_of
 
 # Of fields that Flax adds to a module.
 _OF_FLAX = ("parent", "name")
@@ -24,9 +24,9 @@ class Expect:
     """
 
     def __init__(self, component: Options, context: str = "") -> None:
-        cls, self.component = type(component), component
+        self.component = component
         options = ", ".join(f"{name}={value!r}" for name, value in _options(component).items())
-        self.subject = f"{cls.__module__}.{cls.__qualname__}({options}){context}"
+        self.subject = f"{path_of(type(component))}({options}){context}"
 
     @contextlib.contextmanager
     def traceable(self) -> Iterator[None]:

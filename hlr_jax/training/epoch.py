@@ -128,12 +128,12 @@ def sum_of_loss(
     params: Params, rows: EpochRows, recipe: Recipe, layout: Layout, mesh: Mesh
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Sum the loss over an epoch's batches, and count the terms it is the weighted sum of."""
-    objective = recipe.objective
 
     def of_device(params: Any, rows: Any, recipe: Recipe) -> Any:
         source, order, key = _own_part(rows, layout)
-        neighbours = neighbours_for(objective.model, source.history, source.num_items)
-        read = neighbours.widened(recipe.objective.model, params)
+        model = recipe.objective.model
+        neighbours = neighbours_for(model, source.history, source.num_items)
+        read = neighbours.widened(model, params)
 
         def add(step: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
             # As in step 0: which step has which rows depends on the number of devices.

@@ -1,6 +1,7 @@
 """The loop over epochs: progress, validation, checkpoints, early stopping."""
 
 import dataclasses
+import functools
 import math
 import signal
 import threading
@@ -114,6 +115,16 @@ class Program:
     placement: Placement
     positives: Positives
 
+    @functools.cached_property
+    def placed_recipe(self) -> Recipe:
+        """The recipe with its numbers and arrays on the devices, put there once."""
+
+        def placed(x: Any) -> Array:
+            # As float32, also where JAX's default is float64: so parameters stay what they are.
+            return self.placement.put(np.float32(x) if isinstance(x, float) else x)
+
+        return jax.tree.map(placed, self.recipe)
+
     @property
     def steps_per_epoch(self) -> int:
         return num_steps(len(self.positives), self.config.training.batch_size)
@@ -181,11 +192,6 @@ class _Session:
         self.bar = bar
         self.chunk = 1
         self.last_save = time.perf_counter()
-        self.recipe = jax.tree.map(self._placed, program.recipe)
-
-    def _placed(self, x: Any) -> Array:
-        # Numbers as float32, also where JAX's default is float64: so parameters stay what they are.
-        return self.program.placement.put(np.float32(x) if isinstance(x, float) else x)
 
     def train_epoch(
         self, state: TrainState, progress: Progress, key: Array
@@ -197,12 +203,12 @@ class _Session:
         done = int(state.step) - progress.epochs * steps
         # No steps, but compiled from here on: the times below are of training alone. (What
         # `lower().compile()` makes is not kept for the next call, so a sweep would compile again.)
-        state = advance(state, rows, (0, 0), self.recipe, placement)
+        state = advance(state, rows, (0, 0), self.program.placed_recipe, placement)
         self.bar.set_description(f"epoch {progress.epochs + 1}/{training.epochs}")
         while done < steps:
             started = time.perf_counter()
             stop = min(done + self.chunk, steps)
-            state = advance(state, rows, (done, stop), self.recipe, placement)
+            state = advance(state, rows, (done, stop), self.program.placed_recipe, placement)
             loss = state.mean_loss()
             seconds = time.perf_counter() - started
             # The loss is that of before a step, the parameters are those of after it.

@@ -11,6 +11,7 @@ from hlr_jax.errors import InputError
 from hlr_jax.functional import covariance_divergence, covariance_penalty, translate
 from hlr_jax.functional.losses import Loss, NegativeDistances
 from hlr_jax.models.relation import Relation, apply, embed, embed_tables
+from hlr_jax.registry import path_of
 from hlr_jax.types import Batch, History, Params, RowIds, SharedNegatives, TripletBatch, UserBatch
 
 
@@ -151,7 +152,7 @@ def _of_distances(
     for name, found in (("loss", losses), ("num_terms", terms)):
         if jnp.shape(found) != positive.shape:
             raise InputError(
-                f"config.loss.name: {type(loss).__module__}.{type(loss).__qualname__} returned a "
+                f"config.loss.name: {path_of(type(loss))} returned a "
                 f"{name} of shape {jnp.shape(found)}, not {positive.shape}; return one number for "
                 "each positive"
             )

@@ -119,7 +119,7 @@ def test_options_of_the_loss_that_is_used_are_checked(name, options, fault):
         configs.from_config_dict({"loss": {"name": name, **options}})
     assert str(caught.value).startswith(fault)
     with pytest.raises(InputError, match=fault.split(":")[0]):
-        build.check(Config(loss=LossConfig(name, options=options)))
+        build.build_all(Config(loss=LossConfig(name, options=options)))
     # The hinge has none of them, or had it at another value.
     configs.from_config_dict({"loss": {"name": "hinge"}})
 

@@ -24,7 +24,7 @@ def test_configurations_are_valid(path):
     assert isinstance(values, ml_collections.ConfigDict)
     config = configs.from_config_dict(values)
     assert config == files.load(path)
-    build.check(config)
+    build.build_all(config)
     # File and name say what they hold.
     file, _, name = path.partition(":")
     name = name or pathlib.Path(file).stem

@@ -107,4 +107,4 @@ def test_other_components_may_have_the_old_names():
     assert renamed.explain("config.loss.name") is None
     renamed.check_value("data.name", "squared")
     renamed.check_value("loss.name", ["squared"])
-    build.check(Config(loss=LossConfig("hinge", options={"margin": 0.2})))
+    build.build_all(Config(loss=LossConfig("hinge", options={"margin": 0.2})))
