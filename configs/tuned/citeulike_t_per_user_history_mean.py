@@ -11,37 +11,16 @@ Cost and score: not measured. On 2 cores expect somewhat more than the 21 min of
 citeulike_t_per_user_cml.py.
 """
 
+import pathlib
+
 from ml_collections import ConfigDict
 
-from hlr_jax.config import (
-    Config,
-    DataConfig,
-    EvaluationConfig,
-    LossConfig,
-    ModelConfig,
-    OptimizerConfig,
-    SamplingConfig,
-    TrainingConfig,
-    as_config_dict,
-)
+from hlr_jax.config import files
 
 
 def get_config() -> ConfigDict:
-    return as_config_dict(
-        Config(
-            data=DataConfig(
-                name="citeulike_t",
-                core=5,
-                item_core=0,
-                split="per_user",
-                valid_fraction=0.2,
-                test_fraction=0.2,
-            ),
-            model=ModelConfig(name="history_mean", dim=128),
-            sampling=SamplingConfig(negatives="full_catalog", history_length=20),
-            loss=LossConfig(name="softmax", user_weight_exponent=0.3, options={"temperature": 0.2}),
-            optimizer=OptimizerConfig(learning_rate=0.003, schedule="cosine"),
-            training=TrainingConfig(epochs=30, selection_metric="recall@50", refit=True),
-            evaluation=EvaluationConfig(cutoffs=(50, 100), history_length=100),
-        )
-    )
+    config = files.read(str(pathlib.Path(__file__).with_name("citeulike_t_per_user_cml.py")))
+    config.model.name = "history_mean"
+    config.sampling.history_length = 20
+    config.evaluation.history_length = 100
+    return config

@@ -11,32 +11,17 @@ The softmax and a memory that is kept short, so that CML's ranking changes littl
 Score (seeds 2021, 2022, 2023; 872 test users):
     NDCG@10 .328 +- .004, precision@10 .242, recall@10 .250.
 Cost beside that of CML: 10 epochs in 32 to 97 s, and 6 to 8 again, on a busy machine of 2 cores
-(AMD
-EPYC).
+(AMD EPYC).
 """
+
+import pathlib
 
 from ml_collections import ConfigDict
 
-from hlr_jax.config import (
-    Config,
-    DataConfig,
-    LossConfig,
-    ModelConfig,
-    OptimizerConfig,
-    SamplingConfig,
-    TrainingConfig,
-    as_config_dict,
-)
+from hlr_jax.config import files
 
 
 def get_config() -> ConfigDict:
-    return as_config_dict(
-        Config(
-            data=DataConfig(name="ml_100k"),
-            model=ModelConfig(name="hlrpp", options={"clip_memory": 0.1}),
-            sampling=SamplingConfig(history_length=20, options={"num_negatives": 10}),
-            loss=LossConfig(name="softmax", user_weight_exponent=0.3, options={"temperature": 0.4}),
-            optimizer=OptimizerConfig(learning_rate=0.0005),
-            training=TrainingConfig(epochs=10, patience=4, selection_metric="ndcg@10", refit=True),
-        )
-    )
+    config = files.read(str(pathlib.Path(__file__).with_name("ml_100k_hlr_from_cml.py")))
+    config.model.name = "hlrpp"
+    return config

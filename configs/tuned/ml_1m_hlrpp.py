@@ -7,26 +7,14 @@ Trained from random tables, with the hyperparameters of ml_1m_hlr.py.
 Cost and score: not measured.
 """
 
+import pathlib
+
 from ml_collections import ConfigDict
 
-from hlr_jax.config import (
-    Config,
-    DataConfig,
-    LossConfig,
-    ModelConfig,
-    OptimizerConfig,
-    TrainingConfig,
-    as_config_dict,
-)
+from hlr_jax.config import files
 
 
 def get_config() -> ConfigDict:
-    return as_config_dict(
-        Config(
-            data=DataConfig(name="ml_1m"),
-            model=ModelConfig(name="hlrpp", options={"clip_memory": 0.3}),
-            loss=LossConfig(options={"margin": 0.5}),
-            optimizer=OptimizerConfig(learning_rate=0.001),
-            training=TrainingConfig(epochs=15, patience=3),
-        )
-    )
+    config = files.read(str(pathlib.Path(__file__).with_name("ml_1m_hlr.py")))
+    config.model.name = "hlrpp"
+    return config
