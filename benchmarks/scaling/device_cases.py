@@ -108,7 +108,7 @@ class CaseOnDevices:
     def shuffled(self) -> epoch.EpochRows:
         """Shuffle the interactions for an epoch, on the host."""
         key = jax.random.key(1)
-        return shuffled_rows(self.placement, self.positives, self.case.batch, key)
+        return shuffled_rows(self.positives, self.case.batch, key)
 
     @property
     def steps(self) -> int:

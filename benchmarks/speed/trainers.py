@@ -145,7 +145,7 @@ class LibraryTrainer:
     def _start_epoch(self) -> None:
         self._epoch, self._next = self._epoch + 1, 0
         key = jax.random.fold_in(self._key, self._epoch)
-        self._rows = shuffled_rows(self._placement, self._positives, self._batch_size, key)
+        self._rows = shuffled_rows(self._positives, self._batch_size, key)
 
     def params(self) -> dict[str, np.ndarray]:
         """Copy the present parameters; see `on_host`."""

@@ -17,6 +17,9 @@ UNPACKED_BYTES = 2**22
 _SLICE_BYTES = 2**19
 # Rows of a slice, at least, where they share items: their distances are a matrix product.
 _SHARED_SLICE = 128
+# Places of an epoch's order to shuffle at once on a CPU: its loops over few are not vectorised
+# alone, over many they leave the cache.
+_ORDER_SLICE = 2**15
 # Interactions to add up at once on a CPU, so that their rows stay in a core's cache.
 _NEIGHBOR_SLICE = 256
 
@@ -35,7 +38,7 @@ class Sizes(NamedTuple):
 
 def scoring_sizes() -> Sizes:
     """Choose for ranking: on CPU a block, half a MiB, stays in a core's own cache."""
-    return Sizes(2**17, 32) if _is_cpu() else Sizes(2**24, 64)
+    return Sizes(2**17, 32) if is_cpu() else Sizes(2**24, 64)
 
 
 def table_tile(rows: int, slots: int) -> int:
@@ -66,13 +69,19 @@ def user_slice(batch_size: int) -> int:
 
 def _equal_slices(batch_size: int, most: int) -> int:
     """Divide a batch into the fewest equal slices that are small enough; on accelerators not."""
-    return -(-batch_size // -(-batch_size // most)) if _is_cpu() else batch_size
+    return -(-batch_size // -(-batch_size // most)) if is_cpu() else batch_size
 
 
 def neighbor_slice(interactions: int) -> int:
     """Choose how many interactions to add up at once for the means of neighbours."""
-    return max(1, min(_NEIGHBOR_SLICE, interactions) if _is_cpu() else interactions)
+    return max(1, min(_NEIGHBOR_SLICE, interactions) if is_cpu() else interactions)
 
 
-def _is_cpu() -> bool:
+def order_slice(places: int) -> int:
+    """Choose how many places of an epoch's order to shuffle at once."""
+    return max(1, min(_ORDER_SLICE, places) if is_cpu() else places)
+
+
+def is_cpu() -> bool:
+    """Tell whether programs are made for a CPU; else for an accelerator."""
     return jax.default_backend() == "cpu"

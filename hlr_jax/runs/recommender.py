@@ -217,7 +217,7 @@ def mean_loss(program: Program, params: Params, positives: Positives) -> float:
     """Compute the mean loss per term over all positives, with the run's validation negatives."""
     config, placement = program.config, program.placement
     key = Keys.of(config.seed).valid
-    rows = ordered_rows(placement, positives, config.training.batch_size, key)
+    rows = ordered_rows(positives, config.training.batch_size, key)
     recipe = program.placed_recipe
     loss, terms = sum_of_loss(params, rows, recipe, placement.layout, placement.mesh)
     # There are no terms where users have seen all of a few shared negatives.

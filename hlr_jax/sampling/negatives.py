@@ -9,6 +9,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Int, Key
 
 from hlr_jax.data.interactions import Interactions
+from hlr_jax.kernels import loops, sizes
 from hlr_jax.sampling.random import uniform_below
 from hlr_jax.sampling.sources import DeviceInteractions, SamplingSource
 
@@ -61,8 +62,7 @@ class ItemWeights(struct.PyTreeNode):
 
     def item_at(self, place: Int[Array, "k"]) -> Int[Array, "k"]:
         """The item that covers a place."""
-        found = jnp.searchsorted(self.widths_before, place, side="right") - 1
-        return found.astype(jnp.int32)
+        return loops.count_up_to(self.widths_before, place) - 1
 
 
 def item_weights(
@@ -100,7 +100,7 @@ def sample_negatives(
     free = weights.total(source.num_items) - weights.seen_before(stop, start)
     place = uniform_below(key, free, (num,))
 
-    def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+    def halve(bounds: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bounds
         middle = low + (high - low) // 2
         unseen = weights.before(seen.items[middle]) - weights.seen_before(middle, start)
@@ -108,7 +108,7 @@ def sample_negatives(
         return jnp.where(ahead, middle + 1, low), jnp.where(ahead, high, middle)
 
     bounds = (jnp.full((num,), start), jnp.full((num,), stop))
-    low, _ = jax.lax.fori_loop(0, seen.longest.bit_length(), halve, bounds)
+    low, _ = loops.repeat(seen.longest.bit_length(), halve, bounds)
     return weights.item_at(place + weights.seen_before(low, start))
 
 
@@ -123,16 +123,16 @@ def unseen_of_shared(
 ) -> Bool[Array, "b n"]:
     """Tell which of these items each user has not seen; of equal ones only the first counts.
 
-    An item past the end of the catalogue never counts. Time grows with the users' items; the
-    scratch is four bytes for each item of the catalogue.
+    An item past the end of the catalogue never counts. On a CPU time grows with the items of the
+    user who has most, some at a time; on accelerators with the most that any user has, all at once.
     """
     numbers = jnp.arange(len(shared), dtype=jnp.int32)
     place_of = jnp.full(num_items, len(shared), jnp.int32).at[shared].min(numbers, mode="drop")
     start, counts = seen.offsets[users], seen.counts(users)
     rows = jnp.arange(len(users))[:, None]
-    width = 128
+    width = 128 if sizes.is_cpu() else seen.longest
 
-    def hide(block: Array, unseen: Array) -> Array:
+    def hide(block: Array | int, unseen: Array) -> Array:
         within = (block * width + jnp.arange(width))[None]
         valid = within < counts[:, None]
         items = seen.items[jnp.where(valid, start[:, None] + within, 0)]
@@ -141,4 +141,6 @@ def unseen_of_shared(
 
     is_first = place_of.at[shared].get(mode="fill", fill_value=-1) == numbers
     first = jnp.broadcast_to(is_first, (len(users), len(shared)))
-    return jax.lax.fori_loop(0, -(-jnp.max(counts) // width), hide, first)
+    if sizes.is_cpu():
+        return jax.lax.fori_loop(0, -(-jnp.max(counts) // width), hide, first)
+    return hide(0, first)

@@ -1,10 +1,14 @@
 """What training reads: interactions where the devices want them, and the batches of an epoch."""
 
+import dataclasses
+import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
 from hlr_jax.config import Config, build
@@ -12,6 +16,7 @@ from hlr_jax.data.datasets import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.models.relation import Relation
 from hlr_jax.parallel import processes
+from hlr_jax.parallel.layout import on_each_device, spec
 from hlr_jax.parallel.placement import Placement
 from hlr_jax.sampling import epoch_order
 from hlr_jax.sampling.batches import Drawing
@@ -31,19 +36,29 @@ from hlr_jax.training.objective import Covariance, FeaturesPenalty, Objective, R
 from hlr_jax.training.optimizers import NamedOptimizer, Optimizer, frozen_tables
 
 
-class Positives(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Positives:
     """Positive interactions, or users with all of theirs, where a placement wants them.
 
     Attributes:
+      placement: which devices have them.
       source: with a leading axis of devices where users are sharded.
       bounds: `[parts + 1]` the first row of the source of each part of the users, and their number.
     """
 
+    placement: Placement
     source: Source
     bounds: Int[np.ndarray, "parts_plus_1"]
+    _known_places: dict[int, Array] = dataclasses.field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return int(self.bounds[-1])
+
+    def places(self, batch_size: int) -> Int[Array, "devices steps b"]:
+        """Find the places of an epoch's order that each device takes in each step, once."""
+        if batch_size not in self._known_places:
+            self._known_places[batch_size] = _places(self, batch_size)
+        return self._known_places[batch_size]
 
 
 def make_objective(
@@ -162,46 +177,69 @@ def _placed(
     bounds = np.asarray(rows_before)[placement.part_bounds]
     if not placement.layout.user:
         source = source_of(slice(0, placement.num_users))
-        return Positives(jax.tree.map(once(placement.put), source), bounds)
+        return Positives(placement, jax.tree.map(once(placement.put), source), bounds)
     sources = [source_of(placement.users_of(number)) for number in placement.own_devices]
     most = [int(size) for size in processes.largest(*sizes(sources))]
     join = once(lambda *parts: placement.join(parts))
-    return Positives(jax.tree.map(join, *equalize(sources, most)), bounds)
+    return Positives(placement, jax.tree.map(join, *equalize(sources, most)), bounds)
 
 
-def shuffled_rows(
-    placement: Placement, positives: Positives, batch_size: int, key: Key[Array, ""]
-) -> EpochRows:
+def shuffled_rows(positives: Positives, batch_size: int, key: Key[Array, ""]) -> EpochRows:
     """Shuffle the rows of an epoch, and give each device its part of every batch.
+
+    Drawn on the devices, which the host does not wait for.
 
     Args:
       key: of the epoch: decides the order and what is drawn.
     """
     order_key, draw_key = jax.random.split(key)
-    order = _shuffled_order(placement, positives, batch_size, order_key)
+    placement = positives.placement
+    firsts = [positives.bounds[group.start] for group in placement.parts_of_devices]
+    order = _shuffled_order(
+        np.asarray(jax.random.key_data(order_key)),
+        positives.places(batch_size),
+        np.asarray(positives.bounds, np.int32),
+        np.asarray(firsts if placement.layout.user else np.zeros(len(firsts)), np.int32),
+        placement.mesh,
+    )
     return EpochRows(positives.source, order, draw_key)
 
 
+@functools.partial(jax.jit, static_argnames="mesh")
 def _shuffled_order(
-    placement: Placement, positives: Positives, batch_size: int, key: Key[Array, ""]
-) -> Array:
-    bounds = positives.bounds
+    key_data: Array,
+    places: Int[Array, "devices steps b"],
+    bounds: Int[Array, "parts_plus_1"],
+    firsts: Int[Array, "devices"],
+    mesh: Mesh,
+) -> Int[Array, "devices steps b"]:
+    """Draw the rows at each device's places, counted from the first row of its source."""
+
+    def of_device(data: Any, places: Any, bounds: Any, first: Any) -> Any:
+        rows = epoch_order.shuffled(jax.random.wrap_key_data(data), places[0], bounds)
+        return jnp.where(rows < 0, -1, rows - first[0])[None]
+
+    everywhere, apart = spec(()), spec(mesh.axis_names)
+    in_specs = everywhere, apart, everywhere, apart
+    return on_each_device(of_device, mesh, in_specs, apart)(key_data, places, bounds, firsts)
+
+
+def _places(positives: Positives, batch_size: int) -> Array:
+    placement, bounds = positives.placement, positives.bounds
     if placement.layout.user:
         groups, wanted = placement.parts_of_devices, placement.own_devices
-        rows = epoch_order.orders_by_part(key, bounds, batch_size, groups, wanted)
-        return placement.join(list(rows))
+        return placement.join(list(epoch_order.places_by_part(bounds, batch_size, groups, wanted)))
     if placement.parts == 1:
-        batches = epoch_order.epoch_order(key, len(positives), batch_size)
+        places = epoch_order.in_batches(np.arange(len(positives)), batch_size)
     else:
         whole = [slice(0, placement.parts)]
-        batches = epoch_order.orders_by_part(key, bounds, batch_size, whole, [0])[0]
-    return _divided(placement, batches)
+        places = epoch_order.places_by_part(bounds, batch_size, whole, [0])[0]
+    return _divided(placement, places)
 
 
-def ordered_rows(
-    placement: Placement, positives: Positives, batch_size: int, key: Key[Array, ""]
-) -> EpochRows:
+def ordered_rows(positives: Positives, batch_size: int, key: Key[Array, ""]) -> EpochRows:
     """Take every row once, in order, and give each device its part."""
+    placement = positives.placement
     batch_size = min(batch_size, len(positives))
     if not placement.layout.user:
         batches = epoch_order.in_batches(np.arange(len(positives)), batch_size)

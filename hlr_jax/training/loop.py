@@ -199,7 +199,7 @@ class _Session:
         """Take the steps of an epoch that are left, and return state and progress after them."""
         training, steps = self.program.config.training, self.program.steps_per_epoch
         placement, positives = self.program.placement, self.program.positives
-        rows = shuffled_rows(placement, positives, training.batch_size, key)
+        rows = shuffled_rows(positives, training.batch_size, key)
         done = int(state.step) - progress.epochs * steps
         # No steps, but compiled from here on: the times below are of training alone. (What
         # `lower().compile()` makes is not kept for the next call, so a sweep would compile again.)

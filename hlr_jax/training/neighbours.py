@@ -1,11 +1,11 @@
 """Mean rows of neighbours, for relations that want them (`Relation.uses_neighbours`)."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from hlr_jax.kernels import loops
 from hlr_jax.kernels.sizes import neighbor_slice
 from hlr_jax.models.relation import Relation, embed_tables
 from hlr_jax.sampling.sources import DeviceInteractions
@@ -39,7 +39,7 @@ class Neighbours(NamedTuple):
         """Find them by these interactions."""
         num_users, number = len(rows.offsets) - 1, len(rows.items)
         entries = jnp.arange(number)
-        users = jnp.searchsorted(rows.offsets, entries, side="right").astype(jnp.int32) - 1
+        users = loops.count_up_to(rows.offsets, entries) - 1
         size = neighbor_slice(number)
 
         def sliced(places: Array, end: int) -> Array:
@@ -61,14 +61,14 @@ class Neighbours(NamedTuple):
         points = embed_tables(model, params)
         user, item = points["user"], points["item"]
 
-        def add(sums: tuple[Array, Array], part: tuple[Array, Array]) -> tuple[Any, None]:
+        def add(sums: tuple[Array, Array], part: tuple[Array, Array]) -> tuple[Array, Array]:
             (to_users, to_items), (users, items) = sums, part
             to_users = to_users.at[users].add(item.at[items].get(mode="clip"), mode="drop")
             to_items = to_items.at[items].add(user.at[users].get(mode="clip"), mode="drop")
-            return (to_users, to_items), None
+            return to_users, to_items
 
         start = jnp.zeros((len(user), item.shape[1])), jnp.zeros((len(item), user.shape[1]))
-        (of_users, of_items), _ = jax.lax.scan(add, start, (self.users, self.items))
+        of_users, of_items = loops.add_up(add, start, (self.users, self.items))
         return params | {
             "user": jnp.concatenate([params["user"], _mean(of_users, self.of_users)], axis=1),
             "item": jnp.concatenate([params["item"], _mean(of_items, self.of_items)], axis=1),

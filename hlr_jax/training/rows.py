@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from hlr_jax.kernels import loops
 from hlr_jax.kernels.sizes import batch_slice, user_slice
 from hlr_jax.training.objective import Objective, loss_of_rows
 from hlr_jax.types import Batch, Params, RowIds, UserBatch
@@ -56,7 +57,7 @@ def batch_gradient(
         loss, terms = loss_of_rows(objective, relation, rows, part)
         return loss, (loss, terms)
 
-    def add_slice(sums: Any, slice_: tuple[Batch, RowIds]) -> tuple[Any, None]:
+    def add_slice(sums: Any, slice_: tuple[Batch, RowIds]) -> Any:
         (gradient, of_shared, values), (part, places) = sums, slice_
         rows = gather_rows(params, part.row_ids())._replace(shared=shared)
         (relation, rows), more = jax.grad(of_slice, argnums=(0, 1), has_aux=True)(
@@ -67,7 +68,7 @@ def batch_gradient(
             jnp.add, (gradient["relation"], of_shared, values), (relation, rows.shared, more)
         )
         tables = add_rows(gradient, places, rows)
-        return ({**tables, "relation": relation}, of_shared, values), None
+        return {**tables, "relation": relation}, of_shared, values
 
     slices = jax.tree.map(
         lambda x: _sliced(x, _slice_size(batch, params)), (_unshared(batch), _unshared_ids(places))
@@ -75,7 +76,7 @@ def batch_gradient(
     nothing = jnp.zeros(())
     of_shared = jnp.zeros((len(shared), widths[-1]))
     start = (zeros, of_shared, (nothing, nothing))
-    (gradient, of_shared, values), _ = jax.lax.scan(add_slice, start, slices)
+    gradient, of_shared, values = loops.add_up(add_slice, start, slices)
     return gradient | {"item": gradient["item"].at[places.shared].add(of_shared)}, values
 
 

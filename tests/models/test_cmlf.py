@@ -292,7 +292,7 @@ def trained(axes: str, count: int) -> TrainState:
     key = placement.put(jax.random.key(0))
     params = new_params(key, objective, placement, data.num_features)
     positives = training_positives(placement, data, config)
-    rows = shuffled_rows(placement, positives, 7, key)
+    rows = shuffled_rows(positives, 7, key)
     like = states.state_shapes(params, recipe.optimizer, placement)
     state = states.new_state(params, recipe.optimizer, like)
     return advance(state, rows, (0, 8), recipe, placement)

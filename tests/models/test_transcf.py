@@ -162,7 +162,7 @@ def test_steps_are_those_of_the_equations(update):
     run = Run.of(config_of(optimizer=optimizer), data())
     placement = Placement.replicated(1, USERS, ITEMS)
     state = TrainState.of(placement.params(as_params(random_params())), run.recipe.optimizer)
-    rows = shuffled_rows(placement, run.program.positives, BATCH, jax.random.key(4))
+    rows = shuffled_rows(run.program.positives, BATCH, jax.random.key(4))
     steps = rows.order.shape[1]
     assert steps > 1
     recipe = jax.tree.map(placement.put, run.recipe)

@@ -9,12 +9,13 @@ import jax
 import numpy as np
 import pytest
 from support.placed_runs import BATCH, config_of, data, placed, recommender, start
+from support.small_runs import epoch_order
 
 from hlr_jax.config import ModelConfig, build
 from hlr_jax.evaluation.ranking import Ranker
 from hlr_jax.parallel import devices
 from hlr_jax.parallel.placement import Placement
-from hlr_jax.sampling.epoch_order import epoch_order, split
+from hlr_jax.sampling.epoch_order import split
 from hlr_jax.sampling.histories import HistoryDraw, UniformChoice
 from hlr_jax.training.inputs import shuffled_rows, training_positives
 from hlr_jax.training.state import TrainState, new_state, state_shapes
@@ -41,7 +42,7 @@ def test_each_device_gets_its_part_of_every_batch(parts):
     placement, train = in_one_part(parts), data().train
     positives = training_positives(placement, data(), config_of())
     assert len(positives) == len(train)
-    rows = shuffled_rows(placement, positives, BATCH, jax.random.key(1))
+    rows = shuffled_rows(positives, BATCH, jax.random.key(1))
     shards = rows.order.addressable_shards
     assert [shard.device for shard in shards] == jax.local_devices()[:parts]
     assert {shard.data.shape for shard in shards} == {(1, *rows.order.shape[1:])}

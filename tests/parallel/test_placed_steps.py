@@ -186,7 +186,7 @@ def test_a_step_of_sharded_tables_is_that_of_the_equations():
     state, recipe = start(config, placement)
     before = oracle_params(state, placement)
     positives = training_positives(placement, dataset, config)
-    rows = shuffled_rows(placement, positives, BATCH, key)
+    rows = shuffled_rows(positives, BATCH, key)
     after = advance(state, rows, (0, 1), recipe, placement)
     batch = batch_on_one_device(config, key)
 
@@ -206,7 +206,7 @@ def batch_on_one_device(config: Config, key: jax.Array) -> dict[str, Any]:
     dataset = data(20, 13)
     single = placed("replicated", 1, dataset=dataset)
     positives = training_positives(single, dataset, config)
-    rows = shuffled_rows(single, positives, BATCH, key)
+    rows = shuffled_rows(positives, BATCH, key)
     drawing = start(config, single)[1].drawing
     batch = jax.jit(draw_batch)(drawing, rows.source, rows.order[0, 0], rows.key)
     return {

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from support.interactions import assert_distributed
+from support.small_runs import epoch_order as epoch_order_of
 
 from hlr_jax.sampling import epoch_order
 
@@ -17,7 +18,7 @@ from hlr_jax.sampling import epoch_order
 
 @pytest.mark.parametrize(("num_rows", "batch_size"), [(1, 1), (1, 5), (6, 3), (7, 3), (100, 7)])
 def test_an_epoch_has_every_row_once_and_pads_the_last_batch(num_rows, batch_size):
-    order = np.asarray(epoch_order.epoch_order(jax.random.key(0), num_rows, batch_size))
+    order = epoch_order_of(jax.random.key(0), num_rows, batch_size)
     assert order.shape == (math.ceil(num_rows / batch_size), batch_size)
     flat = order.ravel()
     np.testing.assert_array_equal(np.sort(flat[:num_rows]), np.arange(num_rows))
@@ -26,9 +27,7 @@ def test_an_epoch_has_every_row_once_and_pads_the_last_batch(num_rows, batch_siz
 
 
 def test_epochs_of_other_keys_have_another_order():
-    first, again, other = (
-        np.asarray(epoch_order.epoch_order(jax.random.key(seed), 100, 10)) for seed in (0, 0, 1)
-    )
+    first, again, other = (epoch_order_of(jax.random.key(seed), 100, 10) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert (first != other).mean() > 0.9
     assert (first.ravel() != np.arange(100)).mean() > 0.9
@@ -36,7 +35,7 @@ def test_epochs_of_other_keys_have_another_order():
 
 def test_all_orders_of_an_epoch_are_equally_likely():
     orders = [
-        tuple(epoch_order.epoch_order(jax.random.key(seed), 3, 2).ravel()[:3].tolist())
+        tuple(epoch_order_of(jax.random.key(seed), 3, 2).ravel()[:3].tolist())
         for seed in range(1200)
     ]
     counts = [orders.count(order) for order in itertools.permutations(range(3))]
@@ -46,12 +45,19 @@ def test_all_orders_of_an_epoch_are_equally_likely():
 # --- epochs of parts ------------------------------------------------------------------------------
 
 BOUNDS = np.array([0, 5, 5, 42, 43, 60])
+SHUFFLED = jax.jit(epoch_order.shuffled)
 
 
 def orders_of(seed: int, bounds: np.ndarray, batch_size: int, groups: list[slice]) -> np.ndarray:
-    """Of all groups."""
-    wanted = range(len(groups))
-    return epoch_order.orders_by_part(jax.random.key(seed), bounds, batch_size, groups, wanted)
+    """Of all groups, their rows counted from the first of each."""
+    key, firsts = jax.random.key(seed), [int(bounds[group.start]) for group in groups]
+    places = epoch_order.places_by_part(bounds, batch_size, groups, range(len(groups)))
+    # Of one shape, for which everything is compiled once; more parts are empty ones.
+    flat = np.full(1 << max(9, places.size.bit_length()), -1, np.int32)
+    flat[: places.size] = places.ravel()
+    padded = np.pad(bounds, (0, max(0, 20 - len(bounds))), mode="edge").astype(np.int32)
+    every = np.asarray(SHUFFLED(key, flat, padded))[: places.size].reshape(places.shape)
+    return np.where(every < 0, -1, every - np.array(firsts)[:, None, None])
 
 
 def batches_of(groups: list[slice], batch_size: int) -> list[list[int]]:
@@ -132,8 +138,9 @@ def test_a_part_is_shuffled():
 def test_some_groups_are_made_as_among_all_and_the_key_decides():
     groups = [slice(0, 2), slice(2, 3), slice(3, 5)]
     every = orders_of(3, BOUNDS, 7, groups)
-    some = epoch_order.orders_by_part(jax.random.key(3), BOUNDS, 7, groups, [2, 0])
-    np.testing.assert_array_equal(some, every[[2, 0]])
+    places = epoch_order.places_by_part(BOUNDS, 7, groups, range(3))
+    some = epoch_order.places_by_part(BOUNDS, 7, groups, [2, 0])
+    np.testing.assert_array_equal(some, places[[2, 0]])
     other = orders_of(4, BOUNDS, 7, groups)
     assert (other != every).any()
 

@@ -104,7 +104,7 @@ def trained(
     losses: list[float] = []
     for first in range(0, steps, in_epoch):
         key = jax.random.fold_in(jax.random.key(1), len(losses))
-        rows = shuffled_rows(placement, positives, batch_size, key)
+        rows = shuffled_rows(positives, batch_size, key)
         span = (0, min(in_epoch, steps - first))
         state = advance(state.with_new_sums(), rows, span, recipe, placement)
         losses.append(state.mean_loss())

@@ -28,7 +28,7 @@ from hlr_jax.models.relation import Relation
 from hlr_jax.parallel.placement import Placement
 from hlr_jax.runs import experiment
 from hlr_jax.sampling import batches
-from hlr_jax.sampling.epoch_order import epoch_order, num_steps, split
+from hlr_jax.sampling.epoch_order import in_batches, num_steps, shuffled, split
 from hlr_jax.sampling.sources import Source
 from hlr_jax.training import loop
 from hlr_jax.training.epoch import EpochRows, Recipe, advance
@@ -46,6 +46,13 @@ BATCH, STEPS = 13, 12
 def planted() -> Dataset:
     """A user likes 9 of the 10 items of its group: 6 for training, 1 for validation, 2 for test."""
     return planted_of(USERS, ITEMS, (6, 7, 9))
+
+
+def epoch_order(key: jax.Array, num_rows: int, batch_size: int) -> np.ndarray:
+    """Every row once, in the order that a key draws, in batches; -1 pads the last."""
+    places = in_batches(np.arange(num_rows), batch_size)
+    bounds = np.array([0, num_rows], np.int32)
+    return np.asarray(jax.jit(shuffled)(key, places, bounds))
 
 
 def data_for(model: str) -> Dataset:

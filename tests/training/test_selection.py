@@ -15,6 +15,7 @@ from support.small_runs import (
     assert_same,
     config_of,
     differ,
+    epoch_order,
     planted,
     read_log,
     train,
@@ -25,7 +26,6 @@ from hlr_jax import files
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import DivergedError
 from hlr_jax.runs import experiment
-from hlr_jax.sampling.epoch_order import epoch_order
 from hlr_jax.training import loop
 from hlr_jax.training.loop import Record
 from hlr_jax.training.state import Keys

@@ -18,6 +18,7 @@ from support.small_runs import (
     assert_same,
     config_of,
     draw_batch,
+    epoch_order,
     planted,
     with_loss,
 )
@@ -26,7 +27,7 @@ from hlr_jax.config import SamplingConfig
 from hlr_jax.models.registry import RELATIONS
 from hlr_jax.parallel.layout import ALONE
 from hlr_jax.runs.recommender import Recommender
-from hlr_jax.sampling.epoch_order import epoch_order, num_steps
+from hlr_jax.sampling.epoch_order import num_steps
 from hlr_jax.sampling.sources import TripletSource
 from hlr_jax.training.epoch import Recipe
 from hlr_jax.training.inputs import validation_positives
