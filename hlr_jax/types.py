@@ -130,19 +130,21 @@ class TripletBatch(NamedTuple):
 
 
 class UserBatch(NamedTuple):
-    """Users, each with all of its positives, against items that they share.
+    """Users, each with all of its positives among items that they share as targets.
 
     Attributes:
       users: `[B]`.
-      targets: `[N]`; different items, among them all positives.
-      is_positive: `[B, N]`; which of the targets are positives of each user.
-      is_negative: `[B, N]`; which of them the user has not seen.
-      history: of each user.
+      items: `[N + R]`; the N targets, and items that stand in histories only (R = 0 where all that
+        do are targets).
+      is_positive: `[B, N]`; which of the targets are positives of each user. Of equal targets only
+        the first is.
+      is_negative: `[B, N]`; which of them the user has not seen, likewise.
+      history: of each user, by places among `items`. A target is left out of its own history.
       weight: `[B]`; how much each positive of a user counts, 0 for padding.
     """
 
     users: Int[Array, "b"]
-    targets: Int[Array, "n"]
+    items: Int[Array, "n_plus_r"]
     is_positive: Bool[Array, "b n"]
     is_negative: Bool[Array, "b n"]
     history: HistoryIds
@@ -151,11 +153,11 @@ class UserBatch(NamedTuple):
     def row_ids(self) -> RowIds:
         """List the ids of all rows that the batch uses."""
         none = jnp.zeros((len(self.users), 0), jnp.int32)
-        return RowIds(self.users, none, self.history.items, self.targets)
+        return RowIds(self.users, none, none, self.items)
 
     def with_items(self, ids: RowIds) -> "UserBatch":
         """Number the items of the batch otherwise."""
-        return self._replace(targets=ids.shared, history=self.history._replace(items=ids.history))
+        return self._replace(items=ids.shared)
 
 
 Batch = TripletBatch | UserBatch
@@ -169,7 +171,9 @@ def used_items(batch: Batch, num_items: int) -> Int[Array, "m"]:
     """
     ids, counts = batch.row_ids(), batch.weight[:, None] > 0
     own = jnp.where(counts, ids.items, num_items)
-    history = jnp.where(batch.history.mask & counts, ids.history, num_items)
+    history = ids.history
+    if isinstance(batch, TripletBatch):
+        history = jnp.where(batch.history.mask & counts, history, num_items)
     return jnp.concatenate([own.reshape(-1), history.reshape(-1), ids.shared])
 
 

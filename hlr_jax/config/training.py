@@ -52,7 +52,8 @@ class TrainingConfig(Section):
     batch_size: int = 1000
     # What batch_size counts. interactions; or users, some tens of them, each with all of its
     # interactions, so that its distances to all items are computed once. Users need
-    # config.sampling.negatives="full_catalog" and the softmax, contrastive or sfcml loss.
+    # config.sampling.negatives="full_catalog", or "shared": then a step takes those positives
+    # that are among its `num_negatives` items.
     batch_of: str = "interactions"
     # Stop after this many epochs without a better selection value; 0 never stops early.
     patience: int = 10

@@ -126,7 +126,25 @@ def tilewise(
     size: int,
 ) -> Float[Array, "u t"]:
     """Apply `function` to `size` items at a time, and put the results side by side."""
+    if size >= len(items):
+        return function(items)
     tiles = -(-len(items) // size)
     padded = jnp.pad(items, ((0, tiles * size - len(items)), (0, 0)))
     scores = jax.lax.map(function, padded.reshape(tiles, size, -1))
     return jnp.moveaxis(scores, 0, 1).reshape(scores.shape[1], -1)[:, : len(items)]
+
+
+def columnwise(
+    function: Callable[[Float[Array, "b t"]], Any], values: Float[Array, "b n"], size: int
+) -> Any:
+    """Apply `function` to `size` columns at a time, and put the results `[b, t]` side by side."""
+    rows, count = values.shape
+    if size >= count:
+        return function(values)
+    padded = jnp.pad(values, ((0, 0), (0, -count % size)))
+    tiles = jnp.moveaxis(padded.reshape(rows, -1, size), 1, 0)
+
+    def joined(x: Float[Array, "s b t"]) -> Float[Array, "b n"]:
+        return jnp.moveaxis(x, 0, 1).reshape(rows, -1)[:, :count]
+
+    return jax.tree.map(joined, jax.lax.map(function, tiles))

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -18,7 +19,7 @@ from hlr_jax.errors import InputError
 from hlr_jax.functional import translate, translated_distance
 from hlr_jax.functional.geometry import Geometry
 from hlr_jax.functional.geometry.ball import Ball
-from hlr_jax.kernels.sizes import scoring_sizes
+from hlr_jax.kernels.sizes import pair_tile, scoring_sizes
 from hlr_jax.kernels.tiled_scores import blockwise, tilewise
 from hlr_jax.registry import (
     Options,
@@ -166,13 +167,21 @@ class Relation(Options, nn.Module):
     def general_pairwise(
         self, users: Float[Array, "u a"], items: Float[Array, "k b"], history: History
     ) -> Float[Array, "u k"]:
-        """Measure `pairwise_distances` in any geometry, by definition: it holds `[u, k, d]`.
+        """Measure `pairwise_distances` in any geometry, by definition.
 
-        A model may override this, and the three that follow, by something faster that gives the
-        same numbers and gradients. It is not inherited by a class that defines `__call__` again.
+        Some items at a time, and again in the backward pass, so that of the histories of pairs
+        `[u, k, P, d]` only a part is held. A model may override this, and the three that follow, by
+        something faster that gives the same numbers and gradients. It is not inherited by a class
+        that defines `__call__` again.
         """
-        pairs = jnp.broadcast_to(items, (len(users), *items.shape))
-        return self.distances(users[:, None], pairs, history.for_targets())
+
+        @jax.checkpoint
+        def of_tile(tile: Array) -> Array:
+            pairs = jnp.broadcast_to(tile, (len(users), *tile.shape))
+            return self.distances(users[:, None], pairs, history.for_targets())
+
+        floats = len(users) * (1 + history.mask.shape[1]) * self.dim
+        return tilewise(of_tile, items, pair_tile(floats, len(items)))
 
     def euclidean_pairwise(
         self, users: Float[Array, "u a"], items: Float[Array, "k b"], history: History

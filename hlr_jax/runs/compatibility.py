@@ -12,7 +12,7 @@ from hlr_jax.evaluation import metrics
 from hlr_jax.evaluation.evaluate import check_cutoffs, check_protocol
 from hlr_jax.models.relation import Relation
 from hlr_jax.registry import is_own
-from hlr_jax.sampling.samplers import build_sampler
+from hlr_jax.sampling.samplers import Sampler, build_sampler
 from hlr_jax.training.inputs import history_length
 
 
@@ -61,7 +61,7 @@ def check(config: Config, model: Relation, dataset: Dataset) -> None:
         )
     _check_features(config, model, dataset)
     if config.training.batch_of == "users":
-        _check_model_of_users(config, model, dataset)
+        _warn_of_many_users(config, dataset)
     _check_validation(config, dataset)
     check_protocol(config, dataset)
     if config.evaluation.cohorts:
@@ -92,21 +92,15 @@ def _check_validation(config: Config, dataset: Dataset) -> None:
 def _check_batches_of_users(config: Config) -> None:
     """Raise InputError where users cannot be taken with all of their interactions."""
     field = "training.batch_of"
-    sampler, loss = build_sampler(config), build.build_loss(config)
+    sampler = build_sampler(config)
+    samplers = build.registry("sampling")
+    names = [name for name in samplers.names() if _has_targets(samplers.get(name))]
     require(
-        sampler.is_full_catalog,
+        _has_targets(type(sampler)),
         field,
         "users",
-        "a user's negatives are all others; set config.sampling.negatives='full_catalog' (models "
-        "that read histories take interactions)",
-    )
-    losses = build.registry("loss")
-    names = [name for name in losses.names() if losses.get(name).shares_negatives]
-    require(
-        loss.shares_negatives,
-        field,
-        "users",
-        f"set config.loss.name to one of {', '.join(names)}",
+        "the users of a step share the items that they are measured against; set "
+        f"config.sampling.negatives to one of {', '.join(names)}",
     )
     require(
         not config.loss.copy_relation,
@@ -116,19 +110,8 @@ def _check_batches_of_users(config: Config) -> None:
     )
 
 
-def _check_model_of_users(config: Config, model: Relation, dataset: Dataset) -> None:
-    """Raise InputError where a model's loss is not one of a user's distances alone."""
-    field, name = "config.training.batch_of='users'", config.model.name
-    if model.uses_history:
-        raise InputError(
-            f"{field}: model {name!r} reads histories, from which each positive is left out; "
-            "set config.training.batch_of='interactions'"
-        )
-    if type(model).penalty is not Relation.penalty:
-        raise InputError(
-            f"{field}: model {name!r} adds a penalty to each interaction; set "
-            "config.training.batch_of='interactions'"
-        )
+def _warn_of_many_users(config: Config, dataset: Dataset) -> None:
+    """Warn where a step takes a large part of all users."""
     users = np.count_nonzero(dataset.train.counts)
     if 4 * config.training.batch_size > users:
         logging.warning(
@@ -136,6 +119,10 @@ def _check_model_of_users(config: Config, model: Relation, dataset: Dataset) -> 
             "that many of %d users; some tens of them train better",
             *(config.training.batch_size, users),
         )
+
+
+def _has_targets(sampler: type[Sampler]) -> bool:
+    return sampler.targets is not Sampler.targets
 
 
 def _check_features(config: Config, model: Relation, dataset: Dataset) -> None:

@@ -118,29 +118,56 @@ def sample_items(key: Key[Array, ""], source: SamplingSource, num: int) -> Int[A
     return weights.item_at(uniform_below(key, weights.total(source.num_items), (num,)))
 
 
+def first_places(shared: Int[Array, "n"], num_items: int) -> Int[Array, "i"]:
+    """Find where each item of the catalogue first stands in a list; its length where it does not.
+
+    An item past the end of the catalogue is nowhere.
+    """
+    numbers = jnp.arange(len(shared), dtype=jnp.int32)
+    return jnp.full(num_items, len(shared), jnp.int32).at[shared].min(numbers, mode="drop")
+
+
+def is_first(shared: Int[Array, "n"], places: Int[Array, "i"]) -> Bool[Array, "n"]:
+    """Tell which items of a list stand at their `first_places`."""
+    numbers = jnp.arange(len(shared), dtype=jnp.int32)
+    return places.at[shared].get(mode="fill", fill_value=-1) == numbers
+
+
+def has_of_shared(
+    places: Int[Array, "i"],
+    num_shared: int,
+    interactions: DeviceInteractions,
+    users: Int[Array, "b"],
+) -> Bool[Array, "b n"]:
+    """Tell which items of a list each user has, by their `first_places`; not of later equal ones.
+
+    On a CPU time grows with the items of the user who has most, some at a time; on accelerators
+    with the most that any user has, all at once.
+    """
+    start, counts = interactions.offsets[users], interactions.counts(users)
+    rows = jnp.arange(len(users))[:, None]
+    width = 128 if sizes.is_cpu() else interactions.longest
+
+    def note(block: Array | int, has: Array) -> Array:
+        within = (block * width + jnp.arange(width))[None]
+        valid = within < counts[:, None]
+        items = interactions.items[jnp.where(valid, start[:, None] + within, 0)]
+        found = jnp.where(valid, places[items], num_shared)
+        return has.at[rows, found].set(True, mode="drop")
+
+    none = jnp.zeros((len(users), num_shared), bool)
+    if sizes.is_cpu():
+        return jax.lax.fori_loop(0, -(-jnp.max(counts) // width), note, none)
+    return note(0, none)
+
+
 def unseen_of_shared(
     shared: Int[Array, "n"], seen: DeviceInteractions, users: Int[Array, "b"], num_items: int
 ) -> Bool[Array, "b n"]:
     """Tell which of these items each user has not seen; of equal ones only the first counts.
 
-    An item past the end of the catalogue never counts. On a CPU time grows with the items of the
-    user who has most, some at a time; on accelerators with the most that any user has, all at once.
+    An item past the end of the catalogue never counts.
     """
-    numbers = jnp.arange(len(shared), dtype=jnp.int32)
-    place_of = jnp.full(num_items, len(shared), jnp.int32).at[shared].min(numbers, mode="drop")
-    start, counts = seen.offsets[users], seen.counts(users)
-    rows = jnp.arange(len(users))[:, None]
-    width = 128 if sizes.is_cpu() else seen.longest
-
-    def hide(block: Array | int, unseen: Array) -> Array:
-        within = (block * width + jnp.arange(width))[None]
-        valid = within < counts[:, None]
-        items = seen.items[jnp.where(valid, start[:, None] + within, 0)]
-        places = jnp.where(valid, place_of[items], len(shared))
-        return unseen.at[rows, places].set(False, mode="drop")
-
-    is_first = place_of.at[shared].get(mode="fill", fill_value=-1) == numbers
-    first = jnp.broadcast_to(is_first, (len(users), len(shared)))
-    if sizes.is_cpu():
-        return jax.lax.fori_loop(0, -(-jnp.max(counts) // width), hide, first)
-    return hide(0, first)
+    places = first_places(shared, num_items)
+    has_seen = has_of_shared(places, len(shared), seen, users)
+    return is_first(shared, places)[None] & ~has_seen

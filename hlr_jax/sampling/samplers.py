@@ -45,12 +45,11 @@ class Examples(NamedTuple):
 
     def keys(self, purpose: int) -> Key[Array, "b"]:
         """Make a key for each positive and purpose, the same on any devices."""
-        of_purpose = jax.random.fold_in(self.key, purpose)
-        return jax.vmap(jax.random.fold_in, (None, 0))(of_purpose, self.numbers)
+        return keys_of_rows(self.key, purpose, self.numbers)
 
     def step_key(self, purpose: int) -> Key[Array, ""]:
         """Make a key for the step and a purpose, the same on all devices."""
-        return jax.random.fold_in(jax.random.fold_in(self.key, purpose), self.step)
+        return key_of_step(self.key, purpose, self.step)
 
     def of_all_devices(self, values: Array) -> Array:
         """Gather values `[B, ..]` of the positives of all devices, in the order of these."""
@@ -61,12 +60,23 @@ class Examples(NamedTuple):
 NEGATIVES, HISTORIES, SHARED = 0, 1, 2
 
 
+def keys_of_rows(key: Key[Array, ""], purpose: int, numbers: Array) -> Key[Array, "b"]:
+    """Make a key for each row and purpose, by the numbers of these among all."""
+    of_purpose = jax.random.fold_in(key, purpose)
+    return jax.vmap(jax.random.fold_in, (None, 0))(of_purpose, numbers)
+
+
+def key_of_step(key: Key[Array, ""], purpose: int, step: Int[Array, ""] | int) -> Key[Array, ""]:
+    """Make a key for a step of an epoch and a purpose."""
+    return jax.random.fold_in(jax.random.fold_in(key, purpose), step)
+
+
 class Sampler(Component):
     """Base of all samplers. Annotated fields are the options that `config.sampling` takes.
 
     Attributes:
       is_shared: whether all positives of a batch get the same negatives.
-      is_full_catalog: whether these are all items, which batches of users need.
+      is_full_catalog: whether these are all items, each once.
     """
 
     section: ClassVar[str] = "sampling"
@@ -90,6 +100,16 @@ class Sampler(Component):
 
         Everything random is to come from `examples.keys` or `examples.step_key`, so that resuming
         and any number of devices draw the same.
+        """
+        raise NotImplementedError
+
+    def targets(self, key: Key[Array, ""], source: SamplingSource) -> Int[Array, "n"]:
+        """Choose the items that a step of users is measured against, their positives among them.
+
+        Only for samplers that batches of users may name. Of equal items the first counts.
+
+        Args:
+          key: of the step, the same on all devices.
         """
         raise NotImplementedError
 
@@ -162,8 +182,11 @@ class Shared(_Weighted):
     is_shared: ClassVar[bool] = True
 
     def draw(self, examples: Examples, source: SamplingSource) -> SharedNegatives:
-        items = sample_items(examples.step_key(SHARED), source, self.num_negatives)
+        items = self.targets(examples.step_key(SHARED), source)
         return self.share(items, examples.users, source)
+
+    def targets(self, key: Key[Array, ""], source: SamplingSource) -> Int[Array, "n"]:
+        return sample_items(key, source, self.num_negatives)
 
 
 @register("full_catalog")
@@ -174,8 +197,11 @@ class FullCatalog(Sampler):
     is_full_catalog: ClassVar[bool] = True
 
     def draw(self, examples: Examples, source: SamplingSource) -> SharedNegatives:
-        items = jnp.arange(source.num_items, dtype=jnp.int32)
+        items = self.targets(examples.step_key(SHARED), source)
         return self.share(items, examples.users, source)
+
+    def targets(self, key: Key[Array, ""], source: SamplingSource) -> Int[Array, "n"]:
+        return jnp.arange(source.num_items, dtype=jnp.int32)
 
     def num_negatives_of(self, num_items: int) -> int:
         return num_items

@@ -109,25 +109,30 @@ class UserSource(SamplingSource):
     Attributes:
       users: `[N]` int32; those who have positives.
       positives: of each user.
+      first: uint32; the number of the first of these users, where they are a part of all: by their
+        numbers they draw the same histories wherever they are.
       are_all_seen: whether the positives are just what is seen, as in training.
     """
 
     users: Any = struct.field()
     positives: DeviceInteractions = struct.field()
+    first: Any = struct.field()
     are_all_seen: bool = struct.field(pytree_node=False, default=True)
 
     @classmethod
-    def of_training(cls, base: SamplingSource, train: Interactions) -> "UserSource":
+    def of_training(cls, base: SamplingSource, train: Interactions, first: int = 0) -> "UserSource":
         """Take the users of training interactions, which are all that is seen."""
         users = int32s(np.flatnonzero(train.counts))
-        return cls(**vars(base), users=users, positives=base.seen)
+        return cls(**vars(base), users=users, positives=base.seen, first=_number(first))
 
     @classmethod
-    def of_validation(cls, base: SamplingSource, valid: Interactions) -> "UserSource":
+    def of_validation(
+        cls, base: SamplingSource, valid: Interactions, first: int = 0
+    ) -> "UserSource":
         """Take the users of validation interactions; training ones are seen too."""
-        users = int32s(np.flatnonzero(valid.counts))
-        of_each = DeviceInteractions.of(valid)
-        return cls(**vars(base), users=users, positives=of_each, are_all_seen=False)
+        users, of_each = int32s(np.flatnonzero(valid.counts)), DeviceInteractions.of(valid)
+        number = _number(first)
+        return cls(**vars(base), users=users, positives=of_each, first=number, are_all_seen=False)
 
 
 Source = TripletSource | UserSource

@@ -109,16 +109,16 @@ def history_length(model: Relation, config: Config) -> int:
 
 def training_positives(placement: Placement, dataset: Dataset, config: Config) -> Positives:
     """Put training interactions, or the users who have some, where the devices want them."""
-    sampler = build_sampler(config)
+    sampler, rows_before = build_sampler(config), _rows_before(dataset.train, config)
 
     def source_of(users: slice) -> Source:
         train = dataset.train.part(users)
         base = _sampling_source(config, sampler, dataset, train, train)
         if config.training.batch_of == "users":
-            return UserSource.of_training(base, train)
+            return UserSource.of_training(base, train, int(rows_before[users.start]))
         return TripletSource.of_training(base, train, int(dataset.train.offsets[users.start]))
 
-    return _placed(placement, _rows_before(dataset.train, config), source_of)
+    return _placed(placement, rows_before, source_of)
 
 
 def validation_positives(placement: Placement, dataset: Dataset, config: Config) -> Positives:
@@ -127,17 +127,17 @@ def validation_positives(placement: Placement, dataset: Dataset, config: Config)
     Raises:
       InputError: a validation pair is also a training pair.
     """
-    sampler = build_sampler(config)
+    sampler, rows_before = build_sampler(config), _rows_before(dataset.valid, config)
 
     def source_of(users: slice) -> Source:
         train, valid = dataset.train.part(users), dataset.valid.part(users)
         seen = union_of_splits(train, valid)
         base = _sampling_source(config, sampler, dataset, train, seen)
         if config.training.batch_of == "users":
-            return UserSource.of_validation(base, valid)
+            return UserSource.of_validation(base, valid, int(rows_before[users.start]))
         return TripletSource.of_validation(base, valid, int(dataset.valid.offsets[users.start]))
 
-    return _placed(placement, _rows_before(dataset.valid, config), source_of)
+    return _placed(placement, rows_before, source_of)
 
 
 def _sampling_source(

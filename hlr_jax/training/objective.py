@@ -10,6 +10,8 @@ from jaxtyping import Array, Float
 from hlr_jax.errors import InputError
 from hlr_jax.functional import covariance_divergence, covariance_penalty, translate
 from hlr_jax.functional.losses import Loss, NegativeDistances
+from hlr_jax.kernels.sizes import target_tile
+from hlr_jax.kernels.tiled_scores import columnwise
 from hlr_jax.models.relation import Relation, apply, embed, embed_tables
 from hlr_jax.registry import path_of
 from hlr_jax.types import Batch, History, Params, RowIds, SharedNegatives, TripletBatch, UserBatch
@@ -133,16 +135,76 @@ def _loss_of_users(
 
     Each distance is computed once, however many positives a user has.
     """
-    history = History(points.history, batch.history.mask)
-    distances = apply(
-        objective.model, relation, "pairwise_distances", points.user, points.shared, history
-    )
+    model, targets = objective.model, points.shared[: batch.is_positive.shape[1]]
+    distances = target_distances(model, relation, points, batch)
+    losses, terms = _losses_of_targets(objective, distances, batch)
+    losses = losses + _penalties(model, relation, points.user, targets, distances)
+    losses, terms = (jnp.where(batch.is_positive, x, 0) for x in (losses, terms))
+    return jnp.sum(losses, axis=1), jnp.sum(terms, axis=1)
+
+
+def target_distances(
+    model: Relation, relation: Params, points: RowIds, batch: UserBatch
+) -> Float[Array, "b n"]:
+    """Measure the distance of every user to every target, each left out of its own history."""
+    num_targets = batch.is_positive.shape[1]
+    places, mask = batch.history
+    rows = points.shared[places]
+    users, targets = points.user, points.shared[:num_targets]
+    history = History(rows, mask)
+    found = apply(model, relation, "pairwise_distances", users, targets, history)
+    assert isinstance(found, jax.Array)
+    if not places.shape[1]:
+        return found
+    # Those that are in the history themselves are few: they are measured again, without.
+    others = mask[:, None] & ~jnp.eye(places.shape[1], dtype=bool)[None]
+    own = apply(model, relation, "distances", users[:, None], rows, History(rows[:, None], others))
+    is_target = mask & (places < num_targets)
+    of_row = jnp.arange(len(users))[:, None]
+    return found.at[of_row, jnp.where(is_target, places, num_targets)].set(own, mode="drop")
+
+
+def _losses_of_targets(
+    objective: Objective, distances: Float[Array, "b n"], batch: UserBatch
+) -> tuple[Float[Array, "b n"], Float[Array, "b n"]]:
+    """Compute the loss of each target as a positive, and count the terms it is the sum of."""
+    loss = objective.loss
     negatives = NegativeDistances(
         distances[:, None], batch.is_negative[:, None], objective.num_items
     )
-    losses, terms = _of_distances(objective.loss, distances, negatives)
-    losses, terms = (jnp.where(batch.is_positive, x, 0) for x in (losses, terms))
-    return jnp.sum(losses, axis=1), jnp.sum(terms, axis=1)
+    if loss.shares_negatives:
+        return _of_distances(loss, distances, negatives)
+
+    # A loss that has each positive beside all negatives, [b, t, n], takes some positives at a time.
+    @jax.checkpoint
+    def of_some(positive: Float[Array, "b t"]) -> tuple[Array, Array]:
+        shape = *positive.shape, distances.shape[1]
+        values, mask = (jnp.broadcast_to(x, shape) for x in negatives[:2])
+        return _of_distances(loss, positive, NegativeDistances(values, mask, negatives.num_items))
+
+    return columnwise(of_some, distances, target_tile(distances.size))
+
+
+def _penalties(
+    model: Relation,
+    relation: Params,
+    users: Float[Array, "b a"],
+    targets: Float[Array, "n c"],
+    distances: Float[Array, "b n"],
+) -> Float[Array, "b n"]:
+    """Compute `Relation.penalty` of every user with every target alone."""
+    if type(model).penalty is Relation.penalty:
+        return jnp.zeros_like(distances)
+
+    def of_pair(user: Array, target: Array, distance: Array) -> Array:
+        args = user[None, None], target[None, None], distance[None, None]
+        found = apply(model, relation, "penalty", *args)
+        assert isinstance(found, jax.Array)
+        return found[0]
+
+    # What depends on the user or the target alone is computed once for each.
+    of_user = jax.vmap(of_pair, (None, 0, 0))
+    return jax.vmap(of_user, (0, None, 0))(users, targets, distances)
 
 
 def _of_distances(

@@ -42,17 +42,28 @@ def test_what_does_not_go_together_is_refused(values, fault):
 @pytest.mark.parametrize(
     ("section", "changes", "remedy"),
     [
-        ("sampling", {"negatives": "per_example"}, "set config.sampling.negatives='full_catalog'"),
-        ("sampling", {"negatives": "shared"}, "set config.sampling.negatives='full_catalog'"),
-        ("loss", {"name": "hinge"}, "set config.loss.name to one of contrastive, sfcml, softmax"),
-        ("loss", {"name": "cpe"}, "set config.loss.name to one of contrastive, sfcml, softmax"),
+        (
+            "sampling",
+            {"negatives": "per_example"},
+            "set config.sampling.negatives to one of full_catalog, shared",
+        ),
         ("loss", {"copy_relation": True}, "set config.loss.copy_relation=False"),
     ],
 )
-def test_batches_of_users_need_all_items_and_a_loss_of_them(section, changes, remedy):
+def test_batches_of_users_need_targets_that_they_share(section, changes, remedy):
     compatibility.check_config(configs.from_config_dict(OF_USERS))
     values = OF_USERS | {section: OF_USERS[section] | changes}
     with pytest.raises(InputError) as caught:
         compatibility.check_config(configs.from_config_dict(values))
     assert str(caught.value).startswith("config.training.batch_of='users': ")
     assert remedy in str(caught.value)
+
+
+@pytest.mark.parametrize("model", ["hlr", "transcf", "dpcml"])
+@pytest.mark.parametrize("negatives", ["full_catalog", "shared"])
+@pytest.mark.parametrize("loss", ["softmax", "hinge", "warp"])
+def test_batches_of_users_take_any_model_and_loss(model, negatives, loss):
+    values = {"model": {"name": model}, "sampling": {"negatives": negatives}}
+    compatibility.check_config(
+        configs.from_config_dict(OF_USERS | values | {"loss": {"name": loss}})
+    )

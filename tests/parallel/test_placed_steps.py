@@ -86,6 +86,14 @@ SHARED: dict[str, tuple[SamplingConfig, LossConfig]] = {
         SamplingConfig(negatives="shared", history_length=3, options={"num_negatives": 9}),
         LossConfig(name="softmax"),
     ),
+    "hlr of users": (
+        SamplingConfig(negatives="full_catalog", history_length=3),
+        LossConfig(name="softmax"),
+    ),
+    "adacml of users": (
+        SamplingConfig(negatives="shared", history_length=3, options={"num_negatives": 15}),
+        LossConfig(name="hinge"),
+    ),
 }
 
 
@@ -117,6 +125,10 @@ alone_with_shared = functools.cache(
         ("lrml", "sparse", "replicated", 4, 1),
         ("lrml", "sparse", "both", 8, 4),
         ("hlr", "sparse", "both", 2, 2),
+        ("hlr of users", "dense", "replicated", 4, 1),
+        ("hlr of users", "dense", "both", 4, 2),
+        ("adacml of users", "sparse", "users", 4, 1),
+        ("adacml of users", "sparse", "both", 4, 4),
     ],
 )
 def test_100_steps_with_shared_negatives_are_those_of_one_device(name, update, mode, count, shards):

@@ -89,18 +89,6 @@ FAULTS = {
         FEATURES,
         "config.sharding.tables='sharded': model 'cmlf' needs all item rows on a device; use rep",
     ),
-    "users with histories": (
-        {"model": {"name": "hlr"}}
-        | OF_USERS
-        | {"sampling": {"negatives": "full_catalog", "history_length": 2}},
-        {},
-        "config.training.batch_of='users': model 'hlr' reads histories, from which each positive",
-    ),
-    "users with a penalty of each interaction": (
-        {"model": {"name": "transcf"}} | OF_USERS,
-        {},
-        "config.training.batch_of='users': model 'transcf' adds a penalty to each interaction; set",
-    ),
     "nothing to refit on": (
         {"training": {"refit": True}},
         {"valid": NOTHING},
@@ -159,6 +147,7 @@ def check(values: dict[str, Any], dataset: Dataset) -> None:
         pytest.param(SHARDED, {}, id="sharded tables"),
         pytest.param({"optimizer": {"updates": "sparse"}}, {}, id="sparse updates"),
         pytest.param(OF_USERS, {}, id="batches of users"),
+        pytest.param(OF_USERS | {"model": {"name": "transcf"}}, {}, id="users with a penalty"),
         pytest.param({}, {"valid": NOTHING}, id="no validation split"),
         pytest.param({"training": {"refit": True}}, {}, id="refit"),
         pytest.param({"training": {"selection_metric": "ndcg@8"}}, {}, id="a metric that selects"),

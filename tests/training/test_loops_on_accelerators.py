@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from support.small_runs import Run, config_of
 
-from hlr_jax.config import SamplingConfig
+from hlr_jax.config import LossConfig, SamplingConfig
 from hlr_jax.models import RELATIONS
 from hlr_jax.parallel.layout import ALONE
 from hlr_jax.training import epoch
@@ -26,6 +26,10 @@ SAMPLINGS = {
     ),
     "shared": SamplingConfig("shared", history_length=5, options={"num_negatives": 7}),
     "full_catalog": SamplingConfig("full_catalog", history_length=5),
+}
+USERS = {
+    "users": (SAMPLINGS["full_catalog"], LossConfig("softmax")),
+    "users of a pool": (SAMPLINGS["shared"], LossConfig("hinge")),
 }
 
 
@@ -69,6 +73,16 @@ def loops_of(text: str) -> int:
 @pytest.mark.parametrize("model", MODELS)
 def test_the_only_loop_is_over_the_steps(model, sampling, platform, as_on_an_accelerator):
     config = dataclasses.replace(config_of(model), sampling=SAMPLINGS[sampling])
+    assert loops_of(lowered(Run.of(config), platform)) == 1
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+@pytest.mark.parametrize("kind", USERS)
+@pytest.mark.parametrize("model", MODELS)
+def test_the_only_loop_is_over_the_steps_of_users(model, kind, platform, as_on_an_accelerator):
+    sampling, loss = USERS[kind]
+    config = config_of(model, batch_of="users", batch_size=5)
+    config = dataclasses.replace(config, sampling=sampling, loss=loss)
     assert loops_of(lowered(Run.of(config), platform)) == 1
 
 

@@ -72,9 +72,7 @@ def test_a_user_who_has_seen_everything_adds_nothing(name, sampling):
     assert of_other[1][0] > 0
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in LOSSES.names() if LOSSES.get(name).shares_negatives]
-)
+@pytest.mark.parametrize("name", LOSSES.names())
 def test_a_batch_of_users_has_one_who_has_seen_everything(name):
     objective = Objective(CML(4), LOSSES.build(name, {}), num_items=10)
     source = UserSource.of_training(sampling_source(SEEN), SEEN)
