@@ -10,6 +10,7 @@ from hlr_jax.functional.attention import (
     history_attention,
     memory_attention,
 )
+from hlr_jax.functional.change import MemoryPairs, relation_change
 from hlr_jax.functional.distance import (
     normalize,
     pairwise_squared_distances,
@@ -29,6 +30,7 @@ from hlr_jax.functional.translation import translate, translated_distance
 __all__ = [
     "Geometry",
     "Loss",
+    "MemoryPairs",
     "NegativeDistances",
     "References",
     "attend",
@@ -43,6 +45,7 @@ __all__ = [
     "pairwise_squared_distances",
     "project_on_ball",
     "rank_weight",
+    "relation_change",
     "sampled_softmax",
     "squared_distance",
     "squared_margin",

@@ -1,0 +1,50 @@
+"""How a relation that is read from memory changes squared distances, by definition."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from hlr_jax.functional.attention import attention_weights, memory_attention
+
+
+class MemoryPairs(NamedTuple):
+    """Users and the items that they share, each pair to be related through one memory.
+
+    Attributes:
+      items: `[n, d]`.
+      rows: `[u, P, d]`; what a user refers to: rows of its history, its own row, or both.
+      mask: `[u, P]`; which of them count.
+      key: `[d, M]`.
+      user_query: `[u, M]`, `memory @ user`.
+      item_query: `[n, M]`, `memory @ item`.
+      gram: `[M, M]`, `memory @ memory.T`.
+    """
+
+    items: Float[Array, "n d"]
+    rows: Float[Array, "u p d"]
+    mask: Bool[Array, "u p"]
+    key: Float[Array, "d m"]
+    user_query: Float[Array, "u m"]
+    item_query: Float[Array, "n m"]
+    gram: Float[Array, "m m"]
+
+
+def relation_change(pairs: MemoryPairs, beta: float = 1.0) -> Float[Array, "u n"]:
+    """Compute by how much HLR's relation changes the squared distance of every pair.
+
+    With `s_k = softmax((i * p_k) @ key)` and `a = attention_weights` of `w_k = s_k . (memory @ u)`
+    the relation is `r = c @ memory`, `c = sum_k a_k s_k` (HLR, Tran et al. 2021, sections 3.2 and
+    3.3; LRML's, Tay et al. 2018, where the user's own row is the only one), and
+
+    `||u + r - i||^2 - ||u - i||^2 = c . (2 memory @ (u - i) + memory @ memory.T @ c)`.
+
+    The definition, which holds the products `[u, n, P, d]`; `kernels.relation_change` gives the
+    same numbers in little memory.
+    """
+    slots = memory_attention(pairs.items[None, :, None], pairs.rows[:, None], pairs.key)
+    logits = jnp.sum(slots * pairs.user_query[:, None, None], axis=-1)
+    weights = attention_weights(logits, pairs.mask[:, None], beta)
+    c = jnp.sum(weights[..., None] * slots, axis=-2)
+    queries = 2 * (pairs.user_query[:, None] - pairs.item_query[None])
+    return jnp.sum(c * (queries + c @ pairs.gram), axis=-1)

@@ -1,0 +1,250 @@
+"""What one program of a GPU computes of `relation_change`, and of its gradient.
+
+A program takes one user with a tile of items and one reference at a time: its slot weights
+`[T, M]` are made from the product of the tile with `reference * key`, are used, and are forgotten.
+The softmax over references is a running one (Dao et al., FlashAttention, 2022): sums are kept
+relative to the largest logit so far. Every width is a power of two, as Triton wants it; slots
+from `slots` on are padding, with the logit `-inf`.
+
+The gradient makes the slot weights again, twice: once for the pooled weights `c`, from which the
+gradient of `c` is known, and once to take it through both softmaxes.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import triton as plgpu
+from jaxtyping import Array, Float
+
+# Features that a product takes at once: what it reads of them has to fit into registers.
+FEATURES = 32
+
+
+class Inputs(NamedTuple):
+    """References to what programs read, padded, valid rows of a user first.
+
+    Attributes:
+      counts: `[u]`; how many rows each user has.
+    """
+
+    items: Any
+    rows: Any
+    key: Any
+    user_query: Any
+    item_query: Any
+    gram: Any
+    counts: Any
+
+
+class Gradients(NamedTuple):
+    """References to parts of a gradient, `[of a range of tiles or of a group of users, ..]`."""
+
+    items: Any
+    rows: Any
+    key: Any
+    user_query: Any
+    item_query: Any
+    gram: Any
+
+
+class Block(NamedTuple):
+    """What is the same for all programs.
+
+    Attributes:
+      slots: memory slots that are no padding.
+      tile: items of a tile.
+      tiles: how many tiles there are.
+      tiles_of_range: tiles that a program of the gradient takes.
+      users_of_group: users that a program of the gradient takes.
+      beta: smoothing of the attention over references.
+      precision: of products, as JAX has it.
+      interpret: whether Pallas interprets the program, for tests.
+    """
+
+    slots: int
+    tile: int
+    tiles: int
+    tiles_of_range: int
+    users_of_group: int
+    beta: float
+    precision: Any
+    interpret: bool
+
+    def dot(self, x: Array, y: Array, axes: tuple[int, int] = (1, 0)) -> Array:
+        """Multiply matrices, summing over these axes."""
+        return jax.lax.dot_general(
+            x,
+            y,
+            (((axes[0],), (axes[1],)), ((), ())),
+            precision=self.precision,
+            preferred_element_type=x.dtype,
+        )
+
+
+class Place(NamedTuple):
+    """What a program is at: a user with items of a tile, in its range of tiles and its group."""
+
+    user: Array
+    items: pl.Slice
+    tiles: Array
+    group: Array
+
+
+class Pooled(NamedTuple):
+    """The attention of a user over its references, for each item of a tile.
+
+    Attributes:
+      top: largest logit `w_k`.
+      total: `sum_k exp(w_k - top)`.
+      factor: `a_k / exp(w_k - top)`.
+      c: pooled slot weights.
+    """
+
+    top: Float[Array, " t"]
+    total: Float[Array, " t"]
+    factor: Float[Array, " t"]
+    c: Float[Array, "t m"]
+
+
+def forward(*refs: Any, block: Block) -> None:
+    """Write the change of one user's distance to the items of one tile."""
+    inputs, out = Inputs(*refs[:-1]), refs[-1]
+    items, user = pl.ds(pl.program_id(0) * block.tile, block.tile), pl.program_id(1)
+    c = _pool(inputs, user, items, block).c
+    queries = 2 * (inputs.user_query[user, :][None] - inputs.item_query[items, :])
+    out[user, items] = jnp.sum(c * (queries + block.dot(c, inputs.gram[:, :])), axis=1)
+
+
+def backward(*refs: Any, block: Block) -> None:
+    """Add up the gradient over a range of tiles and a group of users.
+
+    The references are those to the inputs, to the cotangent `[u, n]`, to zeros that the gradients
+    start from, and to the gradients. No other program writes to the same place of these.
+    """
+    width = len(Gradients._fields)
+    inputs, cotangent = Inputs(*refs[: -2 * width - 1]), refs[-2 * width - 1]
+    gradients = Gradients(*refs[-width:])
+    tiles, group = pl.program_id(0), pl.program_id(1)
+    start, first = tiles * block.tiles_of_range, group * block.users_of_group
+
+    def of_tile(tile: Array, carry: None) -> None:
+        items = pl.ds(tile * block.tile, block.tile)
+
+        def of_user(user: Array, carry: None) -> None:
+            place = Place(user, items, tiles, group)
+            _backward_of_pair(inputs, cotangent, gradients, place, block)
+
+        return jax.lax.fori_loop(first, first + block.users_of_group, of_user, carry)
+
+    end = jnp.minimum(start + block.tiles_of_range, block.tiles)
+    jax.lax.fori_loop(start, end, of_tile, None)
+
+
+def _slots(
+    inputs: Inputs, user: Array, reference: Array, items: pl.Slice, block: Block
+) -> Float[Array, "t m"]:
+    """Compute `softmax((i * p_k) @ key)` of one reference with the items of a tile."""
+    dim, width = inputs.key.shape
+    logits = jnp.zeros((block.tile, width), inputs.key.dtype)
+    for part in _parts(dim):
+        keyed = inputs.rows[user, reference, part][:, None] * inputs.key[part, :]
+        logits += block.dot(inputs.items[items, part], keyed)
+    slot = jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1)
+    logits = jnp.where(slot < block.slots, logits, -jnp.inf)
+    exps = jnp.exp(logits - jnp.max(logits, axis=1)[:, None])
+    return exps / jnp.sum(exps, axis=1)[:, None]
+
+
+def _pool(inputs: Inputs, user: Array, items: pl.Slice, block: Block) -> Pooled:
+    """Pool a user's references by `attention_weights`, for each item of a tile."""
+    dtype = inputs.key.dtype
+    query = inputs.user_query[user, :]
+
+    def add(reference: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        top, total, c = carry
+        slots = _slots(inputs, user, reference, items, block)
+        logit = jnp.sum(slots * query[None], axis=1)
+        now = jnp.maximum(top, logit)
+        old, new = jnp.exp(top - now), jnp.exp(logit - now)
+        return now, total * old + new, c * old[:, None] + new[:, None] * slots
+
+    start = (
+        jnp.full(block.tile, -jnp.inf, dtype),
+        jnp.zeros(block.tile, dtype),
+        jnp.zeros((block.tile, query.shape[0]), dtype),
+    )
+    count = inputs.counts[user]
+    top, total, c = jax.lax.fori_loop(0, count, add, start)
+    # Of no references at all every sum is 0, and so is `c`.
+    top, total = jnp.where(count > 0, top, 0), jnp.where(count > 0, total, 1)
+    factor = jnp.exp((1 - block.beta) * top - block.beta * jnp.log(total))
+    return Pooled(top, total, factor, c * factor[:, None])
+
+
+def _backward_of_pair(
+    inputs: Inputs, cotangent: Any, gradients: Gradients, place: Place, block: Block
+) -> None:
+    """Add what one user with one tile of items contributes to the gradient."""
+    user, items, tiles, group = place
+    query, gram = inputs.user_query[user, :], inputs.gram[:, :]
+    pooled = _pool(inputs, user, items, block)
+    c, weight = pooled.c, cotangent[user, items][:, None]
+    of_c = 2 * (query[None] - inputs.item_query[items, :])
+    of_c = weight * (of_c + block.dot(c, gram) + block.dot(c, gram, (1, 1)))
+    centre = jnp.sum(of_c * c, axis=1)
+    parts = _parts(inputs.key.shape[0])
+
+    def of_reference(reference: Array, carry: Any) -> Any:
+        of_items, of_key, of_query = carry
+        slots = _slots(inputs, user, reference, items, block)
+        logit = jnp.sum(slots * query[None], axis=1)
+        exps = jnp.exp(logit - pooled.top)
+        attention, share = exps * pooled.factor, exps / pooled.total
+        # da_k/dw_j = a_k (delta_kj - beta p_j), and sum_k a_k s_k . of_c = c . of_c.
+        through = attention * jnp.sum(of_c * slots, axis=1)
+        of_logit = through - block.beta * share * centre
+        of_slots = attention[:, None] * of_c + of_logit[:, None] * query[None]
+        of_slots = slots * (of_slots - (through + of_logit * logit)[:, None])
+        of_query += of_logit[:, None] * slots
+        of_items, of_key = list(of_items), list(of_key)
+        for n, part in enumerate(parts):
+            row, key = inputs.rows[user, reference, part][:, None], inputs.key[part, :]
+            of_items[n] += block.dot(of_slots, row * key, (1, 1))
+            of_keyed = block.dot(inputs.items[items, part], of_slots, (0, 0))
+            of_key[n] += row * of_keyed
+            of_row = jnp.sum(of_keyed * key, axis=1)
+            _add(gradients.rows, (tiles, user, reference, part), of_row)
+        _wait(block)
+        return tuple(of_items), tuple(of_key), of_query
+
+    carry = (
+        tuple(jnp.zeros((block.tile, FEATURES), c.dtype) for _ in parts),
+        tuple(jnp.zeros((FEATURES, len(query)), c.dtype) for _ in parts),
+        jnp.zeros_like(c),
+    )
+    of_items, of_key, of_query = jax.lax.fori_loop(0, inputs.counts[user], of_reference, carry)
+    of_gap = 2 * weight * c
+    every = pl.ds(0, len(query))
+    for n, part in enumerate(parts):
+        _add(gradients.items, (group, items, part), of_items[n])
+        _add(gradients.key, (tiles, group, part, every), of_key[n])
+    _add(gradients.user_query, (tiles, user, every), jnp.sum(of_query + of_gap, axis=0))
+    _add(gradients.item_query, (group, items, every), -of_gap)
+    _add(gradients.gram, (tiles, group, every, every), block.dot(c, weight * c, (0, 0)))
+    _wait(block)
+
+
+def _parts(dim: int) -> list[pl.Slice]:
+    return [pl.ds(start, FEATURES) for start in range(0, dim, FEATURES)]
+
+
+def _add(ref: Any, index: tuple[Any, ...], value: Array) -> None:
+    ref[index] = ref[index] + value
+
+
+def _wait(block: Block) -> None:
+    """Let all threads of a program see what each of them wrote."""
+    if not block.interpret:
+        plgpu.debug_barrier()
