@@ -10,7 +10,7 @@ from hlr_jax.functional.attention import (
     history_attention,
     memory_attention,
 )
-from hlr_jax.functional.change import MemoryPairs, relation_change
+from hlr_jax.functional.change import MemoryPairs, memory_pairs, relation_change
 from hlr_jax.functional.distance import (
     normalize,
     pairwise_squared_distances,
@@ -41,6 +41,7 @@ __all__ = [
     "hardest_hinge",
     "history_attention",
     "memory_attention",
+    "memory_pairs",
     "normalize",
     "pairwise_squared_distances",
     "project_on_ball",

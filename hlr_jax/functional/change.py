@@ -30,6 +30,25 @@ class MemoryPairs(NamedTuple):
     gram: Float[Array, "m m"]
 
 
+def memory_pairs(
+    users: Float[Array, "u d"],
+    items: Float[Array, "n d"],
+    rows: Float[Array, "u p d"],
+    mask: Bool[Array, "u p"],
+    key: Float[Array, "d m"],
+    memory: Float[Array, "m d"],
+) -> MemoryPairs:
+    """Multiply a memory into users and items, and into itself.
+
+    Args:
+      rows: what each user refers to.
+      mask: which of these rows count.
+    """
+    return MemoryPairs(
+        items, rows, mask, key, users @ memory.T, items @ memory.T, memory @ memory.T
+    )
+
+
 def relation_change(pairs: MemoryPairs, beta: float = 1.0) -> Float[Array, "u n"]:
     """Compute by how much HLR's relation changes the squared distance of every pair.
 

@@ -147,10 +147,14 @@ def _slots(
 ) -> Float[Array, "t m"]:
     """Compute `softmax((i * p_k) @ key)` of one reference with the items of a tile."""
     dim, width = inputs.key.shape
+
+    def add(part: Array, logits: Array) -> Array:
+        features = pl.ds(part * FEATURES, FEATURES)
+        keyed = inputs.rows[user, reference, features][:, None] * inputs.key[features, :]
+        return logits + block.dot(inputs.items[items, features], keyed)
+
     logits = jnp.zeros((block.tile, width), inputs.key.dtype)
-    for part in _parts(dim):
-        keyed = inputs.rows[user, reference, part][:, None] * inputs.key[part, :]
-        logits += block.dot(inputs.items[items, part], keyed)
+    logits = jax.lax.fori_loop(0, dim // FEATURES, add, logits)
     slot = jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1)
     logits = jnp.where(slot < block.slots, logits, -jnp.inf)
     exps = jnp.exp(logits - jnp.max(logits, axis=1)[:, None])
@@ -194,7 +198,6 @@ def _backward_of_pair(
     of_c = 2 * (query[None] - inputs.item_query[items, :])
     of_c = weight * (of_c + block.dot(c, gram) + block.dot(c, gram, (1, 1)))
     centre = jnp.sum(of_c * c, axis=1)
-    parts = _parts(inputs.key.shape[0])
 
     def of_reference(reference: Array, carry: Any) -> Any:
         of_items, of_key, of_query = carry
@@ -208,36 +211,25 @@ def _backward_of_pair(
         of_slots = attention[:, None] * of_c + of_logit[:, None] * query[None]
         of_slots = slots * (of_slots - (through + of_logit * logit)[:, None])
         of_query += of_logit[:, None] * slots
-        of_items, of_key = list(of_items), list(of_key)
-        for n, part in enumerate(parts):
-            row, key = inputs.rows[user, reference, part][:, None], inputs.key[part, :]
-            of_items[n] += block.dot(of_slots, row * key, (1, 1))
-            of_keyed = block.dot(inputs.items[items, part], of_slots, (0, 0))
-            of_key[n] += row * of_keyed
-            of_row = jnp.sum(of_keyed * key, axis=1)
-            _add(gradients.rows, (tiles, user, reference, part), of_row)
+        row = inputs.rows[user, reference, :][:, None]
+        of_items += block.dot(of_slots, row * inputs.key[:, :], (1, 1))
+        of_keyed = block.dot(inputs.items[items, :], of_slots, (0, 0))
+        of_row = jnp.sum(of_keyed * inputs.key[:, :], axis=1)
+        _add(gradients.rows, (tiles, user, reference, slice(None)), of_row)
         _wait(block)
-        return tuple(of_items), tuple(of_key), of_query
+        return of_items, of_key + row * of_keyed, of_query
 
-    carry = (
-        tuple(jnp.zeros((block.tile, FEATURES), c.dtype) for _ in parts),
-        tuple(jnp.zeros((FEATURES, len(query)), c.dtype) for _ in parts),
-        jnp.zeros_like(c),
-    )
+    of_items = jnp.zeros((block.tile, inputs.key.shape[0]), c.dtype)
+    carry = (of_items, jnp.zeros(inputs.key.shape, c.dtype), jnp.zeros_like(c))
     of_items, of_key, of_query = jax.lax.fori_loop(0, inputs.counts[user], of_reference, carry)
     of_gap = 2 * weight * c
-    every = pl.ds(0, len(query))
-    for n, part in enumerate(parts):
-        _add(gradients.items, (group, items, part), of_items[n])
-        _add(gradients.key, (tiles, group, part, every), of_key[n])
+    every = slice(None)
+    _add(gradients.items, (group, items, every), of_items)
+    _add(gradients.key, (tiles, group, every, every), of_key)
     _add(gradients.user_query, (tiles, user, every), jnp.sum(of_query + of_gap, axis=0))
     _add(gradients.item_query, (group, items, every), -of_gap)
     _add(gradients.gram, (tiles, group, every, every), block.dot(c, weight * c, (0, 0)))
     _wait(block)
-
-
-def _parts(dim: int) -> list[pl.Slice]:
-    return [pl.ds(start, FEATURES) for start in range(0, dim, FEATURES)]
 
 
 def _add(ref: Any, index: tuple[Any, ...], value: Array) -> None:

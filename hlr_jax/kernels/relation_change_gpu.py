@@ -33,6 +33,18 @@ _PRECISIONS = {
     "tf32": jax.lax.DotAlgorithmPreset.TF32_TF32_F32,
 }
 
+# In words.
+LIMITS = f"at most {_MOST_FEATURES} features, {_MOST_SLOTS} slots and {_MOST_USERS} users"
+
+
+def has_gpu() -> bool:
+    """Tell whether programs of Triton run here: on an NVIDIA GPU of Ampere or later."""
+    if jax.default_backend() != "gpu":
+        return False
+    # An AMD GPU names an architecture there.
+    capability = str(getattr(jax.local_devices()[0], "compute_capability", ""))
+    return capability.replace(".", "", 1).isdigit() and float(capability) >= 8
+
 
 def fits(pairs: MemoryPairs) -> bool:
     """Tell whether the programs are written for these sizes and numbers."""
@@ -51,7 +63,9 @@ def relation_change_on_gpu(
       interpret: whether Pallas imitates the GPU, which is slow, and for tests.
     """
     (users, places), (dim, slots) = pairs.mask.shape, pairs.key.shape
-    tile = 64 if dim <= 128 else 32
+    d, m = max(FEATURES, pl.next_power_of_2(dim)), max(16, pl.next_power_of_2(slots))
+    # What a program of the gradient adds up, `[T, d]` and `[d, M]`, has to fit into registers.
+    tile = 32 if d * m <= 4096 else 16
     tiles = pl.cdiv(len(pairs.items), tile)
     groups, ranges = _grid(users * max(places, 1), len(pairs.items), users, tiles)
     block = Block(
@@ -71,8 +85,6 @@ def relation_change_on_gpu(
 
     n = tiles * tile
     u = pl.cdiv(users, block.users_of_group) * block.users_of_group
-    d = pl.cdiv(dim, FEATURES) * FEATURES
-    m = max(16, pl.next_power_of_2(slots))
     padded = (
         _pad(pairs.items, n, d),
         _pad(rows, u, max(places, 1), d),
@@ -105,7 +117,7 @@ def _change(inputs: tuple[Array, ...], counts: Int[Array, " u"], block: Block) -
         functools.partial(forward, block=block),
         out_shape=jax.ShapeDtypeStruct((len(users), len(items)), items.dtype),
         grid=(block.tiles, len(users)),
-        compiler_params=plgpu.CompilerParams(num_warps=4, num_stages=2),
+        compiler_params=plgpu.CompilerParams(num_warps=4, num_stages=1),
         interpret=block.interpret,
         name="relation_change",
     )(*inputs, counts)
@@ -132,7 +144,7 @@ def _change_backward(block: Block, saved: Any, cotangent: Array) -> tuple[Any, N
         out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype) for x in parts],
         grid=(ranges, groups),
         input_output_aliases={len(arguments) + n: n for n in range(len(parts))},
-        compiler_params=plgpu.CompilerParams(num_warps=4, num_stages=1),
+        compiler_params=plgpu.CompilerParams(num_warps=8, num_stages=1),
         interpret=block.interpret,
         name="relation_change_gradient",
     )(*arguments, *parts)
