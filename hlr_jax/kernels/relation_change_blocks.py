@@ -87,7 +87,7 @@ class Place(NamedTuple):
     """What a program is at: a user with items of a tile, in its range of tiles and its group."""
 
     user: Array
-    items: pl.Slice
+    items: Any
     tiles: Array
     group: Array
 
@@ -143,7 +143,7 @@ def backward(*refs: Any, block: Block) -> None:
 
 
 def _slots(
-    inputs: Inputs, user: Array, reference: Array, items: pl.Slice, block: Block
+    inputs: Inputs, user: Array, reference: Array, items: Any, block: Block
 ) -> Float[Array, "t m"]:
     """Compute `softmax((i * p_k) @ key)` of one reference with the items of a tile."""
     dim, width = inputs.key.shape
@@ -161,7 +161,7 @@ def _slots(
     return exps / jnp.sum(exps, axis=1)[:, None]
 
 
-def _pool(inputs: Inputs, user: Array, items: pl.Slice, block: Block) -> Pooled:
+def _pool(inputs: Inputs, user: Array, items: Any, block: Block) -> Pooled:
     """Pool a user's references by `attention_weights`, for each item of a tile."""
     dtype = inputs.key.dtype
     query = inputs.user_query[user, :]

@@ -24,8 +24,8 @@ from hlr_jax.kernels.relation_change_blocks import FEATURES, Block, backward, fo
 _PROGRAMS = 512
 # The largest sizes of which a program holds what it has to in registers.
 _MOST_SLOTS, _MOST_FEATURES = 64, 256
-# Programs along the second axis of a grid.
-_MOST_USERS = 2**16 - 1
+# A grid has fewer than 2**16 programs along its second axis, users that fill up a group too.
+_MOST_USERS = 2**15
 
 _PRECISIONS = {
     "highest": jax.lax.Precision.HIGHEST,
