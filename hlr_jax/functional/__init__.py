@@ -10,7 +10,12 @@ from hlr_jax.functional.attention import (
     history_attention,
     memory_attention,
 )
-from hlr_jax.functional.change import MemoryPairs, memory_pairs, relation_change
+from hlr_jax.functional.change import (
+    MemoryPairs,
+    TwoSidedPairs,
+    memory_pairs,
+    relation_change,
+)
 from hlr_jax.functional.distance import (
     normalize,
     pairwise_squared_distances,
@@ -33,6 +38,7 @@ __all__ = [
     "MemoryPairs",
     "NegativeDistances",
     "References",
+    "TwoSidedPairs",
     "attend",
     "attention_weights",
     "contrastive",

@@ -30,6 +30,18 @@ class MemoryPairs(NamedTuple):
     gram: Float[Array, "m m"]
 
 
+class TwoSidedPairs(NamedTuple):
+    """Pairs that HLR++ relates from the user's side too.
+
+    Attributes:
+      pairs: whose rows are histories alone.
+      users: `[u, d]`.
+    """
+
+    pairs: MemoryPairs
+    users: Float[Array, "u d"]
+
+
 def memory_pairs(
     users: Float[Array, "u d"],
     items: Float[Array, "n d"],
@@ -49,21 +61,44 @@ def memory_pairs(
     )
 
 
-def relation_change(pairs: MemoryPairs, beta: float = 1.0) -> Float[Array, "u n"]:
-    """Compute by how much HLR's relation changes the squared distance of every pair.
+def relation_change(pairs: MemoryPairs | TwoSidedPairs, beta: float = 1.0) -> Float[Array, "u n"]:
+    """Compute by how much a relation `r = c @ memory` changes the squared distance of every pair.
 
     With `s_k = softmax((i * p_k) @ key)` and `a = attention_weights` of `w_k = s_k . (memory @ u)`
-    the relation is `r = c @ memory`, `c = sum_k a_k s_k` (HLR, Tran et al. 2021, sections 3.2 and
-    3.3; LRML's, Tay et al. 2018, where the user's own row is the only one), and
+    HLR's relation is `c = sum_k a_k s_k` (Tran et al. 2021, sections 3.2 and 3.3; LRML's, Tay et
+    al. 2018, where the user's own row is the only one), and
 
     `||u + r - i||^2 - ||u - i||^2 = c . (2 memory @ (u - i) + memory @ memory.T @ c)`.
+
+    HLR++ adds to `c` the same of the user with the item and its history, weighed by the item.
 
     The definition, which holds the products `[u, n, P, d]`; `kernels.relation_change` gives the
     same numbers in little memory.
     """
+    if isinstance(pairs, TwoSidedPairs):
+        c, pairs = _coordinates(pairs.pairs, beta) + _mirrored(pairs, beta), pairs.pairs
+    else:
+        c = _coordinates(pairs, beta)
+    queries = 2 * (pairs.user_query[:, None] - pairs.item_query[None])
+    return jnp.sum(c * (queries + c @ pairs.gram), axis=-1)
+
+
+def _coordinates(pairs: MemoryPairs, beta: float) -> Float[Array, "u n m"]:
+    """Pool the slot weights of each item with the user's rows, weighed by the user."""
     slots = memory_attention(pairs.items[None, :, None], pairs.rows[:, None], pairs.key)
     logits = jnp.sum(slots * pairs.user_query[:, None, None], axis=-1)
     weights = attention_weights(logits, pairs.mask[:, None], beta)
-    c = jnp.sum(weights[..., None] * slots, axis=-2)
-    queries = 2 * (pairs.user_query[:, None] - pairs.item_query[None])
-    return jnp.sum(c * (queries + c @ pairs.gram), axis=-1)
+    return jnp.sum(weights[..., None] * slots, axis=-2)
+
+
+def _mirrored(two_sided: TwoSidedPairs, beta: float) -> Float[Array, "u n m"]:
+    """Pool the slot weights of each user with the item and its rows, weighed by the item."""
+    pairs, users = two_sided
+    own = memory_attention(users[:, None], pairs.items[None], pairs.key)
+    slots = memory_attention(users[:, None], pairs.rows, pairs.key)
+    slots = jnp.broadcast_to(slots[:, None], (*own.shape[:2], *slots.shape[1:]))
+    slots = jnp.concatenate([own[:, :, None], slots], axis=2)  # [u, n, 1 + P, M]
+    mask = jnp.pad(pairs.mask, ((0, 0), (1, 0)), constant_values=True)
+    logits = jnp.sum(slots * pairs.item_query[None, :, None], axis=-1)
+    weights = attention_weights(logits, mask[:, None], beta)
+    return jnp.sum(weights[..., None] * slots, axis=-2)

@@ -1,13 +1,14 @@
 """Compute how relations change the distances of all users and items, in little memory."""
 
+import functools
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from hlr_jax.errors import InputError
-from hlr_jax.functional import MemoryPairs, attention_weights
+from hlr_jax.functional import MemoryPairs, TwoSidedPairs, attention_weights, memory_attention
 from hlr_jax.kernels import relation_change_gpu as gpu
 from hlr_jax.kernels.sizes import table_tile
 from hlr_jax.kernels.tiled_scores import tilewise
@@ -23,7 +24,7 @@ _PRECISIONS = {
 
 
 def relation_change(
-    pairs: MemoryPairs,
+    pairs: MemoryPairs | TwoSidedPairs,
     beta: float = 1.0,
     implementation: Implementation = "auto",
     precision: Precision = "highest",
@@ -37,8 +38,9 @@ def relation_change(
         the former where they run.
       precision: of products: "highest" is full float32, "tf32x3" near it, "tf32" has 10 bits.
     """
-    if not (pairs.items.size and pairs.mask.size):
-        return jnp.zeros((len(pairs.rows), len(pairs.items)), pairs.items.dtype)
+    one = _one_sided(pairs)
+    if not (len(one.items) and len(one.mask)):
+        return jnp.zeros((len(one.mask), len(one.items)), one.items.dtype)
     if implementation == "pallas":
         _require_gpu(pairs)
     if implementation == "pallas" or (
@@ -49,43 +51,66 @@ def relation_change(
 
 
 def relation_change_by_tiles(
-    pairs: MemoryPairs, beta: float, precision: Precision = "highest"
+    pairs: MemoryPairs | TwoSidedPairs, beta: float, precision: Precision = "highest"
 ) -> Float[Array, "u n"]:
     """Compute `functional.relation_change` for a tile of items at a time.
 
     The items are the last axis of what is summed over slots and references, `[u, P, M, T]`.
     """
+    own: tuple[Array, ...] = ()
+    if isinstance(pairs, TwoSidedPairs):
+        own, pairs = (pairs.users,), pairs.pairs
     (users, places), (dim, slots) = pairs.mask.shape, pairs.key.shape
-    rows = jnp.where(pairs.mask[..., None], pairs.rows, 0).reshape(-1, dim)
-    query = pairs.user_query
+    rows = jnp.where(pairs.mask[..., None], pairs.rows, 0)
+    query, key, gram, mask = pairs.user_query, pairs.key, pairs.gram, pairs.mask
+    of_users = [(x, memory_attention(x[:, None], rows, key)) for x in own]
+    product = functools.partial(jnp.einsum, precision=_PRECISIONS[precision])
 
     @jax.checkpoint
     def of_tile(tile: Float[Array, "t a"]) -> Float[Array, "u t"]:
-        items, item_query = tile[:, :dim], tile[:, dim:]
-        # (p * i) @ key = p @ (i * key), which is one product for all references.
-        keyed = (items.T[:, None, :] * pairs.key[:, :, None]).reshape(dim, -1)
-        logits = jnp.matmul(rows, keyed, precision=_PRECISIONS[precision])
-        found = jax.nn.softmax(logits.reshape(users, places, slots, len(items)), axis=2)
-        logits = jnp.moveaxis(jnp.sum(found * query[:, None, :, None], axis=2), 1, 2)
-        weights = attention_weights(logits, pairs.mask[:, None], beta)
-        c = jnp.sum(jnp.moveaxis(weights, 2, 1)[:, :, None] * found, axis=1)  # [u, M, T]
-        queries = 2 * (query[..., None] - item_query.T[None])
-        gram = jnp.einsum("lm,umt->ult", pairs.gram, c, precision=_PRECISIONS[precision])
-        return jnp.sum(c * (queries + gram), axis=1)
+        items, item_query = tile[:, :dim].T, tile[:, dim:].T
+        # (p * i) @ key = p @ (i * key), which is one product for all rows.
+        keyed = items[:, None, :] * key[:, :, None]
+        found = jax.nn.softmax(product("upd,dmt->upmt", rows, keyed), axis=2)
+        logits = jnp.sum(found * query[:, None, :, None], axis=2)
+        c = jnp.sum(_attention(logits, mask, beta)[:, :, None] * found, axis=1)  # [u, M, T]
+        for user, known in of_users:
+            found = jax.nn.softmax(product("ud,dmt->umt", user, keyed), axis=1)
+            logits = product("upm,mt->upt", known, item_query)
+            own_logits = jnp.sum(found * item_query[None], axis=1, keepdims=True)
+            logits = jnp.concatenate([own_logits, logits], axis=1)
+            every = jnp.pad(mask, ((0, 0), (1, 0)), constant_values=True)
+            weights = _attention(logits, every, beta)
+            c += weights[:, :1] * found + product("upt,upm->umt", weights[:, 1:], known)
+        queries = 2 * (query[..., None] - item_query[None])
+        return jnp.sum(c * (queries + product("lm,umt->ult", gram, c)), axis=1)
 
-    size = min(len(pairs.items), table_tile(users * places, slots))
+    size = max(1, min(len(pairs.items), table_tile(max(users * places, 1), slots)))
     return tilewise(of_tile, jnp.concatenate([pairs.items, pairs.item_query], axis=1), size)
 
 
-def _require_gpu(pairs: MemoryPairs) -> None:
+def _attention(
+    logits: Float[Array, "u p t"], mask: Bool[Array, "u p"], beta: float
+) -> Float[Array, "u p t"]:
+    """Compute `attention_weights` over the middle axis."""
+    weights = attention_weights(jnp.moveaxis(logits, 1, 2), mask[:, None], beta)
+    return jnp.moveaxis(weights, 2, 1)
+
+
+def _one_sided(pairs: MemoryPairs | TwoSidedPairs) -> MemoryPairs:
+    return pairs.pairs if isinstance(pairs, TwoSidedPairs) else pairs
+
+
+def _require_gpu(pairs: MemoryPairs | TwoSidedPairs) -> None:
     if not gpu.has_gpu():
         raise InputError(
             f"implementation 'pallas' runs on NVIDIA GPUs, not on {jax.default_backend()}; "
             "use 'auto' or 'xla'"
         )
     if not gpu.fits(pairs):
+        one = _one_sided(pairs)
         raise InputError(
-            f"implementation 'pallas' takes float32 of {gpu.LIMITS}, not {pairs.items.dtype} of "
-            f"{pairs.key.shape[0]} features, {pairs.key.shape[1]} slots and {len(pairs.rows)} "
-            "users; use 'auto' or 'xla'"
+            f"implementation 'pallas' takes float32 of {gpu.LIMITS}, not {one.items.dtype} of "
+            f"{one.key.shape[0]} features, {one.key.shape[1]} slots, {one.mask.shape[0]} users and "
+            f"{one.mask.shape[1]} places; use 'auto' or 'xla'"
         )

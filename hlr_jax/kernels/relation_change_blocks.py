@@ -10,6 +10,7 @@ The gradient makes the slot weights again, twice: once for the pooled weights `c
 gradient of `c` is known, and once to take it through both softmaxes.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -21,21 +22,28 @@ from jaxtyping import Array, Float
 # Features that a product takes at once: what it reads of them has to fit into registers.
 FEATURES = 32
 
+# Reads some features of a row.
+Row = Callable[[Any], Array]
+
 
 class Inputs(NamedTuple):
     """References to what programs read, padded, valid rows of a user first.
 
     Attributes:
       counts: `[u]`; how many rows each user has.
+      users: `[u, d]`, of HLR++ only.
+      user_slots: `[u, P, M]`, slot weights of users with their rows, of HLR++ only.
     """
 
+    counts: Any
     items: Any
     rows: Any
     key: Any
     user_query: Any
     item_query: Any
     gram: Any
-    counts: Any
+    users: Any = None
+    user_slots: Any = None
 
 
 class Gradients(NamedTuple):
@@ -47,6 +55,8 @@ class Gradients(NamedTuple):
     user_query: Any
     item_query: Any
     gram: Any
+    users: Any = None
+    user_slots: Any = None
 
 
 class Block(NamedTuple):
@@ -108,11 +118,33 @@ class Pooled(NamedTuple):
     c: Float[Array, "t m"]
 
 
+class Mirrored(NamedTuple):
+    """The attention of each item of a tile over itself and a user's rows, of HLR++.
+
+    Attributes:
+      own: slot weights of the user with the item.
+      own_attention: `a` of these.
+      own_share: what `a` is for `beta = 1`.
+      attention: `a_k` of the rows.
+      share: what these are for `beta = 1`.
+      c: pooled slot weights.
+    """
+
+    own: Float[Array, "t m"]
+    own_attention: Float[Array, "t 1"]
+    own_share: Float[Array, "t 1"]
+    attention: Float[Array, "t p"]
+    share: Float[Array, "t p"]
+    c: Float[Array, "t m"]
+
+
 def forward(*refs: Any, block: Block) -> None:
     """Write the change of one user's distance to the items of one tile."""
     inputs, out = Inputs(*refs[:-1]), refs[-1]
     items, user = pl.ds(pl.program_id(0) * block.tile, block.tile), pl.program_id(1)
     c = _pool(inputs, user, items, block).c
+    if inputs.users is not None:
+        c += _mirror(inputs, user, items, block).c
     queries = 2 * (inputs.user_query[user, :][None] - inputs.item_query[items, :])
     out[user, items] = jnp.sum(c * (queries + block.dot(c, inputs.gram[:, :])), axis=1)
 
@@ -123,9 +155,12 @@ def backward(*refs: Any, block: Block) -> None:
     The references are those to the inputs, to the cotangent `[u, n]`, to zeros that the gradients
     start from, and to the gradients. No other program writes to the same place of these.
     """
-    width = len(Gradients._fields)
-    inputs, cotangent = Inputs(*refs[: -2 * width - 1]), refs[-2 * width - 1]
-    gradients = Gradients(*refs[-width:])
+    width = (len(refs) - 2) // 3
+    inputs, cotangent, gradients = (
+        Inputs(*refs[: width + 1]),
+        refs[width + 1],
+        Gradients(*refs[-width:]),
+    )
     tiles, group = pl.program_id(0), pl.program_id(1)
     start, first = tiles * block.tiles_of_range, group * block.users_of_group
 
@@ -142,15 +177,13 @@ def backward(*refs: Any, block: Block) -> None:
     jax.lax.fori_loop(start, end, of_tile, None)
 
 
-def _slots(
-    inputs: Inputs, user: Array, reference: Array, items: Any, block: Block
-) -> Float[Array, "t m"]:
-    """Compute `softmax((i * p_k) @ key)` of one reference with the items of a tile."""
+def _slots(inputs: Inputs, row: Row, items: Any, block: Block) -> Float[Array, "t m"]:
+    """Compute `softmax((i * row) @ key)` of one row with the items of a tile."""
     dim, width = inputs.key.shape
 
     def add(part: Array, logits: Array) -> Array:
         features = pl.ds(part * FEATURES, FEATURES)
-        keyed = inputs.rows[user, reference, features][:, None] * inputs.key[features, :]
+        keyed = row(features)[:, None] * inputs.key[features, :]
         return logits + block.dot(inputs.items[items, features], keyed)
 
     logits = jnp.zeros((block.tile, width), inputs.key.dtype)
@@ -168,7 +201,7 @@ def _pool(inputs: Inputs, user: Array, items: Any, block: Block) -> Pooled:
 
     def add(reference: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         top, total, c = carry
-        slots = _slots(inputs, user, reference, items, block)
+        slots = _slots(inputs, lambda part: inputs.rows[user, reference, part], items, block)
         logit = jnp.sum(slots * query[None], axis=1)
         now = jnp.maximum(top, logit)
         old, new = jnp.exp(top - now), jnp.exp(logit - now)
@@ -187,6 +220,22 @@ def _pool(inputs: Inputs, user: Array, items: Any, block: Block) -> Pooled:
     return Pooled(top, total, factor, c * factor[:, None])
 
 
+def _mirror(inputs: Inputs, user: Array, items: Any, block: Block) -> Mirrored:
+    """Pool the slot weights of a user with an item and its rows, for each item of a tile."""
+    query, slots = inputs.item_query[items, :], inputs.user_slots[user, :, :]
+    own = _slots(inputs, lambda part: inputs.users[user, part], items, block)
+    own_logit = jnp.sum(own * query, axis=1)
+    logits = block.dot(query, slots, (1, 1))
+    place = jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1)
+    logits = jnp.where(place < inputs.counts[user], logits, -jnp.inf)
+    top = jnp.maximum(own_logit, jnp.max(logits, axis=1))
+    own_exps, exps = jnp.exp(own_logit - top)[:, None], jnp.exp(logits - top[:, None])
+    total = own_exps + jnp.sum(exps, axis=1)[:, None]
+    factor = jnp.exp((1 - block.beta) * top[:, None] - block.beta * jnp.log(total))
+    c = factor * (own_exps * own + block.dot(exps, slots))
+    return Mirrored(own, own_exps * factor, own_exps / total, exps * factor, exps / total, c)
+
+
 def _backward_of_pair(
     inputs: Inputs, cotangent: Any, gradients: Gradients, place: Place, block: Block
 ) -> None:
@@ -195,13 +244,25 @@ def _backward_of_pair(
     query, gram = inputs.user_query[user, :], inputs.gram[:, :]
     pooled = _pool(inputs, user, items, block)
     c, weight = pooled.c, cotangent[user, items][:, None]
+    if inputs.users is not None:
+        mirrored = _mirror(inputs, user, items, block)
+        c += mirrored.c
     of_c = 2 * (query[None] - inputs.item_query[items, :])
     of_c = weight * (of_c + block.dot(c, gram) + block.dot(c, gram, (1, 1)))
-    centre = jnp.sum(of_c * c, axis=1)
+    of_gap = 2 * weight * c
+    every = slice(None)
+    _add(gradients.item_query, (group, items, every), -of_gap)
+    _add(gradients.gram, (tiles, group, every, every), block.dot(c, weight * c, (0, 0)))
+    of_items = jnp.zeros((block.tile, inputs.key.shape[0]), c.dtype)
+    of_key = jnp.zeros(inputs.key.shape, c.dtype)
+    if inputs.users is not None:
+        of_items, of_key = _backward_of_mirrored(inputs, mirrored, of_c, (gradients, place), block)
+        _wait(block)
+    centre = jnp.sum(of_c * pooled.c, axis=1)
 
-    def of_reference(reference: Array, carry: Any) -> Any:
+    def of_reference(reference: Array, carry: tuple[Array, ...]) -> tuple[Array, ...]:
         of_items, of_key, of_query = carry
-        slots = _slots(inputs, user, reference, items, block)
+        slots = _slots(inputs, lambda part: inputs.rows[user, reference, part], items, block)
         logit = jnp.sum(slots * query[None], axis=1)
         exps = jnp.exp(logit - pooled.top)
         attention, share = exps * pooled.factor, exps / pooled.total
@@ -210,26 +271,63 @@ def _backward_of_pair(
         of_logit = through - block.beta * share * centre
         of_slots = attention[:, None] * of_c + of_logit[:, None] * query[None]
         of_slots = slots * (of_slots - (through + of_logit * logit)[:, None])
-        of_query += of_logit[:, None] * slots
-        row = inputs.rows[user, reference, :][:, None]
-        of_items += block.dot(of_slots, row * inputs.key[:, :], (1, 1))
-        of_keyed = block.dot(inputs.items[items, :], of_slots, (0, 0))
-        of_row = jnp.sum(of_keyed * inputs.key[:, :], axis=1)
-        _add(gradients.rows, (tiles, user, reference, slice(None)), of_row)
+        row = inputs.rows[user, reference, :]
+        add_items, add_key, of_row = _backward_of_row(inputs, row, of_slots, items, block)
+        _add(gradients.rows, (tiles, user, reference, every), of_row)
         _wait(block)
-        return of_items, of_key + row * of_keyed, of_query
+        return of_items + add_items, of_key + add_key, of_query + of_logit[:, None] * slots
 
-    of_items = jnp.zeros((block.tile, inputs.key.shape[0]), c.dtype)
-    carry = (of_items, jnp.zeros(inputs.key.shape, c.dtype), jnp.zeros_like(c))
-    of_items, of_key, of_query = jax.lax.fori_loop(0, inputs.counts[user], of_reference, carry)
-    of_gap = 2 * weight * c
-    every = slice(None)
+    of_items, of_key, of_query = jax.lax.fori_loop(
+        0, inputs.counts[user], of_reference, (of_items, of_key, of_gap)
+    )
     _add(gradients.items, (group, items, every), of_items)
     _add(gradients.key, (tiles, group, every, every), of_key)
-    _add(gradients.user_query, (tiles, user, every), jnp.sum(of_query + of_gap, axis=0))
-    _add(gradients.item_query, (group, items, every), -of_gap)
-    _add(gradients.gram, (tiles, group, every, every), block.dot(c, weight * c, (0, 0)))
+    _add(gradients.user_query, (tiles, user, every), jnp.sum(of_query, axis=0))
     _wait(block)
+
+
+def _backward_of_mirrored(
+    inputs: Inputs,
+    mirrored: Mirrored,
+    of_c: Float[Array, "t m"],
+    to: tuple[Gradients, Place],
+    block: Block,
+) -> tuple[Array, Array]:
+    """Add what the user's side contributes, and return what it does to items and key."""
+    gradients, (user, items, tiles, group) = to
+    query, slots, own = inputs.item_query[items, :], inputs.user_slots[user, :, :], mirrored.own
+    every = slice(None)
+    centre = jnp.sum(of_c * mirrored.c, axis=1)[:, None]
+    of_logits = mirrored.attention * block.dot(of_c, slots, (1, 1))
+    of_logits -= block.beta * mirrored.share * centre
+    of_user_slots = block.dot(mirrored.attention, of_c, (0, 0)) + block.dot(
+        of_logits, query, (0, 0)
+    )
+    of_logit = mirrored.own_attention * jnp.sum(of_c * own, axis=1)[:, None]
+    of_logit -= block.beta * mirrored.own_share * centre
+    of_own = mirrored.own_attention * of_c + of_logit * query
+    of_own = own * (of_own - jnp.sum(own * of_own, axis=1)[:, None])
+    row = inputs.users[user, :]
+    of_items, of_key, of_user = _backward_of_row(inputs, row, of_own, items, block)
+    _wait(block)
+    of_query = of_logit * own + block.dot(of_logits, slots)
+    _add(gradients.item_query, (group, items, every), of_query)
+    _add(gradients.users, (tiles, user, every), of_user)
+    _add(gradients.user_slots, (tiles, user, every, every), of_user_slots)
+    return of_items, of_key
+
+
+def _backward_of_row(
+    inputs: Inputs,
+    row: Float[Array, " d"],
+    of_logits: Float[Array, "t m"],
+    items: Any,
+    block: Block,
+) -> tuple[Array, Array, Array]:
+    """Take the gradient of the logits `(i * row) @ key` to the items, the key and the row."""
+    of_items = block.dot(of_logits, row[:, None] * inputs.key[:, :], (1, 1))
+    of_keyed = block.dot(inputs.items[items, :], of_logits, (0, 0))
+    return of_items, row[:, None] * of_keyed, jnp.sum(of_keyed * inputs.key[:, :], axis=1)
 
 
 def _add(ref: Any, index: tuple[Any, ...], value: Array) -> None:

@@ -17,13 +17,13 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
 from jaxtyping import Array, Float, Int
 
-from hlr_jax.functional import MemoryPairs
+from hlr_jax.functional import MemoryPairs, TwoSidedPairs, memory_attention
 from hlr_jax.kernels.relation_change_blocks import FEATURES, Block, backward, forward
 
 # Programs of the gradient, at least, if there are as many pairs: some for each processor of a GPU.
 _PROGRAMS = 512
 # The largest sizes of which a program holds what it has to in registers.
-_MOST_SLOTS, _MOST_FEATURES = 64, 256
+_MOST_SLOTS, _MOST_FEATURES, _MOST_PLACES = 64, 256, 128
 # A grid has fewer than 2**16 programs along its second axis, users that fill up a group too.
 _MOST_USERS = 2**15
 
@@ -34,7 +34,10 @@ _PRECISIONS = {
 }
 
 # In words.
-LIMITS = f"at most {_MOST_FEATURES} features, {_MOST_SLOTS} slots and {_MOST_USERS} users"
+LIMITS = (
+    f"at most {_MOST_FEATURES} features, {_MOST_SLOTS} slots and {_MOST_USERS} users "
+    f"(for HLR++ also {_MOST_PLACES} places)"
+)
 
 
 def has_gpu() -> bool:
@@ -46,15 +49,25 @@ def has_gpu() -> bool:
     return capability.replace(".", "", 1).isdigit() and float(capability) >= 8
 
 
-def fits(pairs: MemoryPairs) -> bool:
+def fits(pairs: MemoryPairs | TwoSidedPairs) -> bool:
     """Tell whether the programs are written for these sizes and numbers."""
+    users: tuple[Array, ...] = ()
+    if isinstance(pairs, TwoSidedPairs):
+        # Attention over a history is all at once there.
+        if pairs.pairs.mask.shape[1] > _MOST_PLACES:
+            return False
+        users, pairs = (pairs.users,), pairs.pairs
     dim, slots = pairs.key.shape
     small = slots <= _MOST_SLOTS and dim <= _MOST_FEATURES and len(pairs.rows) <= _MOST_USERS
-    return small and all(x.dtype == jnp.float32 for x in pairs if x is not pairs.mask)
+    floats = (*users, *(x for x in pairs if x is not pairs.mask))
+    return small and all(x.dtype == jnp.float32 for x in floats)
 
 
 def relation_change_on_gpu(
-    pairs: MemoryPairs, beta: float, precision: str = "highest", interpret: bool = False
+    pairs: MemoryPairs | TwoSidedPairs,
+    beta: float,
+    precision: str = "highest",
+    interpret: bool = False,
 ) -> Float[Array, "u n"]:
     """Compute `functional.relation_change` by programs of an NVIDIA GPU.
 
@@ -62,6 +75,9 @@ def relation_change_on_gpu(
       precision: of products: "highest" is full float32, "tf32x3" close to it on tensor cores.
       interpret: whether Pallas imitates the GPU, which is slow, and for tests.
     """
+    own: tuple[Array, ...] = ()
+    if isinstance(pairs, TwoSidedPairs):
+        own, pairs = (pairs.users,), pairs.pairs
     (users, places), (dim, slots) = pairs.mask.shape, pairs.key.shape
     d, m = max(FEATURES, pl.next_power_of_2(dim)), max(16, pl.next_power_of_2(slots))
     # What a program of the gradient adds up, `[T, d]` and `[d, M]`, has to fit into registers.
@@ -80,20 +96,25 @@ def relation_change_on_gpu(
     )
     # References that count come first, so that programs read no others.
     order = jnp.argsort(~pairs.mask, axis=1, stable=True)
-    rows = jnp.take_along_axis(pairs.rows, order[..., None], axis=1)
+    rows = jnp.where(pairs.mask[..., None], pairs.rows, 0)
+    rows = jnp.take_along_axis(rows, order[..., None], axis=1)
     counts = jnp.sum(pairs.mask, axis=1, dtype=jnp.int32)
 
     n = tiles * tile
     u = pl.cdiv(users, block.users_of_group) * block.users_of_group
-    padded = (
+    padded = [
         _pad(pairs.items, n, d),
         _pad(rows, u, max(places, 1), d),
         _pad(pairs.key, d, m),
         _pad(pairs.user_query, u, m),
         _pad(pairs.item_query, n, m),
         _pad(pairs.gram, m, m),
-    )
-    return _change(padded, _pad(counts, u), block)[:users, : len(pairs.items)]
+    ]
+    for of_users in own:
+        found = memory_attention(of_users[:, None], rows, pairs.key)
+        p = max(16, pl.next_power_of_2(places))
+        padded += [_pad(of_users, u, d), _pad(found, u, p, m)]
+    return _change(tuple(padded), _pad(counts, u), block)[:users, : len(pairs.items)]
 
 
 def _grid(references: int, items: int, users: int, tiles: int) -> tuple[int, int]:
@@ -120,7 +141,7 @@ def _change(inputs: tuple[Array, ...], counts: Int[Array, " u"], block: Block) -
         compiler_params=plgpu.CompilerParams(num_warps=4, num_stages=1),
         interpret=block.interpret,
         name="relation_change",
-    )(*inputs, counts)
+    )(counts, *inputs)
 
 
 def _change_forward(
@@ -134,11 +155,13 @@ def _change_backward(block: Block, saved: Any, cotangent: Array) -> tuple[Any, N
     groups = len(counts) // block.users_of_group
     ranges = pl.cdiv(block.tiles, block.tiles_of_range)
     # Of `Gradients`, one after another: where its parts are of ranges, of groups, or of both.
-    leading = ((groups,), (ranges,), (ranges, groups), (ranges,), (groups,), (ranges, groups))
+    # The last two are HLR++'s.
+    both = (ranges, groups)
+    leading = ((groups,), (ranges,), both, (ranges,), (groups,), both, (ranges,), (ranges,))
     parts = [
-        jnp.zeros((*sizes, *x.shape), x.dtype) for sizes, x in zip(leading, inputs, strict=True)
+        jnp.zeros((*sizes, *x.shape), x.dtype) for sizes, x in zip(leading, inputs, strict=False)
     ]
-    arguments = (*inputs, counts, cotangent)
+    arguments = (counts, *inputs, cotangent)
     parts = pl.pallas_call(
         functools.partial(backward, block=block),
         out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype) for x in parts],
@@ -148,7 +171,7 @@ def _change_backward(block: Block, saved: Any, cotangent: Array) -> tuple[Any, N
         interpret=block.interpret,
         name="relation_change_gradient",
     )(*arguments, *parts)
-    sums = (jnp.sum(x, axis=tuple(range(len(s)))) for x, s in zip(parts, leading, strict=True))
+    sums = (jnp.sum(x, axis=tuple(range(len(s)))) for x, s in zip(parts, leading, strict=False))
     return tuple(sums), None
 
 
