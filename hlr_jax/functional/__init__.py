@@ -10,6 +10,12 @@ from hlr_jax.functional.attention import (
     history_attention,
     memory_attention,
 )
+from hlr_jax.functional.change import (
+    MemoryPairs,
+    TwoSidedPairs,
+    memory_pairs,
+    relation_change,
+)
 from hlr_jax.functional.distance import (
     normalize,
     pairwise_squared_distances,
@@ -29,8 +35,10 @@ from hlr_jax.functional.translation import translate, translated_distance
 __all__ = [
     "Geometry",
     "Loss",
+    "MemoryPairs",
     "NegativeDistances",
     "References",
+    "TwoSidedPairs",
     "attend",
     "attention_weights",
     "contrastive",
@@ -39,10 +47,12 @@ __all__ = [
     "hardest_hinge",
     "history_attention",
     "memory_attention",
+    "memory_pairs",
     "normalize",
     "pairwise_squared_distances",
     "project_on_ball",
     "rank_weight",
+    "relation_change",
     "sampled_softmax",
     "squared_distance",
     "squared_margin",
