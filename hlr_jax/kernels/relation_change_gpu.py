@@ -22,57 +22,38 @@ from hlr_jax.kernels.relation_change_blocks import FEATURES, Block, backward, fo
 
 # Programs of the gradient, at least, if there are as many pairs: some for each processor of a GPU.
 _PROGRAMS = 512
-# The largest sizes of which a program holds what it has to in registers.
-_MOST_SLOTS, _MOST_FEATURES, _MOST_PLACES = 64, 256, 128
-# A grid has fewer than 2**16 programs along its second axis, users that fill up a group too.
-_MOST_USERS = 2**15
-
 _PRECISIONS = {
-    "highest": jax.lax.Precision.HIGHEST,
+    "float32": jax.lax.Precision.HIGHEST,
     "tf32x3": jax.lax.DotAlgorithmPreset.TF32_TF32_F32_X3,
     "tf32": jax.lax.DotAlgorithmPreset.TF32_TF32_F32,
+    "bfloat16": jax.lax.DotAlgorithmPreset.BF16_BF16_F32,
 }
-
-# In words.
-LIMITS = (
-    f"at most {_MOST_FEATURES} features, {_MOST_SLOTS} slots and {_MOST_USERS} users "
-    f"(for HLR++ also {_MOST_PLACES} places)"
-)
-
-
-def has_gpu() -> bool:
-    """Tell whether programs of Triton run here: on an NVIDIA GPU of Ampere or later."""
-    if jax.default_backend() != "gpu":
-        return False
-    # An AMD GPU names an architecture there.
-    capability = str(getattr(jax.local_devices()[0], "compute_capability", ""))
-    return capability.replace(".", "", 1).isdigit() and float(capability) >= 8
-
-
-def fits(pairs: MemoryPairs | TwoSidedPairs) -> bool:
-    """Tell whether the programs are written for these sizes and numbers."""
-    users: tuple[Array, ...] = ()
-    if isinstance(pairs, TwoSidedPairs):
-        # Attention over a history is all at once there.
-        if pairs.pairs.mask.shape[1] > _MOST_PLACES:
-            return False
-        users, pairs = (pairs.users,), pairs.pairs
-    dim, slots = pairs.key.shape
-    small = slots <= _MOST_SLOTS and dim <= _MOST_FEATURES and len(pairs.rows) <= _MOST_USERS
-    floats = (*users, *(x for x in pairs if x is not pairs.mask))
-    return small and all(x.dtype == jnp.float32 for x in floats)
+# What JAX's names of precisions mean for a float32 product on a GPU.
+_NAMES = {
+    None: "tf32",
+    "default": "tf32",
+    "fastest": "tf32",
+    "tensorfloat32": "tf32",
+    "TF32_TF32_F32": "tf32",
+    "high": "tf32x3",
+    "bfloat16_3x": "tf32x3",
+    "TF32_TF32_F32_X3": "tf32x3",
+    "bfloat16": "bfloat16",
+    "BF16_BF16_F32": "bfloat16",
+}
 
 
 def relation_change_on_gpu(
     pairs: MemoryPairs | TwoSidedPairs,
     beta: float,
-    precision: str = "highest",
     interpret: bool = False,
 ) -> Float[Array, "u n"]:
     """Compute `functional.relation_change` by programs of an NVIDIA GPU.
 
+    Products have the precision that `jax.default_matmul_precision` says, TF32 by default; they are
+    added up in float32.
+
     Args:
-      precision: of products: "highest" is full float32, "tf32x3" close to it on tensor cores.
       interpret: whether Pallas imitates the GPU, which is slow, and for tests.
     """
     own: tuple[Array, ...] = ()
@@ -91,7 +72,7 @@ def relation_change_on_gpu(
         tiles_of_range=pl.cdiv(tiles, ranges),
         users_of_group=pl.cdiv(users, groups),
         beta=beta,
-        precision=_PRECISIONS[precision],
+        precision=jax.lax.Precision.HIGHEST if interpret else _precision(),
         interpret=interpret,
     )
     # References that count come first, so that programs read no others.
@@ -115,6 +96,11 @@ def relation_change_on_gpu(
         p = max(16, pl.next_power_of_2(places))
         padded += [_pad(of_users, u, d), _pad(found, u, p, m)]
     return _change(tuple(padded), _pad(counts, u), block)[:users, : len(pairs.items)]
+
+
+def _precision() -> Any:
+    asked = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    return _PRECISIONS[_NAMES.get(asked, "float32")]
 
 
 def _grid(references: int, items: int, users: int, tiles: int) -> tuple[int, int]:

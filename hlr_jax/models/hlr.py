@@ -6,8 +6,15 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from hlr_jax.functional import References, attend
+from hlr_jax.functional import (
+    MemoryPairs,
+    References,
+    attend,
+    memory_pairs,
+    pairwise_squared_distances,
+)
 from hlr_jax.kernels import tiled_scores as tiles
+from hlr_jax.kernels.relation_change import is_by_gpu, relation_change
 from hlr_jax.kernels.sizes import table_tile
 from hlr_jax.models.memory import HistoryRelation, needed_rows, single_reference
 from hlr_jax.registry import register
@@ -57,6 +64,29 @@ class HLR(HistoryRelation):
             groups.insert(0, single_reference(user, item, *self.own))
         return hlr_relation(user, groups, self.beta)
 
+    def euclidean_pairwise(
+        self, users: Float[Array, "u d"], items: Float[Array, "k d"], history: History
+    ) -> Float[Array, "u k"]:
+        """Measure by pooled slot weights, a tile of items at a time."""
+        if self._reads_two_memories:
+            return self.general_pairwise(users, items, history)
+        change = relation_change(self._pairs(users, items, history), self.beta, self.implementation)
+        return pairwise_squared_distances(users, items) + change
+
+    @property
+    def _reads_two_memories(self) -> bool:
+        return self.include_user and self.separate_user_memory
+
+    def _pairs(
+        self, users: Float[Array, "u d"], items: Float[Array, "k d"], history: History
+    ) -> MemoryPairs:
+        """An item refers to the user's history, and to the user's row as one more."""
+        rows, mask = history
+        if self.include_user:
+            rows = jnp.concatenate([users[:, None], rows], axis=1)
+            mask = jnp.pad(mask, ((0, 0), (1, 0)), constant_values=True)
+        return memory_pairs(users, items, rows, mask, *self.shared)
+
     def euclidean_scores(
         self,
         users: Float[Array, "u d"],
@@ -65,6 +95,10 @@ class HLR(HistoryRelation):
         histories: HistoryIds,
     ) -> Float[Array, "u t"]:
         """Score by pooled slot weights, which are the relation's coordinates in the memory."""
+        history = History(catalogue[histories.items], histories.mask)
+        is_by_programs = is_by_gpu(self._pairs(users, tile, history), self.implementation)
+        if is_by_programs and not self._reads_two_memories:
+            return -self.euclidean_pairwise(users, tile, history)
         (key, memory), (own_key, own_memory) = self.shared, self.own
         rows, places = needed_rows(catalogue, histories)
         args: tuple[Array, ...] = (users @ memory.T, places, histories.mask)

@@ -3,8 +3,16 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from hlr_jax.functional import References, attend, memory_attention
+from hlr_jax.functional import (
+    References,
+    TwoSidedPairs,
+    attend,
+    memory_attention,
+    memory_pairs,
+    pairwise_squared_distances,
+)
 from hlr_jax.kernels import tiled_scores as tiles
+from hlr_jax.kernels.relation_change import is_by_gpu, relation_change
 from hlr_jax.kernels.sizes import table_tile
 from hlr_jax.models.hlr import hlr_relation
 from hlr_jax.models.memory import (
@@ -56,6 +64,19 @@ class HLRPlusPlus(HistoryRelation):
     ) -> Float[Array, "*b d"]:
         return hlrpp_relation(user, item, history, references, self.shared, self.beta)
 
+    def euclidean_pairwise(
+        self, users: Float[Array, "u d"], items: Float[Array, "k d"], history: History
+    ) -> Float[Array, "u k"]:
+        """Measure by pooled slot weights, a tile of items at a time."""
+        pairs = self._pairs(users, items, history)
+        change = relation_change(pairs, self.beta, self.implementation)
+        return pairwise_squared_distances(users, items) + change
+
+    def _pairs(
+        self, users: Float[Array, "u d"], items: Float[Array, "k d"], history: History
+    ) -> TwoSidedPairs:
+        return TwoSidedPairs(memory_pairs(users, items, *history, *self.shared), users)
+
     def euclidean_scores(
         self,
         users: Float[Array, "u d"],
@@ -64,6 +85,9 @@ class HLRPlusPlus(HistoryRelation):
         histories: HistoryIds,
     ) -> Float[Array, "u t"]:
         """Score by the references' pooled slot weights; both relations read the same memory."""
+        history = History(catalogue[histories.items], histories.mask)
+        if is_by_gpu(self._pairs(users, tile, history), self.implementation):
+            return -self.euclidean_pairwise(users, tile, history)
         key, memory = self.shared
         rows, places = needed_rows(catalogue, histories)
         user_query = users @ memory.T

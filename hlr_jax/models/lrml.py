@@ -1,10 +1,17 @@
 """LRML: a latent relation read from memory (Tay et al., WWW 2018)."""
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from hlr_jax.functional import memory_attention, pairwise_squared_distances
+from hlr_jax.functional import (
+    MemoryPairs,
+    memory_attention,
+    memory_pairs,
+    pairwise_squared_distances,
+)
 from hlr_jax.kernels import tiled_scores as tiles
+from hlr_jax.kernels.relation_change import is_by_gpu, relation_change
 from hlr_jax.kernels.sizes import scoring_sizes
 from hlr_jax.models.memory import MemoryRelation
 from hlr_jax.registry import register
@@ -35,6 +42,10 @@ class LRML(MemoryRelation):
     ) -> Float[Array, "u k"]:
         """Measure by slot weights `[u, M, k]`, without relations."""
         key, memory = self.shared
+        pairs = self._pairs(users, items)
+        if is_by_gpu(pairs, self.implementation):
+            change = relation_change(pairs, implementation=self.implementation)
+            return pairwise_squared_distances(users, items) + change
         logits = (users[:, None] * key.T[None]) @ items.T  # [u, M, k]
         slots = jax.nn.softmax(logits, axis=1)
         change = jax.vmap(tiles.change_of_distance(items, memory))(users @ memory.T, slots)
@@ -49,6 +60,8 @@ class LRML(MemoryRelation):
     ) -> Float[Array, "u t"]:
         """Score by slot weights alone, which are the relation's coordinates in the memory."""
         key, memory = self.shared
+        if is_by_gpu(self._pairs(users, tile), self.implementation):
+            return -self.euclidean_pairwise(users, tile, History.empty(users))
 
         def scores_of_tile(items: Float[Array, "s d"]) -> Float[Array, "u s"]:
             slots = tiles.slots_of_row(items, key)
@@ -56,3 +69,8 @@ class LRML(MemoryRelation):
             return tiles.relation_scores(slots, (users,), users, items, memory, floats)
 
         return tiles.tilewise(scores_of_tile, tile, scoring_sizes().items)
+
+    def _pairs(self, users: Float[Array, "u d"], items: Float[Array, "k d"]) -> MemoryPairs:
+        """The user's own row is all that an item refers to."""
+        mask = jnp.ones((len(users), 1), bool)
+        return memory_pairs(users, items, users[:, None], mask, *self.shared)

@@ -15,6 +15,7 @@ from hlr_jax.functional import (
 )
 from hlr_jax.kernels import history_attention
 from hlr_jax.kernels import tiled_scores as tiles
+from hlr_jax.kernels.relation_change import IMPLEMENTATIONS, has_gpu
 from hlr_jax.kernels.sizes import table_tile
 from hlr_jax.models.relation import Relation
 from hlr_jax.types import History, HistoryIds, Params
@@ -31,16 +32,23 @@ class MemoryRelation(Relation):
         them free. The published option `clip_memory` is 1 here and for `clip_key`.
       clip_key: the same for the key `[d, M]`, feature by feature over the slots, as the
         published code has it.
+      implementation: of all users with all items: "pallas" are programs for NVIDIA GPUs, "xla"
+        runs everywhere, "auto" takes the former where they run.
     """
 
     slots: int = 20
     clip_memory: float = 0.0
     clip_key: float = 0.0
+    implementation: str = "auto"
 
     def check(self) -> None:
         self.require(self.slots >= 1, "slots", "use at least 1 memory slot")
         for option in ("clip_memory", "clip_key"):
             self.require(getattr(self, option) >= 0, option, "use a radius, or 0 for none")
+        known = self.implementation in IMPLEMENTATIONS
+        self.require(known, "implementation", f"use one of {', '.join(IMPLEMENTATIONS)}")
+        runs = self.implementation != "pallas" or has_gpu()
+        self.require(runs, "implementation", "that runs on NVIDIA GPUs; use auto or xla")
 
     def setup(self) -> None:
         self.shared = self.matrices()

@@ -56,9 +56,16 @@ CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
     },
     "transcf": {"alpha_nbr": (0.1, 0.4), "alpha_dist": (0.1, 0.0)},
 }
-# Options that size or bound parameters, or of what is added to the loss of a step; they have tests
-# of their own.
-NOT_IN_RELATION = {"slots", "clip_memory", "clip_key", "feature_weight", "feature_hidden"}
+# Options that size or bound parameters, choose a program, or are of what is added to the loss of a
+# step; they have tests of their own.
+NOT_IN_RELATION = {
+    "slots",
+    "clip_memory",
+    "clip_key",
+    "feature_weight",
+    "feature_hidden",
+    "implementation",
+}
 
 # Each registered geometry, of the library and of the oracle.
 GEOMETRIES: dict[str, tuple[Geometry, oracles.Geometry]] = {
