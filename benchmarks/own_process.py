@@ -134,21 +134,33 @@ class Local:
     def wait(self) -> None:
         """Do nothing: the object is there."""
 
-    def call(self, method: str, *arguments: Any) -> Any:
-        """Call a method of the object, and return its result."""
-        return getattr(self._object, method)(*arguments)
+    def call(
+        self, method: str, *arguments: Any, on_message: Callable[[Any], None] = _ignore
+    ) -> Any:
+        """Call a method of the object, and return its result; see `Remote.call`."""
+        global _listener
+        previous, _listener = _listener, on_message
+        try:
+            return getattr(self._object, method)(*arguments)
+        except Exception as error:
+            raise FailedError(_described(error)) from error
+        finally:
+            _listener = previous
 
     def close(self) -> None:
         """Do nothing."""
 
 
-_to_caller: Connection | None = None
+_listener: Callable[[Any], None] = _ignore
 
 
 def say(message: object) -> None:
     """Within a method that is called from another process: send something before the result."""
-    assert _to_caller is not None, "nobody listens"
-    _to_caller.send(("said", message))
+    _listener(message)
+
+
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _serve(connection: Connection) -> None:
@@ -167,18 +179,25 @@ def _serve(connection: Connection) -> None:
                 result = getattr(target, method)(*arguments)
             connection.send(("done", result))
         except Exception as error:
-            connection.send(("failed", f"{type(error).__name__}: {error}"))
+            connection.send(("failed", _described(error)))
 
 
 def _end_with_caller() -> None:
     """Wait for the caller to close our input, as its end does, and stop this process's group."""
-    sys.stdin.buffer.read()
+    os.read(sys.stdin.fileno(), 1)
     os.killpg(0, signal.SIGKILL)
 
 
-if __name__ == "__main__":
-    from benchmarks import own_process  # This module runs under another name.
-
+def main() -> None:
+    """Serve the process that has started this one."""
+    global _listener
     threading.Thread(target=_end_with_caller, daemon=True).start()
-    own_process._to_caller = Connection(int(sys.argv[1]))
-    _serve(own_process._to_caller)
+    connection = Connection(int(sys.argv[1]))
+    _listener = lambda message: connection.send(("said", message))  # noqa: E731
+    _serve(connection)
+
+
+if __name__ == "__main__":
+    from benchmarks import own_process  # This module runs under another name here.
+
+    own_process.main()

@@ -147,6 +147,11 @@ class LibraryTrainer:
         key = jax.random.fold_in(self._key, self._epoch)
         self._rows = shuffled_rows(self._placement, self._positives, self._batch_size, key)
 
+    def start_epoch(self) -> None:
+        """Shuffle the next epoch, as `run` does when it needs one, and wait for it."""
+        self._start_epoch()
+        jax.block_until_ready(self._rows.order)
+
     def params(self) -> dict[str, np.ndarray]:
         """Copy the present parameters; see `on_host`."""
         return on_host(self._state.params)
