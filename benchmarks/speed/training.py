@@ -147,12 +147,15 @@ def main(argv: list[str]) -> None:
         "batch_size": _BATCH_SIZE.value,
     }
     results = []
-    for model in _MODELS.value:
-        shape = shapes.Shape(model, **sizes)
-        results.append(measure(shape, data, best["matmul_gflops"]))
-        print(as_text(results[-1:]), flush=True)
+    with timing.OtherPrograms() as others:
+        for model in _MODELS.value:
+            shape = shapes.Shape(model, **sizes)
+            results.append(measure(shape, data, best["matmul_gflops"]))
+            print(as_text(results[-1:]), flush=True)
     print(f"\nall models, {len(data):,} interactions\n{as_text(results)}")
-    print(f"peaks: {best['matmul_gflops']:.0f} GFLOP/s, {best['copy_gbps']:.1f} GB/s")
+    print(
+        f"peaks: {best['matmul_gflops']:.0f} GFLOP/s, {best['copy_gbps']:.1f} GB/s; others used {others.cores:.1f} cores"
+    )
     output.write(
         "training.json",
         {
@@ -160,6 +163,7 @@ def main(argv: list[str]) -> None:
             "data": {"predefined": _PREDEFINED.value, "interactions": len(data)}
             | {"users": data.num_users, "items": data.num_items},
             "results": results,
+            "cores_others_used": others.cores,
             "peaks": best,
             "device": peaks.device(),
             **report.provenance("jax", "jaxlib", "flax", "optax", "numpy", "torch"),
