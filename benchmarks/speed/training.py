@@ -153,9 +153,8 @@ def main(argv: list[str]) -> None:
             results.append(measure(shape, data, best["matmul_gflops"]))
             print(as_text(results[-1:]), flush=True)
     print(f"\nall models, {len(data):,} interactions\n{as_text(results)}")
-    print(
-        f"peaks: {best['matmul_gflops']:.0f} GFLOP/s, {best['copy_gbps']:.1f} GB/s; others used {others.cores:.1f} cores"
-    )
+    print(f"peaks: {best['matmul_gflops']:.0f} GFLOP/s, {best['copy_gbps']:.1f} GB/s")
+    print(f"other programs used {others.cores:.1f} cores")
     output.write(
         "training.json",
         {
