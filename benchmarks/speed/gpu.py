@@ -40,15 +40,13 @@ NEEDED = {
     "optax": "optax",
     "jaxtyping": "jaxtyping",
     "ml_collections": "ml_collections",
-    "orbax.checkpoint": "orbax-checkpoint",
     "polars": "polars",
-    "scipy": "scipy",
     "tqdm": "tqdm",
     "yaml": "pyyaml",
 }
 _VERSIONS = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "triton")
 # A section has at least so long, to start a process and to compile, as long as there is time.
-_LEAST_SECONDS = 20.0
+_LEAST_SECONDS = 30.0
 
 
 def missing() -> list[str]:
@@ -184,7 +182,7 @@ def chosen(starts: Sequence[str]) -> list[str]:
 
 def main(argv: list[str]) -> None:
     output.check(argv)
-    quick.shrink(budget_s=60.0)
+    quick.shrink(budget_s=55.0)
     lacking = missing()
     if lacking:
         raise SystemExit(f"error: not installed: {' '.join(lacking)}; carry them here as wheels")
