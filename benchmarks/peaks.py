@@ -28,7 +28,7 @@ def device() -> dict[str, Any]:
 def peaks() -> dict[str, float]:
     """Measure a float32 matrix product in GFLOP/s, and streaming in GB/s, reads plus writes."""
     product = 2 * _SIDE**3 / _least_seconds(_product())
-    return {"matmul_gflops": product / 1e9, "copy_gbps": 2 * 4 * _FLOATS / _copy_seconds() / 1e9}
+    return {"matmul_gflops": product / 1e9, "copy_gbps": streaming_gbps(_FLOATS)}
 
 
 def _least_seconds(call: Callable[[], object]) -> float:
@@ -42,16 +42,37 @@ def _product() -> Callable[[], object]:
     return lambda: multiply(matrix, matrix).block_until_ready()
 
 
-def _copy_seconds() -> float:
+def _copy_seconds(floats: int) -> float:
     # Donated, hence in place: a fresh array would be timed for its page faults.
     add = jax.jit(lambda x: x + 1, donate_argnums=0)
-    array = jnp.zeros(_FLOATS)
+    array = jnp.zeros(floats)
 
     def copy() -> None:
         nonlocal array
         array = add(array).block_until_ready()
 
     return _least_seconds(copy)
+
+
+def product_tflops(side: int, dtype: str, repeats: int = 10) -> float:
+    """Measure products of random square matrices, at the device's default precision.
+
+    Args:
+      repeats: products of a call, one after the other, so that the call itself does not count.
+    """
+    matrix = jax.random.normal(jax.random.key(0), (side, side), dtype) / side**0.5
+
+    @jax.jit
+    def multiply(x: jax.Array) -> jax.Array:
+        return jax.lax.fori_loop(0, repeats, lambda _, y: y @ x, x)
+
+    call = functools.partial(lambda x: multiply(x).block_until_ready(), matrix)
+    return 2 * side**3 * repeats / _least_seconds(call) / 1e12
+
+
+def streaming_gbps(floats: int) -> float:
+    """Measure a pass over so many numbers in GB/s, reads plus writes."""
+    return 2 * 4 * floats / _copy_seconds(floats) / 1e9
 
 
 def of_whole_cpu() -> dict[str, float]:

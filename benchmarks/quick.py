@@ -20,3 +20,8 @@ def shrink(**values: Any) -> None:
     for name, value in values.items():
         if _QUICK.value and not flags.FLAGS[name].present:
             flags.FLAGS[name].value = value
+
+
+def is_asked() -> bool:
+    """Whether --quick is given."""
+    return _QUICK.value

@@ -85,3 +85,13 @@ def useful_flops(shape: Shape) -> float:
     else:
         raise ValueError(f"unknown model {shape.model!r}")
     return 3.0 * shape.batch_size * (forward + distances)
+
+
+def useful_bytes(shape: Shape, table_rows: int) -> float:
+    """Count the bytes that a training step of this shape cannot do without moving.
+
+    Counted are the rows that a batch reads, and Adam's passes over all rows: parameters and two
+    moments, read and written. Gradients could stay in a cache, and count for nothing.
+    """
+    read = 2 + shape.negatives + (shape.history_length if shape.has_history else 0)
+    return 4.0 * shape.dim * (shape.batch_size * read + 6 * table_rows)

@@ -3,6 +3,7 @@
 Relations `[.., P, d]` to the references of a history are built, then attended over.
 """
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,15 +12,32 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.peers import torch_device
-from benchmarks.peers.torch_sampling import (
-    Batch,
-    Rows,
-    draw_batch,
-    histories,
-    random_batches,
-    unseen_items,
-)
+from benchmarks.peers.torch_sampling import Batch, Rows, draw_batch
+from benchmarks.peers.torch_training import Task, Trainer, project
+from benchmarks.shapes import Shape
 from hlr_jax.data import Interactions
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What is trained on what, and where; can be sent to another process.
+
+    Attributes:
+      platform: `cpu` or `gpu`.
+      params: to start from; see `PlainModel`.
+    """
+
+    platform: str
+    shape: Shape
+    interactions: Interactions
+    params: Mapping[str, np.ndarray]
+    margin: float
+    learning_rate: float
+
+    @property
+    def history_length(self) -> int:
+        """`P`; 0 where the model reads no history."""
+        return self.shape.history_length if self.shape.has_history else 0
 
 
 def read_memory(x: Tensor, y: Tensor, key: Tensor, memory: Tensor) -> Tensor:
@@ -108,126 +126,38 @@ class PlainModel(nn.Module):
         return -self.distances(users[:, None], items[None], history, mask)
 
 
-def project(rows: Tensor, radius: float = 1.0) -> None:
-    """Project each row on the ball, in place."""
-    rows.mul_(radius / rows.norm(dim=1, keepdim=True).clamp_min(radius))
+class Triplets(Task):
+    """A model, trained on triplets of a user, an item of its own and unseen ones."""
 
+    def __init__(self, setting: Setting) -> None:
+        super().__init__()
+        self.model = PlainModel(setting.shape.model, setting.params, setting.margin)
+        self.rows = Rows(setting.interactions)
+        self.sizes = setting.shape.negatives, setting.history_length
+        # On a CPU the loop that draws histories takes minutes to compile, and runs slower then.
+        self.compiles_draw = torch_device.is_gpu() or not setting.history_length
 
-class PlainTrainer:
-    """Training steps, sampling included; the short last batch of an epoch is left out.
+    def draw(self, chosen: Tensor) -> Batch:
+        return draw_batch(self.rows, chosen, *self.sizes)
 
-    Args:
-      compiled: whether negatives, loss and projection go through `torch.compile`.
-    """
+    def forward(self, batch: Batch) -> Tensor:
+        return self.model(batch)
 
-    def __init__(
-        self,
-        model: PlainModel,
-        interactions: Interactions,
-        batch_size: int,
-        negatives: int,
-        history_length: int,
-        learning_rate: float,
-        compiled: bool = False,
-    ) -> None:
-        self.model = model
-        self.rows = Rows.of(interactions)
-        self.sizes = negatives, history_length
-        # The fused kernel is the fastest of PyTorch's Adams on CPUs too.
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
-        self.unseen_items, self.loss, self.project = unseen_items, model, project
-        if compiled:
-            # Shapes never change. The loop that draws histories is left as it is: compiled, it
-            # takes minutes to compile and runs many times slower.
-            self.unseen_items, self.loss, self.project = (
-                torch.compile(part, dynamic=False) for part in (unseen_items, model, project)
-            )
-        self.batches = random_batches(
-            torch.arange(len(self.rows.items), device=torch_device.device()), batch_size
+    def project(self) -> None:
+        project(self.model.user)
+        project(self.model.item)
+
+    def given(self, arrays: tuple[np.ndarray | None, ...]) -> Batch:
+        users, items, history, mask = (
+            None if x is None else torch_device.tensor(x) for x in arrays
         )
-
-    def run(self, steps: int) -> None:
-        """Take steps, and wait for the last."""
-        for _ in range(steps):
-            with torch.no_grad():
-                batch = draw_batch(
-                    self.rows, next(self.batches), *self.sizes, unseen_items=self.unseen_items
-                )
-            self.step(batch)
-        torch_device.wait()
-
-    def step(self, batch: Batch) -> None:
-        """Compute the gradient, update by Adam, project the tables."""
-        self.optimizer.zero_grad(set_to_none=True)
-        self.loss(batch).backward()
-        self.optimizer.step()
-        with torch.no_grad():
-            self.project(self.model.user)
-            self.project(self.model.item)
+        return Batch(users.long(), items.long(), None if mask is None else history.long(), mask)
 
 
-class PlainRanker:
-    """Top-k of the full catalogue, by relations of a chunk of users with a chunk of items.
-
-    Args:
-      budget: bytes that the relation tensor of a chunk may take.
-      compiled: whether scores go through `torch.compile`.
-    """
-
-    def __init__(
-        self,
-        model: PlainModel,
-        interactions: Interactions,
-        history_length: int,
-        k: int,
-        budget: int = 2**30,
-        compiled: bool = False,
-    ) -> None:
-        self.model, self.interactions = model, interactions
-        self.rows = Rows.of(interactions)
-        self.history_length, self.k, self.budget = history_length, k, budget
-        self.scores = torch.compile(model.scores, dynamic=True) if compiled else model.scores
-
-    @torch.inference_mode()
-    def top_k(
-        self, users: np.ndarray, drawn: tuple[np.ndarray, np.ndarray] | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return item ids and scores, both `[users, k]`, best first, without the users' own items.
-
-        Args:
-          drawn: history items and mask `[users, P]` to use; None draws them.
-        """
-        # CML has no relation: a score is all that a pair needs.
-        floats = 1 if self.model.name == "cml" else self.model.item.shape[1]
-        per_pair = 4 * floats * max(self.history_length, 1)
-        pairs = max(self.budget // per_pair, 1)
-        step = max(pairs // len(self.model.item), 1)
-        best = []
-        for start in range(0, len(users), step):
-            chunk = slice(start, start + step)
-            scores = self._scores_of(users[chunk], drawn and tuple(x[chunk] for x in drawn), pairs)
-            best.append(torch.topk(scores, self.k))
-        scores, ids = (torch.cat(parts).cpu().numpy() for parts in zip(*best, strict=True))
-        return ids, scores
-
-    def _scores_of(
-        self, users: np.ndarray, drawn: tuple[np.ndarray, np.ndarray] | None, pairs: int
-    ) -> Tensor:
-        """Score all items, `[users, I]`, `pairs` of users and items at a time."""
-        rows = torch_device.tensor(users).long()
-        history = mask = None
-        if self.history_length:
-            if drawn is None:
-                items, mask = histories(self.rows, rows, None, self.history_length)
-            else:
-                items, mask = map(torch_device.tensor, drawn)
-                items = items.long()
-            history = self.model.item[items]
-        parts = self.model.item.split(max(pairs // len(users), 1))
-        user = self.model.user[rows]
-        scores = torch.cat([self.scores(user, part, history, mask) for part in parts], 1)
-        seen = [self.interactions.of(user) for user in users.tolist()]
-        place = np.repeat(np.arange(len(users)), [len(items) for items in seen])
-        own = torch_device.tensor(place), torch_device.tensor(np.concatenate(seen)).long()
-        scores[own] = -torch.inf
-        return scores
+def plain_trainer(setting: Setting, form: str) -> Trainer:
+    """Build a trainer of triplets, in one of `forms`."""
+    torch_device.use(setting.platform)
+    torch_device.allow_tf32()
+    task = Triplets(setting)
+    rows = torch.arange(len(setting.interactions), device=torch_device.device())
+    return Trainer(task, rows, setting.shape.batch_size, setting.learning_rate, form)

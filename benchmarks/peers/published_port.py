@@ -1,4 +1,4 @@
-"""Train with a checkout of the published PyTorch port of HLR (github.com/nlee-208/HLRM), on CPUs.
+"""Train with a checkout of the published PyTorch port of HLR (github.com/nlee-208/HLRM).
 
 Its model and its batch generator are imported from the checkout; what its training loop does with a
 batch is done here. Hyperparameters are the defaults of its command line. It differs from the paper,
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from benchmarks.peers import torch_device
 from hlr_jax.data import Interactions
 
 # Our models and the port's names for them.
@@ -57,8 +58,10 @@ def load(folder: str) -> tuple[ModuleType, ModuleType]:
         ) from error
     if not (hasattr(model, "HLRM") and hasattr(generator, "BatchGenerator")):
         raise CheckoutError(f"--reference_dir={folder}: no model.HLRM, generator.BatchGenerator")
-    # Batches are put on a GPU by name; here they stay where they are.
-    generator.torch = SimpleNamespace(as_tensor=lambda data, device: torch.as_tensor(data))
+    # Batches are put on a GPU by name; here they go to the device in use.
+    generator.torch = SimpleNamespace(
+        as_tensor=lambda data, device: torch.as_tensor(data, device=torch_device.device())
+    )
     return model, generator
 
 
@@ -91,6 +94,7 @@ class PublishedTrainer:
             max_num_prefs=_HISTORY_LENGTH,
         )
         self._model = model.HLRM(_DIM, _SLOTS, *shape, model_type=TYPES[name])
+        self._model.to(torch_device.device())
         self._optimizer = torch.optim.Adam(self._model.parameters(), lr=_LEARNING_RATE)
         self._batches = max(self._generator.n_batches - 1, 1)
         self._next = 0
@@ -108,6 +112,14 @@ class PublishedTrainer:
             torch.nn.utils.clip_grad_norm_(self._model.parameters(), _GRADIENT_NORM)
             self._optimizer.step()
             loss.item()  # The port keeps a running sum.
+
+
+def published_trainer(
+    platform: str, folder: str, name: str, interactions: Interactions, batch_size: int
+) -> PublishedTrainer:
+    """Build a trainer of the port on a platform, `cpu` or `gpu`."""
+    torch_device.use(platform)
+    return PublishedTrainer(folder, name, interactions, batch_size)
 
 
 _loss = functools.partial(F.triplet_margin_loss, margin=_MARGIN)

@@ -1,15 +1,21 @@
 """Train CML with the full softmax in PyTorch, on batches of users with all of their items."""
 
-from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from benchmarks.peers import torch_device
-from benchmarks.peers.plain_pytorch import project
-from benchmarks.peers.torch_sampling import random_batches
-from hlr_jax.data import Interactions
+from benchmarks.peers.plain_pytorch import Setting
+from benchmarks.peers.torch_training import Task, Trainer, project
+
+
+class UserBatch(NamedTuple):
+    """Users `[u]`, and whether they have seen an item, `[u, i]`."""
+
+    users: Tensor
+    seen: Tensor
 
 
 def loss(user: Tensor, item: Tensor, seen: Tensor, temperature: float) -> Tensor:
@@ -25,53 +31,47 @@ def loss(user: Tensor, item: Tensor, seen: Tensor, temperature: float) -> Tensor
     return (torch.nn.functional.softplus(others - logits) * seen).sum()
 
 
-class UserBatchTrainer:
-    """Training steps; the short last batch of an epoch is left out.
+class UserBatches(Task):
+    """CML, trained on all items of a batch of users."""
 
-    Args:
-      compiled: whether loss and projection go through `torch.compile`.
-    """
+    items: Tensor
 
-    def __init__(
-        self,
-        params: Mapping[str, np.ndarray],
-        interactions: Interactions,
-        batch_size: int,
-        temperature: float,
-        learning_rate: float,
-        compiled: bool,
-    ) -> None:
+    def __init__(self, setting: Setting, temperature: float) -> None:
+        super().__init__()
         self.user, self.item = (
-            torch.nn.Parameter(torch_device.tensor(params[name])) for name in ("user", "item")
+            torch.nn.Parameter(torch_device.tensor(setting.params[name]))
+            for name in ("user", "item")
         )
-        self.optimizer = torch.optim.Adam([self.user, self.item], lr=learning_rate, fused=True)
+        self.temperature = temperature
         # A row of items for each user, padded with an id past the last item.
-        counts = torch_device.tensor(interactions.counts)
-        self.num_items = interactions.num_items
+        counts = torch_device.tensor(setting.interactions.counts)
+        self.num_items = setting.interactions.num_items
         places = torch.arange(int(counts.max()), device=counts.device)
         filled = places < counts[:, None]
-        self.items = torch.full(filled.shape, self.num_items, device=counts.device)
-        self.items[filled] = torch_device.tensor(interactions.items).long()
-        self.temperature = temperature
-        self.loss, self.project = loss, project
-        if compiled:
-            self.loss, self.project = (torch.compile(x, dynamic=False) for x in (loss, project))
-        self.batches = random_batches(torch.nonzero(counts)[:, 0], batch_size)
+        items = torch.full(filled.shape, self.num_items, device=counts.device)
+        items[filled] = torch_device.tensor(setting.interactions.items).long()
+        self.register_buffer("items", items)
 
-    def loss_of(self, users: Tensor) -> Tensor:
-        """Compute the summed loss of all items of these users."""
-        seen = self.items.new_zeros(len(users), self.num_items + 1, dtype=torch.bool)
-        seen.scatter_(1, self.items[users], True)
-        rows = torch.nn.functional.embedding(users, self.user)
-        return self.loss(rows, self.item, seen[:, :-1], self.temperature)
+    def draw(self, chosen: Tensor) -> UserBatch:
+        seen = self.items.new_zeros(len(chosen), self.num_items + 1, dtype=torch.bool)
+        return UserBatch(chosen, seen.scatter_(1, self.items[chosen], True)[:, :-1])
 
-    def run(self, steps: int) -> None:
-        """Take steps, and wait for the last."""
-        for _ in range(steps):
-            self.optimizer.zero_grad()
-            self.loss_of(next(self.batches)).backward()
-            self.optimizer.step()
-            with torch.no_grad():
-                self.project(self.user)
-                self.project(self.item)
-        torch_device.wait()
+    def forward(self, batch: UserBatch) -> Tensor:
+        rows = torch.nn.functional.embedding(batch.users, self.user)
+        return loss(rows, self.item, batch.seen, self.temperature)
+
+    def project(self) -> None:
+        project(self.user)
+        project(self.item)
+
+    def given(self, arrays: np.ndarray) -> UserBatch:
+        return self.draw(torch_device.tensor(arrays).long())
+
+
+def user_batch_trainer(setting: Setting, temperature: float, form: str) -> Trainer:
+    """Build a trainer of CML on batches of `setting.shape.batch_size` users, in one of `forms`."""
+    torch_device.use(setting.platform)
+    torch_device.allow_tf32()
+    task = UserBatches(setting, temperature)
+    rows = torch.nonzero(torch_device.tensor(setting.interactions.counts))[:, 0]
+    return Trainer(task, rows, setting.shape.batch_size, setting.learning_rate, form)

@@ -1,9 +1,10 @@
 """Speed of ranking: users per second for top-10 lists of the full catalogue without seen items.
 
 With ML-1M's shapes this library is compared, in one run, with a plain PyTorch version that builds
-the relations of chunks of users and items (eager and compiled, small and large chunks; the fastest
-counts). Before that, both must give the same scores for the same users and histories. With ML-20M's
-shapes this library is measured alone, each model in a process of its own, with its peak memory:
+the relations of chunks of users and items (eager, compiled, and on a GPU as CUDA graphs, small and
+large chunks; the fastest counts, and what is not compiled within a minute is left out). Before
+that, both must give the same scores for the same users and histories. With ML-20M's shapes this
+library is measured alone, each model in a process of its own, with its peak memory:
 
   python -m benchmarks.speed.ranking
   python -m benchmarks.speed.ranking --shapes=ml-20m --models=cml,hlr
@@ -71,53 +72,41 @@ def alone() -> dict[str, Any]:
     }
 
 
-def against_pytorch(model: str) -> dict[str, Any]:
-    """Measure users per second of this library and of PyTorch.
+def compared(model: str) -> dict[str, Any]:
+    """Measure users per second of this library and of PyTorch."""
+    import jax
 
-    Raises:
-      RuntimeError: their scores differ.
-    """
-    import torch
+    from benchmarks.peers import contest, forms
+    from benchmarks.speed import against_pytorch
+    from benchmarks.speed.trainers import LibraryRanker
 
-    from benchmarks.peers.plain_pytorch import PlainModel, PlainRanker
-    from benchmarks.speed.trainers import MARGIN, LibraryRanker
-
-    torch.compiler.reset()  # What was compiled for the model before does not count against this.
     shape, interactions = setting(model)
     ours = LibraryRanker(shape, interactions, K)
-    plain = PlainModel(model, ours.params(), MARGIN)
-    length = shape.history_length if shape.has_history else 0
-    users = {OURS: some_users(_USERS.value, interactions.num_users)}
-    rankers: dict[str, Any] = {OURS: ours}
-    for compiled in (False, True):
-        for chunk in _CHUNKS.value:
-            name = f"PyTorch, {'compiled' if compiled else 'eager'}, {chunk} MiB"
-            budget = int(chunk) * 2**20
-            rankers[name] = PlainRanker(plain, interactions, length, K, budget, compiled)
-            num = _PEER_USERS.value if shape.has_history else _USERS.value
-            users[name] = some_users(num, interactions.num_users)
-            check_scores(ours, rankers[name], users[name])
-
-    calls = {name: functools.partial(rankers[name].top_k, users[name]) for name in rankers}
-    times = timing.alternate(calls, _ROUNDS.value)
-    rates = {name: timing.rates(len(users[name]), times[name]) for name in rankers}
-    best = max(list(rates)[1:], key=lambda name: rates[name]["median"])
+    users = some_users(_USERS.value, interactions.num_users)
+    num = _PEER_USERS.value if shape.has_history else _USERS.value
+    peers_users = some_users(num, interactions.num_users)
+    of_forms = forms.offered_for_ranking(jax.default_backend())
+    chosen = [(form, int(chunk)) for form in of_forms for chunk in _CHUNKS.value]
+    builds = against_pytorch.rankers(shape, interactions, ours.params(), K, chosen)
+    expected = ours.histories(peers_users), ours.top_k(peers_users)[1]
+    first = functools.partial(against_pytorch.check_scores, peers_users, *expected)
+    with contest.hold(builds, first) as plain:
+        calls = {OURS: functools.partial(ours.top_k, users)}
+        for name, peer in plain.ready.items():
+            calls[name] = functools.partial(peer.call, "top_k", peers_users)
+        times = timing.alternate(calls, _ROUNDS.value)
+    ranked = dict.fromkeys(times, len(peers_users)) | {OURS: len(users)}
+    rates = {name: timing.rates(ranked[name], times[name]) for name in times}
+    best = plain.best(rates)
     return {
         "model": model,
         "users_per_second": rates,
         "seconds": times,
+        "peers": plain.rows,
         "best_pytorch": best,
-        "ratio": rates[OURS]["median"] / rates[best]["median"],
+        "ratio": best and rates[OURS]["median"] / rates[best]["median"],
         **_described(interactions),
     }
-
-
-def check_scores(ours: Any, peer: Any, users: np.ndarray) -> None:
-    """Raise RuntimeError where the top scores of the same users and histories differ."""
-    _, expected = ours.top_k(users)
-    _, found = peer.top_k(users, ours.histories(users))
-    if not np.allclose(found, expected, rtol=1e-4, atol=1e-4):
-        raise RuntimeError(f"scores differ by up to {np.abs(found - expected).max()}")
 
 
 def _described(interactions: Any) -> dict[str, int]:
@@ -136,11 +125,16 @@ def in_own_process(model: str) -> dict[str, Any]:
 def as_text(result: dict[str, Any]) -> str:
     """Lay out users per second of each ranker, with the ratio or the peak memory."""
     rows = []
+    compiled = result.get("peers", {})
     for name, rate in result["users_per_second"].items():
         ratio = f"{result['ratio']:.1f}" if name == result.get("best_pytorch") else ""
         peak = f"{result['peak_gib']:.2f}" if "peak_gib" in result else ""
-        rows.append([result["model"], name, timing.with_quartiles(rate), ratio, peak])
-    head = ["model", "by", "users/s (quartiles)", "ours / it", "peak GiB"]
+        seconds = f"{compiled[name]['compile_seconds']:.0f}" if name in compiled else ""
+        rows.append([result["model"], name, timing.with_quartiles(rate), ratio, seconds, peak])
+    for name, row in compiled.items():
+        if "left_out" in row:
+            rows.append([result["model"], name, row["left_out"], "", "", ""])
+    head = ["model", "by", "users/s (quartiles)", "ours / it", "compiled in s", "peak GiB"]
     return report.table(head, rows, names=2)
 
 
@@ -153,7 +147,7 @@ def main(argv: list[str]) -> None:
         return
     results = []
     for model in _MODELS.value:
-        measure = against_pytorch if _SHAPES.value == "ml-1m" else in_own_process
+        measure = compared if _SHAPES.value == "ml-1m" else in_own_process
         results.append(measure(model))
         print(as_text(results[-1]), flush=True)
     from benchmarks import peaks  # Only now: a process started from here counts our memory as its.

@@ -142,6 +142,11 @@ class LibraryTrainer:
             self._next = stop
         jax.block_until_ready(self._state)
 
+    def start_epoch(self) -> None:
+        """Shuffle the next epoch, as `run` does when it needs one, and wait for it."""
+        self._start_epoch()
+        jax.block_until_ready(self._rows.order)
+
     def _start_epoch(self) -> None:
         self._epoch, self._next = self._epoch + 1, 0
         key = jax.random.fold_in(self._key, self._epoch)

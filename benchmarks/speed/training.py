@@ -1,9 +1,11 @@
 """Training speed, sampling included, compared with PyTorch in the same run.
 
-Each model is trained by this library, by a plain PyTorch version of the same equations (eager and
-compiled by torch.compile; the faster one counts), and, where a checkout of the published PyTorch
-port is named, by that. They take turns; before that, losses of the same batch must agree. This
-library is measured with Adam on all rows, as PyTorch's is, and with sparse updates:
+Each model is trained by this library, by a plain PyTorch version of the same equations in every
+form there is (eager, compiled, and on a GPU as CUDA graphs; the fastest counts), and, where a
+checkout of the published PyTorch port is named, by that. They take turns, each program of PyTorch
+in a process of its own; before that, losses of the same batch must agree. A form that is not
+compiled within a minute is left out. This library is measured with Adam on all rows, as PyTorch's
+is, and with sparse updates:
 
   python -m benchmarks.speed.training --models=hlr,hlrpp --reference_dir=HLRM
 
@@ -15,10 +17,13 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 from absl import app, flags
 
 from benchmarks import output, peaks, quick, report, shapes, timing
-from benchmarks.speed.trainers import LEARNING_RATE, MARGIN, LibraryTrainer, config_of
+from benchmarks.peers import contest, forms
+from benchmarks.speed import against_pytorch
+from benchmarks.speed.trainers import LibraryTrainer, config_of
 from hlr_jax.config import DataConfig
 from hlr_jax.data import Interactions, datasets
 
@@ -38,7 +43,6 @@ _REFERENCE = flags.DEFINE_string("reference_dir", None, "Checkout of the publish
 _REFERENCE_BATCH = flags.DEFINE_integer("reference_batch_size", 5000, "The port's own default.")
 
 OURS, SPARSE, PORT = "hlr_jax", "hlr_jax, sparse updates", "published port"
-EAGER, COMPILED = "PyTorch, eager", "PyTorch, compiled"
 
 
 def interactions() -> Interactions:
@@ -48,70 +52,42 @@ def interactions() -> Interactions:
     return shapes.made_up(_USERS.value, _ITEMS.value, _DRAWS.value)
 
 
-def make_trainers(shape: shapes.Shape, data: Interactions) -> dict[str, Any]:
-    """Build trainers by name, each with `run(steps)`, that start from the same parameters.
-
-    Raises:
-      RuntimeError: their losses differ.
-    """
+def published(model: str, data: Interactions) -> dict[str, Callable[[], Any]]:
+    """List what builds the published port, where a checkout is named that has this model."""
     # Only now: `--help` need not wait for PyTorch.
-    import torch
+    from benchmarks.peers.published_port import TYPES, published_trainer
 
-    from benchmarks.peers import torch_device
-    from benchmarks.peers.plain_pytorch import PlainModel, PlainTrainer
-    from benchmarks.peers.published_port import TYPES, PublishedTrainer
-
-    torch_device.allow_tf32()
-    torch.compiler.reset()  # What was compiled for the model before does not count against this.
-    ours = LibraryTrainer(config_of(shape), data)
-    sparse = LibraryTrainer(config_of(shape, update="sparse"), data)
-    trainers: dict[str, Any] = {OURS: ours, SPARSE: sparse}
-    for name, compiled in ((EAGER, False), (COMPILED, True)):
-        trainers[name] = PlainTrainer(
-            PlainModel(shape.model, ours.params(), MARGIN),
-            data,
-            shape.batch_size,
-            shape.negatives,
-            shape.history_length if shape.has_history else 0,
-            LEARNING_RATE,
-            compiled,
-        )
-        check_losses(shape.model, ours, trainers[name])
-    if _REFERENCE.value and shape.model in TYPES:
-        trainers[PORT] = PublishedTrainer(
-            _REFERENCE.value, shape.model, data, _REFERENCE_BATCH.value
-        )
-    return trainers
-
-
-def check_losses(model: str, ours: LibraryTrainer, peer: Any) -> None:
-    """Raise RuntimeError where losses of the same batch differ by more than rounding explains."""
-    from benchmarks.peers import torch_device
-    from benchmarks.peers.torch_sampling import Batch
-
-    batch, loss = ours.triplets_and_loss()
-    users, items, history, mask = (None if x is None else torch_device.tensor(x) for x in batch)
-    history = None if history is None else history.long()
-    peers_loss = peer.loss(Batch(users.long(), items.long(), history, mask)).item()
-    # TF32, which both may use on a GPU, keeps 10 bits.
-    tolerance = 1e-4 if torch_device.device().type == "cpu" else 1e-3
-    if abs(loss - peers_loss) > tolerance * abs(loss):
-        raise RuntimeError(f"{model}: loss {loss}, in PyTorch {peers_loss}")
+    if not _REFERENCE.value or model not in TYPES:
+        return {}
+    chosen = _REFERENCE.value, model, data, _REFERENCE_BATCH.value
+    return {PORT: functools.partial(published_trainer, jax.default_backend(), *chosen)}
 
 
 def measure(shape: shapes.Shape, data: Interactions, peak: float) -> dict[str, Any]:
     """Measure triplets per second of each trainer, and how ours compare."""
-    trainers = make_trainers(shape, data)
-    steps = {name: _steps(trainer.run) for name, trainer in trainers.items()}
-    calls = {
-        name: functools.partial(trainer.run, steps[name]) for name, trainer in trainers.items()
+    ours = {
+        OURS: LibraryTrainer(config_of(shape), data),
+        SPARSE: LibraryTrainer(config_of(shape, update="sparse"), data),
     }
-    times = timing.alternate(calls, _ROUNDS.value)
+    of_forms = forms.offered(jax.default_backend())
+    builds = against_pytorch.trainers(shape, data, ours[OURS].params(), of_forms)
+    batch, loss = ours[OURS].triplets_and_loss()
+    first = functools.partial(against_pytorch.check_loss, tuple(batch), loss)
+    with (
+        contest.hold(builds, first) as plain,
+        contest.hold(published(shape.model, data), lambda port: port.call("run", 1)) as port,
+    ):
+        runs = {name: trainer.run for name, trainer in ours.items()}
+        for name, peer in (plain.ready | port.ready).items():
+            runs[name] = functools.partial(peer.call, "run")
+        steps = {name: _steps(run) for name, run in runs.items()}
+        calls = {name: functools.partial(run, steps[name]) for name, run in runs.items()}
+        times = timing.alternate(calls, _ROUNDS.value)
 
-    per_step = dict.fromkeys(trainers, shape.batch_size * shape.negatives)
+    per_step = dict.fromkeys(runs, shape.batch_size * shape.negatives)
     per_step[PORT] = _REFERENCE_BATCH.value
-    rates = {name: timing.rates(per_step[name] * steps[name], times[name]) for name in trainers}
-    best = max((EAGER, COMPILED), key=lambda name: rates[name]["median"])
+    rates = {name: timing.rates(per_step[name] * steps[name], times[name]) for name in runs}
+    best = plain.best(rates)
     triplets = rates[OURS]["median"]
     gflops = shapes.useful_flops(shape) * triplets / per_step[OURS] / 1e9
     return {
@@ -119,6 +95,7 @@ def measure(shape: shapes.Shape, data: Interactions, peak: float) -> dict[str, A
         "triplets_per_second": rates,
         "steps_per_call": steps,
         "seconds": times,
+        "peers": plain.rows | port.rows,
         "best_pytorch": best,
         "ratio": {name: triplets / rates[name]["median"] for name in (best, PORT) if name in rates},
         "useful_gflops": gflops,
@@ -136,14 +113,18 @@ def as_text(results: list[Mapping[str, Any]]) -> str:
     for result in results:
         for name, rate in result["triplets_per_second"].items():
             ratio = result["ratio"].get(name)
+            seconds = result["peers"].get(name, {}).get("compile_seconds")
             useful = [f"{result['useful_gflops']:.1f}", f"{result['share_of_matmul_peak']:.0%}"]
             rows.append(
                 [result["model"], name, timing.with_quartiles(rate)]
-                + [f"{ratio:.2f}" if ratio else ""]
+                + [f"{ratio:.2f}" if ratio else "", f"{seconds:.0f}" if seconds else ""]
                 + (useful if name == OURS else ["", ""])
             )
-    head = ["model", "by", "triplets/s (quartiles)", "ours / it", "GFLOP/s", "of peak"]
-    return report.table(head, rows, names=2)
+        for name, row in result["peers"].items():
+            if "left_out" in row:
+                rows.append([result["model"], name, row["left_out"], "", "", "", ""])
+    head = ["model", "by", "triplets/s (quartiles)", "ours / it", "compiled in s"]
+    return report.table([*head, "GFLOP/s", "of peak"], rows, names=2)
 
 
 def main(argv: list[str]) -> None:
@@ -151,10 +132,7 @@ def main(argv: list[str]) -> None:
     quick.shrink(models=["cml", "hlr"], users=600, items=300, draws=20_000, rounds=2, steps=3)
     quick.shrink(dim=16, history_length=10)
     if _REFERENCE.value:
-        from benchmarks.peers import published_port, torch_device
-
-        if torch_device.device().type != "cpu":
-            raise SystemExit("error: --reference_dir: the port runs on CPUs; set JAX_PLATFORMS=cpu")
+        from benchmarks.peers import published_port
 
         try:
             published_port.load(_REFERENCE.value)
@@ -169,12 +147,14 @@ def main(argv: list[str]) -> None:
         "batch_size": _BATCH_SIZE.value,
     }
     results = []
-    for model in _MODELS.value:
-        shape = shapes.Shape(model, **sizes)
-        results.append(measure(shape, data, best["matmul_gflops"]))
-        print(as_text(results[-1:]), flush=True)
+    with timing.OtherPrograms() as others:
+        for model in _MODELS.value:
+            shape = shapes.Shape(model, **sizes)
+            results.append(measure(shape, data, best["matmul_gflops"]))
+            print(as_text(results[-1:]), flush=True)
     print(f"\nall models, {len(data):,} interactions\n{as_text(results)}")
     print(f"peaks: {best['matmul_gflops']:.0f} GFLOP/s, {best['copy_gbps']:.1f} GB/s")
+    print(f"other programs used {others.cores:.1f} cores")
     output.write(
         "training.json",
         {
@@ -182,6 +162,7 @@ def main(argv: list[str]) -> None:
             "data": {"predefined": _PREDEFINED.value, "interactions": len(data)}
             | {"users": data.num_users, "items": data.num_items},
             "results": results,
+            "cores_others_used": others.cores,
             "peaks": best,
             "device": peaks.device(),
             **report.provenance("jax", "jaxlib", "flax", "optax", "numpy", "torch"),

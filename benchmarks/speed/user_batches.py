@@ -1,18 +1,22 @@
 """Speed of the full softmax: batches of interactions, and batches of users with all of theirs.
 
-CML is trained both ways, and the latter by PyTorch too (eager and compiled by torch.compile; the
-faster one counts). They take turns; before that, losses of the same users must agree.
+CML is trained both ways, and the latter by PyTorch too (eager, compiled, and on a GPU as CUDA
+graphs; the fastest counts). They take turns; before that, losses of the same users must agree.
 
   python -m benchmarks.speed.user_batches --predefined=DIR   # or made-up data of ML-1M's shape
 """
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
+import jax
 from absl import app, flags
 
 from benchmarks import output, peaks, quick, report, shapes, timing
+from benchmarks.peers import contest, forms
+from benchmarks.speed import against_pytorch
 from benchmarks.speed.trainers import LibraryTrainer, config_of
 from hlr_jax.config import DataConfig, LossConfig, SamplingConfig, TrainingConfig
 from hlr_jax.data import Interactions, datasets
@@ -29,7 +33,7 @@ _ROUNDS = flags.DEFINE_integer("rounds", 7, "Timed calls of each trainer.", lowe
 
 _TEMPERATURE, _LEARNING_RATE = 0.25, 3e-3
 USERS, INTERACTIONS = "hlr_jax, users", "hlr_jax, interactions"
-EAGER, COMPILED = "PyTorch, users, eager", "PyTorch, users, compiled"
+PYTORCH = "PyTorch, users, {}"
 
 
 def trainer(data: Interactions, batch_of: str, batch_size: int) -> LibraryTrainer:
@@ -48,51 +52,48 @@ def trainer(data: Interactions, batch_of: str, batch_size: int) -> LibraryTraine
     )
 
 
-def make_trainers(data: Interactions) -> dict[str, Any]:
-    """Build trainers by name, each with `run(steps)`, that start from the same parameters.
-
-    Raises:
-      RuntimeError: their losses differ.
-    """
+def peers(data: Interactions, ours: LibraryTrainer) -> dict[str, Callable[[], Any]]:
+    """List what builds trainers of PyTorch, by name, that start from our parameters."""
     # Only now: `--help` need not wait for PyTorch.
-    from benchmarks.peers import torch_device
-    from benchmarks.peers.user_batches import UserBatchTrainer
+    from benchmarks.peers.plain_pytorch import Setting
+    from benchmarks.peers.user_batches import user_batch_trainer
 
-    ours = trainer(data, "users", _USERS.value)
-    found: dict[str, Any] = {
-        USERS: ours,
-        INTERACTIONS: trainer(data, "interactions", _INTERACTIONS.value),
+    platform = jax.default_backend()
+    shape = shapes.Shape("cml", dim=_DIM.value, batch_size=_USERS.value)
+    setting = Setting(platform, shape, data, ours.params(), 0.0, _LEARNING_RATE)
+    return {
+        PYTORCH.format(form): functools.partial(user_batch_trainer, setting, _TEMPERATURE, form)
+        for form in forms.offered(platform)
     }
-    users, loss = ours.users_and_loss()
-    for name, compiled in ((EAGER, False), (COMPILED, True)):
-        peer = UserBatchTrainer(
-            *(ours.params(), data, _USERS.value, _TEMPERATURE, _LEARNING_RATE, compiled)
-        )
-        peers_loss = peer.loss_of(torch_device.tensor(users).long()).item()
-        if abs(loss - peers_loss) > 1e-4 * abs(loss):
-            raise RuntimeError(f"loss {loss}, in PyTorch {peers_loss}")
-        found[name] = peer
-    return found
 
 
 def measure(data: Interactions) -> dict[str, Any]:
     """Measure interactions per second of each trainer, and how batches of users compare."""
-    trainers = make_trainers(data)
+    ours = trainer(data, "users", _USERS.value)
+    others = trainer(data, "interactions", _INTERACTIONS.value)
+    first = functools.partial(against_pytorch.check_loss, *ours.users_and_loss())
+    with contest.hold(peers(data, ours), first) as plain:
+        runs = {USERS: ours.run, INTERACTIONS: others.run}
+        for name, peer in plain.ready.items():
+            runs[name] = functools.partial(peer.call, "run")
+        steps = {name: timing.steps_that_take(_SECONDS.value, run) for name, run in runs.items()}
+        calls = {name: functools.partial(run, steps[name]) for name, run in runs.items()}
+        times = timing.alternate(calls, _ROUNDS.value)
     of_users = _USERS.value * len(data) / int((data.counts > 0).sum())
-    per_step = dict.fromkeys(trainers, of_users) | {INTERACTIONS: _INTERACTIONS.value}
-    steps = {name: timing.steps_that_take(_SECONDS.value, x.run) for name, x in trainers.items()}
-    calls = {name: functools.partial(x.run, steps[name]) for name, x in trainers.items()}
-    times = timing.alternate(calls, _ROUNDS.value)
-    rates = {name: timing.rates(per_step[name] * steps[name], times[name]) for name in trainers}
-    best = max((EAGER, COMPILED), key=lambda name: rates[name]["median"])
-    ours = rates[USERS]["median"]
+    per_step = dict.fromkeys(runs, of_users) | {INTERACTIONS: _INTERACTIONS.value}
+    rates = {name: timing.rates(per_step[name] * steps[name], times[name]) for name in runs}
+    best = plain.best(rates)
+    median = rates[USERS]["median"]
     return {
         "interactions_per_second": rates,
         "interactions_per_step": per_step,
         "steps_per_call": steps,
         "seconds": times,
+        "peers": plain.rows,
         "best_pytorch": best,
-        "ratio": {name: ours / rates[name]["median"] for name in (INTERACTIONS, best)},
+        "ratio": {
+            name: median / rates[name]["median"] for name in (INTERACTIONS, best) if name in rates
+        },
     }
 
 
@@ -111,8 +112,13 @@ def main(argv: list[str]) -> None:
     for name, rate in results["interactions_per_second"].items():
         ratio = results["ratio"].get(name)
         epoch = f"{len(data) / rate['median']:.1f}"
-        rows.append([name, timing.with_quartiles(rate), epoch, f"{ratio:.2f}" if ratio else ""])
-    head = ["by", "interactions/s (quartiles)", "s/epoch", "batches of users / it"]
+        seconds = results["peers"].get(name, {}).get("compile_seconds")
+        cells = [epoch, f"{ratio:.2f}" if ratio else "", f"{seconds:.0f}" if seconds else ""]
+        rows.append([name, timing.with_quartiles(rate), *cells])
+    for name, row in results["peers"].items():
+        if "left_out" in row:
+            rows.append([name, row["left_out"], "", "", ""])
+    head = ["by", "interactions/s (quartiles)", "s/epoch", "batches of users / it", "compiled in s"]
     print(f"CML, {len(data):,} interactions, {data.num_items:,} items\n{report.table(head, rows)}")
     output.write(
         "user_batches.json",
