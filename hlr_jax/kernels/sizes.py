@@ -62,9 +62,13 @@ def batch_slice(batch_size: int, row_floats: int, shares_items: bool) -> int:
     return _equal_slices(batch_size, max(most, _SHARED_SLICE) if shares_items else most)
 
 
-def user_slice(batch_size: int) -> int:
-    """Choose how many users of a batch of users to take together."""
-    return _equal_slices(batch_size, _SHARED_SLICE)
+def user_slice(batch_size: int, places: int) -> int:
+    """Choose how many users of a batch of users to take together.
+
+    Args:
+      places: of a user's history.
+    """
+    return _equal_slices(batch_size, max(1, 2 * _SHARED_SLICE // (2 + places)))
 
 
 def _equal_slices(batch_size: int, most: int) -> int:

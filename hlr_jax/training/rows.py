@@ -92,7 +92,7 @@ def _unshared_ids(ids: RowIds) -> RowIds:
 def _slice_size(batch: Batch, params: Params) -> int:
     """Choose how many rows of a batch to take together."""
     if isinstance(batch, UserBatch):
-        return user_slice(len(batch.users))
+        return user_slice(*batch.history.items.shape)
     ids = batch.row_ids()
     items = ids.items.shape[1] + ids.history.shape[1]
     floats = params["user"].shape[-1] + items * params["item"].shape[-1]

@@ -191,7 +191,7 @@ def test_the_gradient_is_that_of_the_loss(
     In slices of two users: of five rows, two are padding, and a sixth fills the last slice; and
     measured a few items at a time.
     """
-    monkeypatch.setattr(rows, "user_slice", lambda _: 2)
+    monkeypatch.setattr(rows, "user_slice", lambda users, places: 2)
     monkeypatch.setattr(objectives, "target_tile", lambda pairs: 3)
     monkeypatch.setattr(relations, "pair_tile", lambda floats, items: 4)
     case = case_of(name, geometry)
