@@ -1,6 +1,6 @@
 """Refuse batches of users whose arrays do not fit into the memory of a device."""
 
-import jax
+from collections.abc import Mapping
 
 from hlr_jax.errors import InputError
 from hlr_jax.kernels.sizes import ranking_tile, scoring_sizes
@@ -28,10 +28,9 @@ def batch_bytes(model: Relation, users: int, items: int, history_length: int) ->
     return 4 * (scores + rows + own + looked_up + block)
 
 
-def free_bytes(device: jax.Device) -> int | None:
-    """Return what a device has left, if it says so, which a CPU does not."""
-    stats = device.memory_stats() or {}
-    if "bytes_limit" not in stats:
+def free_bytes(stats: Mapping[str, int] | None) -> int | None:
+    """Return what a device has left by its `memory_stats`, if it has such, as a CPU has not."""
+    if stats is None or "bytes_limit" not in stats:
         return None
     return int(stats["bytes_limit"]) - int(stats.get("bytes_in_use", 0))
 

@@ -16,7 +16,7 @@ from hlr_jax.data.interactions import Interactions
 from hlr_jax.evaluation import user_batches
 from hlr_jax.evaluation.batch_memory import check_batch, free_bytes
 from hlr_jax.evaluation.device_groups import DeviceGroups, group_axes
-from hlr_jax.evaluation.hidden_items import Hidden, Shard, hiding_of, most_users
+from hlr_jax.evaluation.hidden_items import HiddenItems, Shard, pairs_length
 from hlr_jax.kernels.sizes import FEW_USERS, batches_ahead, ranking_tile
 from hlr_jax.kernels.top_k import candidates
 from hlr_jax.models.relation import Relation, apply, embed_tables
@@ -40,7 +40,7 @@ class _Users(NamedTuple):
 
     rows: Any
     numbers: Any
-    hidden: Hidden
+    hidden: HiddenItems
 
     def specs(self, layout: Layout) -> "_Users":
         """Shard the users by groups of devices."""
@@ -236,16 +236,17 @@ class Ranker:
         tables: _Tables,
     ) -> Iterator[tuple[user_batches.Places, Any]]:
         """Begin batch after batch; yield the places of its users, and results on the devices."""
-        most = max(1, min(self.batch_size, len(users), most_users(seen.num_items)))
+        most = max(1, min(self.batch_size, len(users)))
         batches, size = user_batches.divide(groups.divide(users), most)
-        free = free_bytes(groups.mesh.devices.flat[0])
+        free = free_bytes(groups.mesh.devices.flat[0].memory_stats())
         check_batch(self.model, (size, groups.count), groups.item_shards[1], self.draw.length, free)
         of_groups = [[users[group] for group in places] for places in batches]
-        hiding = hiding_of(seen, of_groups, size, groups.item_shards)
+        length = pairs_length(seen, of_groups)
         for places, of_batch in zip(batches, of_groups, strict=True):
             # Always the same shapes, so that one compilation serves all batches.
             padded = np.stack([user_batches.padded(group, size) for group in of_batch])
-            yield places, _top_k_of_batch(groups, tables, padded, hiding(of_batch), k)
+            hidden = HiddenItems.of(seen, of_batch, size, length)
+            yield places, _top_k_of_batch(groups, tables, padded, hidden, k)
 
     def _placed(self, history: Interactions, users: int) -> tuple[DeviceGroups, Params]:
         """Choose the devices that rank, and place the points that they rank with."""
@@ -300,7 +301,7 @@ def _top_k_of_batch(
     groups: DeviceGroups,
     tables: _Tables,
     users: Int[np.ndarray, "g n"],
-    hidden: Hidden,
+    hidden: HiddenItems,
     k: int,
 ) -> tuple[Int[Array, "gn k"], Float[Array, "gn k"]]:
     """Find the k best items of a batch of users, of which each group of devices has `n`."""

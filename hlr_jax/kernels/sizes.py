@@ -4,16 +4,13 @@ from typing import NamedTuple
 
 import jax
 
-# Items merged into the best at once when ranking on a CPU, a multiple of 8.
+# Items merged into the best at once when ranking on a CPU.
 RANKING_TILE = 512
 # On accelerators a multiple of the first number of them (if there are as many), such that a tile's
 # scores are no more than the second: 256 MiB.
 _ITEMS_UNIT, _TILE_SCORES = 512, 2**26
 # Fewer users than this are ranked on one device.
 FEW_USERS = 64
-# Most bytes of a batch's mask of seen items, packed; and of a part of it before it is packed.
-MASK_BYTES = 2**28
-UNPACKED_BYTES = 2**22
 
 # What a slice of a batch may hold of embedding rows on a CPU: half of a usual core's L2 cache,
 # so that all that happens between gathering them and adding up their gradients stays inside it.
@@ -96,15 +93,6 @@ def top_k_group(width: int, k: int) -> int:
     while not _is_cpu() and width % (2 * group) == 0 and 4 * group * group * k <= width:
         group *= 2
     return group
-
-
-def hides_by_bits() -> bool:
-    """Whether what users have seen is sent as a bit for each item, or as pairs.
-
-    On CPU it takes longer to look up pairs than to score them by CML; for an accelerator the host
-    would pack bits in 200 times the time that it takes to list pairs.
-    """
-    return _is_cpu()
 
 
 def batches_ahead() -> int:
