@@ -74,10 +74,12 @@ def test_no_tile_is_sorted_on_a_gpu(case, on_cpu):
     items, k, programs = 2000, 3, []
     top_k = ranking._top_k
 
-    def lowered(*arguments: Any) -> Any:
-        program = top_k.trace(*arguments).lower(lowering_platforms=("cuda",))
-        programs.append(program.as_text())
-        return top_k(*arguments)
+    def lowered(users: Any, tables: Any, *static: Any) -> Any:
+        # Of leaves: JAX would put what is no array where the types ask for one.
+        leaves, tree = jax.tree.flatten((users, tables))
+        program = jax.jit(lambda *leaves: top_k(*tree.unflatten(leaves), *static)).trace(*leaves)
+        programs.append(program.lower(lowering_platforms=("cuda",)).as_text())
+        return top_k(users, tables, *static)
 
     become_accelerator(on_cpu)
     on_cpu.setattr(ranking, "_top_k", lowered)
