@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from hlr_jax.errors import InputError
+from hlr_jax.evaluation.user_batches import largest_batch
 from hlr_jax.kernels.sizes import ranking_tile, scoring_sizes
 from hlr_jax.models.relation import Relation
 
@@ -45,14 +46,16 @@ def check_batch(
       free: bytes that a device has left, if known.
     """
     each, groups = users
-    if free is None or batch_bytes(model, each, items, history_length) <= free:
+
+    def needed(number: int) -> int:
+        return batch_bytes(model, number, items, history_length)
+
+    if free is None or needed(each) <= free:
         return
-    fits = next(
-        (n for n in range(each, 0, -1) if batch_bytes(model, n, items, history_length) <= free), 0
-    )
-    needed = batch_bytes(model, each, items, history_length) / 2**30
-    remedy = f"use at most {fits * groups}" if fits else "not even one user fits"
+    fits = next((number for number in range(each, 0, -1) if needed(number) <= free), 0)
+    remedy = f"use at most {largest_batch(fits, groups)}" if fits else "not even one user fits"
     raise InputError(
         f"config.evaluation.batch_size: ranking {each * groups} users together takes about "
-        f"{needed:.1f} GiB of each device, of which {free / 2**30:.1f} are free; {remedy}"
+        f"{needed(each) / 2**30:.1f} GiB of each device, of which {free / 2**30:.1f} are free; "
+        f"{remedy}"
     )

@@ -9,6 +9,9 @@ from jaxtyping import Int
 
 from hlr_jax.kernels.sizes import FEW_USERS
 
+# Many users of a group come in a multiple of it.
+_MULTIPLE = 16
+
 # Places of a batch's users: of each group of devices, those it ranks for.
 Places = list[Int[np.ndarray, "_"]]
 
@@ -24,6 +27,17 @@ def divide(of_groups: Places, most: int) -> tuple[list[Places], int]:
     size = _batch_size(longest, most, len(of_groups))
     starts = range(0, longest, size)
     return [[group[start : start + size] for group in of_groups] for start in starts], size
+
+
+def largest_batch(fits: int, groups: int) -> int:
+    """Choose the largest batch of all groups, so that none gets more users than fit.
+
+    Args:
+      fits: the most users of a group.
+      groups: how many; fewer users than `FEW_USERS` make one.
+    """
+    batch = fits // _MULTIPLE * _MULTIPLE * groups
+    return batch if batch >= FEW_USERS else min(fits, FEW_USERS - 1)
 
 
 def padded(users: Int[np.ndarray, "n"], size: int) -> Int[np.ndarray, "size"]:
@@ -42,7 +56,7 @@ def late(values: Iterator[Any], by: int) -> Iterator[Any]:
 
 
 def _batch_size(users: int, most: int, groups: int) -> int:
-    """Divide the users of a group into equal batches; many users come in multiples of 16.
+    """Divide the users of a group into equal batches; many come in multiples of `_MULTIPLE`.
 
     Args:
       users: of the group.
@@ -51,5 +65,5 @@ def _batch_size(users: int, most: int, groups: int) -> int:
     per_group = max(1, most // groups)
     batches = max(1, -(-users // per_group))
     size = max(1, -(-users // batches))
-    multiple = 16 if most >= FEW_USERS else 1
+    multiple = _MULTIPLE if most >= FEW_USERS else 1
     return -(-size // multiple) * multiple

@@ -174,6 +174,17 @@ def test_a_batch_that_does_not_fit_is_refused_with_one_that_does(on_cpu):
         ranks.top_k(EVERYONE, 2, known(), known())
 
 
+@pytest.mark.parametrize("groups", [1, 2, 8])
+@pytest.mark.parametrize("fits", [1, 15, 20, 63, 64, 70, 1000])
+def test_the_largest_batch_leaves_no_group_more_than_fits(fits, groups):
+    most = user_batches.largest_batch(fits, groups)
+    count = groups if most >= sizes.FEW_USERS else 1
+    for users in (1, 63, 64, 999, 10_000):
+        places = np.array_split(np.arange(users), count)
+        assert user_batches.divide(places, min(most, users))[1] <= max(fits, 1)
+    assert most >= min(fits, sizes.FEW_USERS - 1)
+
+
 def test_devices_say_what_is_free():
     assert batch_memory.free_bytes(None) is None
     assert batch_memory.free_bytes({"bytes_in_use": 3}) is None
