@@ -52,7 +52,8 @@ class DeviceGroups:
         return shards, self.placement.num_rows["item"] // shards
 
     @property
-    def _count(self) -> int:
+    def count(self) -> int:
+        """How many groups there are."""
         return self.mesh.size // self.item_shards[0]
 
     @property
@@ -63,8 +64,8 @@ class DeviceGroups:
     def divide(self, users: Int[np.ndarray, "n"]) -> list[Int[np.ndarray, "_"]]:
         """Choose the places of `users` that each group ranks for: equal shares, or its own."""
         if not self.layout.user:
-            return np.array_split(np.arange(len(users)), self._count)
-        return [np.flatnonzero(users // self._group_size == g) for g in range(self._count)]
+            return np.array_split(np.arange(len(users)), self.count)
+        return [np.flatnonzero(users // self._group_size == g) for g in range(self.count)]
 
     def rows_and_numbers(
         self, users: Int[np.ndarray, "g n"]

@@ -8,13 +8,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int
 from tqdm import tqdm
 
 from hlr_jax.data.interactions import Interactions
+from hlr_jax.evaluation import user_batches
+from hlr_jax.evaluation.batch_memory import check_batch, free_bytes
 from hlr_jax.evaluation.device_groups import DeviceGroups, group_axes
-from hlr_jax.kernels.sizes import FEW_USERS, MASK_BYTES, RANKING_TILE, UNPACKED_BYTES
+from hlr_jax.evaluation.hidden_items import HiddenItems, Shard, pairs_length
+from hlr_jax.kernels.sizes import FEW_USERS, batches_ahead, ranking_tile
+from hlr_jax.kernels.top_k import candidates
 from hlr_jax.models.relation import Relation, apply, embed_tables
 from hlr_jax.parallel import devices, processes
 from hlr_jax.parallel.layout import Layout, on_each_device, own_places, own_rows, psum, spec
@@ -31,19 +35,17 @@ class _Users(NamedTuple):
     Attributes:
       rows: `[u]`; of the user table, or of the shards of it that a group of devices has.
       numbers: `[u]`; of the users, among all.
-      hidden: `[u, bytes]`; a bit for each item of the tiles of each shard, set where the item is
-        not to be ranked.
+      hidden: items that are not to be ranked.
     """
 
     rows: Any
     numbers: Any
-    hidden: Any
+    hidden: HiddenItems
 
-    @classmethod
-    def specs(cls, layout: Layout) -> "_Users":
-        """Shard the users by groups of devices, and what is hidden by items too."""
-        groups = group_axes(layout)
-        return cls(spec(groups), spec(groups), PartitionSpec(groups, layout.item or None))
+    def specs(self, layout: Layout) -> "_Users":
+        """Shard the users by groups of devices."""
+        groups = spec(group_axes(layout))
+        return _Users(groups, groups, self.hidden.specs(layout))
 
 
 class _Tables(NamedTuple):
@@ -83,10 +85,14 @@ def _top_k(
         axes = layout.item if layout.user else ()
         user_rows = psum(own_rows(params["user"], users.rows, axes), axes)
         scorer = functools.partial(_scores, tables, user_rows, catalogue, histories)
-        ids, scores = _top_k_of_shard(scorer, users.hidden, params["item"], k)
+        rows = len(params["item"])
+        number = jax.lax.axis_index(layout.item) if layout.item else jnp.zeros((), jnp.int32)
+        shard = Shard(number * rows, rows)
+        hide = functools.partial(users.hidden.hide, shard=shard)
+        tile = ranking_tile(len(user_rows), rows)
+        ids, scores = _top_k_of_shard((scorer, hide), len(user_rows), params["item"], tile, k)
         if layout.item:
-            shard = jax.lax.axis_index(layout.item)
-            ids = jnp.where(ids >= 0, ids + shard * len(params["item"]), -1)
+            ids = jnp.where(ids >= 0, ids + shard.first, -1)
             # In the order of shards, so that equal scores stay in the order of ids.
             ids, scores = (
                 jax.lax.all_gather(x, layout.item, axis=1, tiled=True) for x in (ids, scores)
@@ -97,7 +103,7 @@ def _top_k(
 
     specs = _Tables(spec(()), layout.of_params(tables.params), spec(layout.user), spec(()))  # type: ignore[arg-type]
     by_user = spec(group_axes(layout))
-    in_specs = _Users.specs(layout), specs
+    in_specs = users.specs(layout), specs
     return on_each_device(of_group, mesh, in_specs, (by_user, by_user))(users, tables)
 
 
@@ -132,40 +138,31 @@ def _histories(users: _Users, tables: _Tables, layout: Layout) -> HistoryIds:
 
 
 def _top_k_of_shard(
-    scorer: Any, hidden: UInt8[Array, "u bytes"], items: Float[Array, "i b"], k: int
+    scoring: tuple[Any, Any], users: int, items: Float[Array, "i b"], tile: int, k: int
 ) -> tuple[Int[Array, "u k"], Float[Array, "u k"]]:
     """Find the k best items of a shard.
 
     Args:
-      scorer: computes scores `[u, t]` of all users with the rows of a tile.
+      scoring: computes scores `[u, t]` of all users with the rows of a tile; and hides some of
+        these, of a tile that starts at a place of the shard.
+      users: `u`.
     """
-    places = 8 * hidden.shape[1]
-    tile = min(RANKING_TILE, places)
-    items = jnp.pad(items, ((0, places - len(items)), (0, 0)))
+    scorer, hide = scoring
+    tiles = -(-len(items) // tile)
+    items = jnp.pad(items, ((0, tiles * tile - len(items)), (0, 0)))
 
     def merge(best: tuple[Array, Array], number: Array) -> tuple[tuple[Array, Array], None]:
         first = number * tile
-        scores = scorer(jax.lax.dynamic_slice_in_dim(items, first, tile))
-        bits = jax.lax.dynamic_slice_in_dim(hidden, first // 8, tile // 8, axis=1)
-        scores = jnp.where(_unpack(bits), -jnp.inf, scores)
-        ids = jnp.broadcast_to(first + jnp.arange(tile), scores.shape)
+        scores = hide(scorer(jax.lax.dynamic_slice_in_dim(items, first, tile)), first)
+        places, scores = candidates(scores, k)
         all_scores = jnp.concatenate([best[1], scores], axis=1)
-        all_ids = jnp.concatenate([best[0], ids], axis=1)
+        all_ids = jnp.concatenate([best[0], first + places], axis=1)
         top, where = jax.lax.top_k(all_scores, k)
         return (jnp.take_along_axis(all_ids, where, axis=1), top), None
 
-    nothing = (
-        jnp.full((len(hidden), k), -1, jnp.int32),
-        jnp.full((len(hidden), k), -jnp.inf),
-    )
-    (ids, scores), _ = jax.lax.scan(merge, nothing, jnp.arange(places // tile))
+    nothing = jnp.full((users, k), -1, jnp.int32), jnp.full((users, k), -jnp.inf)
+    (ids, scores), _ = jax.lax.scan(merge, nothing, jnp.arange(tiles))
     return jnp.where(scores > -jnp.inf, ids, -1), scores
-
-
-def _unpack(bits: UInt8[Array, "u bytes"]) -> Bool[Array, "u bits"]:
-    """Invert `np.packbits` with the lowest bit first."""
-    masks = jnp.left_shift(jnp.uint8(1), jnp.arange(8, dtype=jnp.uint8))
-    return ((bits[..., None] & masks[None, None]) != 0).reshape(len(bits), -1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,22 +213,40 @@ class Ranker:
             groups.interactions(history),
             groups.everywhere(self.draw),
         )
-        # Which items are hidden from a batch of users takes a bit for each pair.
-        num_items = groups.placement.num_items
-        most = max(1, min(self.batch_size, len(users), 8 * MASK_BYTES // num_items))
         ids = np.full((len(users), k), -1, np.int32)
         scores = np.full((len(users), k), -np.inf, "f4")
+        found = self._results(users, k, seen, groups, tables)
         with _progress_bar(len(users), show_progress) as bar:
-            for places, size in _batches(groups.divide(users), most):
-                # Always the same shapes, so that one compilation serves all batches.
-                padded = np.stack([_padded(users[x], size) for x in places])
-                hidden = _hidden(seen, padded.ravel(), *groups.item_shards)
-                best = _top_k_of_batch(groups, tables, padded, hidden, k)
-                for group, best_ids, best_scores in zip(places, *best, strict=True):
-                    ids[group] = best_ids[: len(group)]
-                    scores[group] = best_scores[: len(group)]
+            # What is read is finished; meanwhile devices have work.
+            for places, best in user_batches.late(found, batches_ahead()):
+                shape = (len(places), -1, k)
+                best_ids, best_scores = (np.asarray(x).reshape(shape) for x in best)
+                for group, of_ids, of_scores in zip(places, best_ids, best_scores, strict=True):
+                    ids[group] = of_ids[: len(group)]
+                    scores[group] = of_scores[: len(group)]
                 bar.update(sum(map(len, places)))
         return ids, scores
+
+    def _results(
+        self,
+        users: Int[np.ndarray, "u"],
+        k: int,
+        seen: Interactions,
+        groups: DeviceGroups,
+        tables: _Tables,
+    ) -> Iterator[tuple[user_batches.Places, Any]]:
+        """Begin batch after batch; yield the places of its users, and results on the devices."""
+        most = max(1, min(self.batch_size, len(users)))
+        batches, size = user_batches.divide(groups.divide(users), most)
+        free = free_bytes(groups.mesh.devices.flat[0].memory_stats())
+        check_batch(self.model, (size, groups.count), groups.item_shards[1], self.draw.length, free)
+        of_groups = [[users[group] for group in places] for places in batches]
+        length = pairs_length(seen, of_groups)
+        for places, of_batch in zip(batches, of_groups, strict=True):
+            # Always the same shapes, so that one compilation serves all batches.
+            padded = np.stack([user_batches.padded(group, size) for group in of_batch])
+            hidden = HiddenItems.of(seen, of_batch, size, length)
+            yield places, _top_k_of_batch(groups, tables, padded, hidden, k)
 
     def _placed(self, history: Interactions, users: int) -> tuple[DeviceGroups, Params]:
         """Choose the devices that rank, and place the points that they rank with."""
@@ -286,32 +301,16 @@ def _top_k_of_batch(
     groups: DeviceGroups,
     tables: _Tables,
     users: Int[np.ndarray, "g n"],
-    hidden: UInt8[np.ndarray, "gn bytes"],
+    hidden: HiddenItems,
     k: int,
-) -> tuple[Int[np.ndarray, "g n k"], Float[np.ndarray, "g n k"]]:
+) -> tuple[Int[Array, "gn k"], Float[Array, "gn k"]]:
     """Find the k best items of a batch of users, of which each group of devices has `n`."""
     batch = _Users(*groups.rows_and_numbers(users), hidden)
-    batch = groups.spread(batch, _Users.specs(groups.layout))
+    batch = groups.spread(batch, batch.specs(groups.layout))
     # Scores are differences of large terms; TF32 products would reorder near ties.
     with jax.default_matmul_precision("highest"):
         ids, scores = _top_k(batch, tables, k, groups.layout, groups.mesh)
-    shape = (*users.shape, k)
-    return np.asarray(ids).reshape(shape), np.asarray(scores).reshape(shape)
-
-
-def _batches(
-    of_groups: list[Int[np.ndarray, "_"]], most: int
-) -> Iterator[tuple[list[Int[np.ndarray, "_"]], int]]:
-    """Divide the users of each group of devices into batches; yield these and their size.
-
-    Args:
-      of_groups: places of the users of each group.
-      most: users of a batch of all groups together.
-    """
-    longest = max(map(len, of_groups))
-    size = _batch_size(longest, most, len(of_groups))
-    for start in range(0, longest, size):
-        yield [group[start : start + size] for group in of_groups], size
+    return ids, scores
 
 
 def _progress_bar(users: int, show_progress: bool) -> "tqdm[Any]":
@@ -322,51 +321,6 @@ def _progress_bar(users: int, show_progress: bool) -> "tqdm[Any]":
         disable=not (show_progress and processes.is_first()),
         dynamic_ncols=True,
     )
-
-
-def _padded(users: Int[np.ndarray, "n"], size: int) -> Int[np.ndarray, "size"]:
-    """Fill users up to a number of them, by any."""
-    return np.resize(users, size) if len(users) else np.zeros(size, np.int32)
-
-
-def _batch_size(users: int, most: int, groups: int) -> int:
-    """Divide the users of a group into equal batches; many users come in multiples of 16.
-
-    Args:
-      users: of the group.
-      most: users of a batch of all groups together.
-    """
-    per_group = max(1, most // groups)
-    batches = max(1, -(-users // per_group))
-    size = max(1, -(-users // batches))
-    multiple = 16 if most >= FEW_USERS else 1
-    return -(-size // multiple) * multiple
-
-
-def _hidden(
-    seen: Interactions, users: Int[np.ndarray, "u"], shards: int, shard_size: int
-) -> UInt8[np.ndarray, "u bytes"]:
-    """Pack a bit for each item, lowest first, set where the user has seen it.
-
-    Every shard of items is filled up to full tiles by items that count as seen. Looking up a tile
-    in the users' lists instead takes longer than scoring it by CML.
-    """
-    tile = min(RANKING_TILE, -(-shard_size // 8) * 8)
-    places = -(-shard_size // tile) * tile
-    items = np.arange(seen.num_items)
-    column = items // shard_size * places + items % shard_size
-    packed = np.empty((len(users), shards * places // 8), np.uint8)
-    step = max(1, UNPACKED_BYTES // (shards * places))
-    for start in range(0, len(users), step):
-        some = users[start : start + step]
-        counts = seen.counts[some]
-        row = np.repeat(np.arange(len(some)), counts)
-        within = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
-        mask = np.ones((len(some), shards * places), bool)
-        mask[:, column] = False
-        mask[row, column[seen.items[seen.offsets[some][row] + within]]] = True
-        packed[start : start + step] = np.packbits(mask, axis=1, bitorder="little")
-    return packed
 
 
 @jax.jit

@@ -4,13 +4,13 @@ from typing import NamedTuple
 
 import jax
 
-# Items merged into the best at once when ranking, a multiple of 8.
+# Items merged into the best at once when ranking on a CPU.
 RANKING_TILE = 512
+# On accelerators a multiple of the first number of them (if there are as many), such that a tile's
+# scores are no more than the second: 256 MiB.
+_ITEMS_UNIT, _TILE_SCORES = 512, 2**26
 # Fewer users than this are ranked on one device.
 FEW_USERS = 64
-# Most bytes of a batch's mask of seen items, packed; and of a part of it before it is packed.
-MASK_BYTES = 2**28
-UNPACKED_BYTES = 2**22
 
 # What a slice of a batch may hold of embedding rows on a CPU: half of a usual core's L2 cache,
 # so that all that happens between gathering them and adding up their gradients stays inside it.
@@ -29,26 +29,78 @@ class Sizes(NamedTuple):
 
     Attributes:
       floats: numbers that a block of rows holds.
-      items: most items of a tile.
+      table: numbers in a table of slot weights `[rows, M, T]` that are looked up.
+      items: most items `T` of a tile that such tables, or relations, are computed for.
     """
 
     floats: int
+    table: int
     items: int
 
 
 def scoring_sizes() -> Sizes:
-    """Choose for ranking: on CPU a block, half a MiB, stays in a core's own cache."""
-    return Sizes(2**17, 32) if is_cpu() else Sizes(2**24, 64)
+    """Choose for ranking: on CPU a block, half a MiB, stays in a core's own cache.
+
+    And a table, 16 MiB, in the cache that cores share. On accelerators either takes half a GiB:
+    then there are few steps one after another, each of them long compared with its start.
+    """
+    return Sizes(2**17, 2**22, 32) if is_cpu() else Sizes(2**27, 2**27, 512)
 
 
 def table_tile(rows: int, slots: int) -> int:
-    """Choose how many items to score at once where slot weights `[rows, M, T]` are looked up.
-
-    On CPU these should stay in the cache that cores share.
-    """
-    floats, most = scoring_sizes()
-    fit = 32 * floats // (rows * slots)
+    """Choose how many items to score at once where slot weights `[rows, M, T]` are looked up."""
+    _, table, most = scoring_sizes()
+    fit = table // (rows * slots)
     return max(4, min(most, 1 << max(fit, 1).bit_length() - 1))
+
+
+def block_rows(rows: int, floats: int) -> int:
+    """Choose how many rows to score together where each of them takes so many numbers.
+
+    On CPU XLA makes much slower code of a single row, or of a number that leaves a remainder. On
+    accelerators blocks are equal, so that none is left over where their number divides the rows.
+    """
+    most = scoring_sizes().floats // floats
+    if is_cpu():
+        return 1 << max(2, most).bit_length() - 1
+    blocks = -(-rows // max(1, most))
+    return max(1, -(-rows // max(1, blocks)))
+
+
+def scores_single_rows() -> bool:
+    """Whether to score row by row what no block makes faster on a CPU."""
+    return is_cpu()
+
+
+def ranking_tile(users: int, items: int) -> int:
+    """Choose how many items to merge into the best of so many users at once.
+
+    Args:
+      items: of a shard, whose tiles are equal.
+    """
+    if is_cpu():
+        return min(RANKING_TILE, -(-items // 8) * 8)
+    units = -(-items // _ITEMS_UNIT)
+    most = max(1, _TILE_SCORES // (max(users, 1) * _ITEMS_UNIT))
+    tile = _ITEMS_UNIT * -(-units // -(-units // most))
+    return min(tile, -(-items // 64) * 64)
+
+
+def top_k_group(width: int, k: int) -> int:
+    """Choose how many neighbouring scores to take the largest of before finding the k best.
+
+    1 finds them among all, as on a CPU, which need not sort for that. On accelerators groups of
+    `g` with `g^2 k <= width`, so that there are more groups than are looked into.
+    """
+    group = 1
+    while not is_cpu() and width % (2 * group) == 0 and 4 * group * group * k <= width:
+        group *= 2
+    return group
+
+
+def batches_ahead() -> int:
+    """Choose how many batches of users to begin before a result is waited for."""
+    return 0 if is_cpu() else 1
 
 
 def batch_slice(batch_size: int, row_floats: int, shares_items: bool) -> int:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from hlr_jax.functional import attention_weights, pairwise_squared_distances
-from hlr_jax.kernels.sizes import scoring_sizes
+from hlr_jax.kernels.sizes import block_rows, scores_single_rows
 
 
 def slots_of_row(
@@ -115,9 +115,15 @@ def blockwise(function: Callable[..., Array], args: Any, floats: int) -> Array:
     Args:
       floats: how many numbers `function` holds for one row.
     """
-    # Of a single row, or a number that leaves a remainder, XLA makes much slower code.
-    size = 1 << max(2, scoring_sizes().floats // floats).bit_length() - 1
+    size = block_rows(len(jax.tree.leaves(args)[0]), floats)
     return jax.lax.map(lambda row: function(*row), args, batch_size=size)
+
+
+def rowwise(function: Callable[..., Array], args: Any, floats: int) -> Array:
+    """Apply `function` to one row of `args` after another, or `blockwise` on accelerators."""
+    if scores_single_rows():
+        return jax.lax.map(lambda row: function(*row), args)
+    return blockwise(function, args, floats)
 
 
 def tilewise(

@@ -3,7 +3,6 @@
 from typing import ClassVar
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -131,7 +130,8 @@ class HistoryRelation(MemoryRelation):
                 return -translated_distance(self.geometry, user[None], relation, items)
 
             args = (users, histories.items, places, histories.mask)
-            return jax.lax.map(lambda one: scores_of_one(*one), args)
+            floats = len(items) * (self.slots * places.shape[1] + self.dim)
+            return tiles.rowwise(scores_of_one, args, floats)
 
         return tiles.tilewise(scores_of_tile, tile, table_tile(len(rows), self.slots))
 

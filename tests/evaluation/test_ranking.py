@@ -1,7 +1,5 @@
 """The best items of the whole catalogue: equal to scoring every pair by its definition."""
 
-import dataclasses
-import functools
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -12,81 +10,26 @@ import numpy as np
 import oracles
 import pytest
 from oracles.rows import embedded_tables
+from support.interactions import interactions
+from support.ranked import BALL, CASES, DIM, ITEMS, MODELS, USERS, Case, build, known, ranker
 
-from hlr_jax.data.interactions import Interactions
 from hlr_jax.evaluation import ranking
-from hlr_jax.evaluation.ranking import Ranker
 from hlr_jax.functional.geometry import GEOMETRIES
-from hlr_jax.functional.geometry.ball import Ball
-from hlr_jax.functional.geometry.geometry import Geometry
 from hlr_jax.functional.geometry.lorentz import Lorentz
 from hlr_jax.functional.geometry.sphere import Sphere
 from hlr_jax.kernels import sizes as kernel_sizes
 from hlr_jax.kernels.sizes import Sizes
 from hlr_jax.models import RELATIONS, Relation
 from hlr_jax.models.memory import HistoryRelation
-from hlr_jax.parallel.placement import Placement
-from hlr_jax.sampling.histories import HistoryDraw, UniformChoice, history_choice, user_histories
+from hlr_jax.sampling.histories import history_choice, user_histories
 from hlr_jax.sampling.sources import DeviceInteractions
-from hlr_jax.training import state
 from hlr_jax.types import Params
 
-USERS, ITEMS, DIM = 12, 23, 6
-LONGEST = 4
-KEY, OTHER_KEY = jax.random.key(0), jax.random.key(9)
+OTHER_KEY = jax.random.key(9)
 
-Case = tuple[str, dict[str, Any]]
-CASES: dict[str, Case] = {
-    "cml": ("cml", {}),
-    "cmlf": ("cmlf", {}),
-    "dpcml": ("dpcml", {"vectors": 3}),
-    "lrml": ("lrml", {"slots": 4}),
-    "history_mean": ("history_mean", {"history_weight": 0.8}),
-    "adacml": ("adacml", {"beta": 0.7}),
-    "transcf": ("transcf", {}),
-    "hlr": ("hlr", {"slots": 4, "beta": 0.7}),
-    "hlr-without-user": ("hlr", {"slots": 4, "include_user": False}),
-    "hlr-separate": ("hlr", {"slots": 4, "separate_user_memory": True, "beta": 0.6}),
-    "hlrpp": ("hlrpp", {"slots": 4, "beta": 0.8}),
-}
-# One of each model.
-MODELS = [name for name in CASES if "-" not in name]
-
-BALL, ORACLE_BALL = Ball(), oracles.BALL
+ORACLE_BALL = oracles.BALL
 SPHERE, ORACLE_SPHERE = Sphere(radius=1.3), oracles.Sphere(1.3)
 LORENTZ, ORACLE_LORENTZ = Lorentz(curvature=0.7), oracles.Lorentz(0.7)
-
-
-def interactions(items_of: list[list[int]], num_items: int = ITEMS) -> Interactions:
-    users = [user for user, items in enumerate(items_of) for _ in items]
-    items = [item for items in items_of for item in items]
-    return Interactions.from_pairs(
-        np.array(users, int), np.array(items, int), len(items_of), num_items
-    )
-
-
-@functools.cache
-def known() -> Interactions:
-    """Up to 4 items a user; the first has none."""
-    generator = np.random.default_rng(1)
-    sizes = [0, LONGEST, 1, *generator.integers(1, LONGEST + 1, USERS - 3).tolist()]
-    return interactions([generator.permutation(ITEMS)[:size].tolist() for size in sizes])
-
-
-def build(case: Case, geometry: Geometry = BALL) -> tuple[Relation, Params]:
-    """A model whose relations are as long as its rows, so that they matter."""
-    name, options = case
-    model = RELATIONS.build(name, options, dim=DIM, geometry=geometry)
-    rows = state.Sizes(USERS, ITEMS)
-    shapes = jax.eval_shape(lambda: state.init_params(jax.random.key(0), model, rows))
-    generator = np.random.default_rng(2)
-
-    def draw(x: jax.ShapeDtypeStruct, scale: float) -> jax.Array:
-        return jnp.asarray(scale * generator.normal(size=x.shape), x.dtype)
-
-    tables = {table: draw(shapes[table], DIM**-0.5) for table in ("user", "item")}
-    relation = jax.tree.map(lambda x: draw(x, 2 * DIM**-0.5), shapes["relation"])
-    return model, {**tables, "relation": relation}
 
 
 def in_float64(params: Params) -> oracles.Params:
@@ -108,13 +51,6 @@ def oracle_scores(
     return oracles.rank_scores(flat, range(USERS), histories, name, options, geometry)
 
 
-def ranker(model: Relation, params: Params, batch_size: int = USERS, **draw: Any) -> Ranker:
-    """With whole histories, if the model reads any, unless `draw` says otherwise."""
-    length = LONGEST if model.uses_history else 0
-    how = dataclasses.replace(HistoryDraw(UniformChoice(), KEY, length), **draw)
-    return Ranker(model, params, Placement.replicated(1, USERS, ITEMS), how, batch_size)
-
-
 @pytest.fixture(scope="module", autouse=True)
 def _programs() -> Iterator[None]:
     """Leave no program behind that was compiled with sizes of a test."""
@@ -125,8 +61,8 @@ def _programs() -> Iterator[None]:
 # Catalogue, batches, tiles within tiles and blocks of users do not divide one another. Batches are
 # small enough and large enough for both ways to look up slot weights.
 SIZES = {
-    "small": (8, 5, Sizes(1, 5)),
-    "medium": (16, 6, Sizes(400, 7)),
+    "small": (8, 5, Sizes(1, 32, 5)),
+    "medium": (16, 6, Sizes(400, 12_800, 7)),
     "usual": (kernel_sizes.RANKING_TILE, USERS, None),
 }
 
@@ -136,7 +72,7 @@ def sizes(request: pytest.FixtureRequest) -> Iterator[int]:
     """How many items and users are scored together; the size of a batch."""
     tile, batch_size, scoring = SIZES[request.param]
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(ranking, "RANKING_TILE", tile)
+        patched.setattr(kernel_sizes, "RANKING_TILE", tile)
         if scoring is not None:
             for name, module in sys.modules.items():
                 if name.startswith("hlr_jax.") and hasattr(module, "scoring_sizes"):
@@ -214,7 +150,7 @@ def test_seen_items_are_left_out_and_missing_ones_marked(sizes):
     seen_of = [list(range(ITEMS)), list(range(1, ITEMS)), [], [0, ITEMS - 1]] + [[]] * 8
     model, params = build(CASES["lrml"])
     users = np.arange(4, dtype=np.int32)
-    ids, scores = ranker(model, params, 3).top_k(users, 3, known(), interactions(seen_of))
+    ids, scores = ranker(model, params, 3).top_k(users, 3, known(), interactions(seen_of, ITEMS))
     np.testing.assert_array_equal(ids[0], [-1, -1, -1])
     np.testing.assert_array_equal(ids[1], [0, -1, -1])
     assert (scores[0] == -np.inf).all()
@@ -276,9 +212,9 @@ def test_fast_scores_are_those_of_any_relation(case):
 
 @pytest.mark.parametrize(("rows", "slots"), [(1, 1), (3_260, 20), (13_000, 20), (10**6, 64)])
 def test_slot_weights_are_looked_up_in_tables_of_bounded_size(rows, slots):
-    size = kernel_sizes.table_tile(rows, slots)
-    assert 4 <= size <= kernel_sizes.scoring_sizes().items
-    assert size == 4 or rows * slots * size <= 32 * kernel_sizes.scoring_sizes().floats
+    size, scoring = kernel_sizes.table_tile(rows, slots), kernel_sizes.scoring_sizes()
+    assert 4 <= size <= scoring.items
+    assert size == 4 or rows * slots * size <= scoring.table
 
 
 # --- histories -----------------------------------------------------------------------------------

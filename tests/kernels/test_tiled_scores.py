@@ -92,7 +92,7 @@ def test_blocks_and_tiles_give_what_all_at_once_gives(
     floats: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever their sizes, which leave remainders."""
-    monkeypatch.setattr(tiled_scores, "scoring_sizes", lambda: Sizes(1000, 32))
+    monkeypatch.setattr(sizes, "scoring_sizes", lambda: Sizes(1000, 32_000, 32))
     rows, items = normal(0, 11, DIM), normal(1, ITEMS, DIM)
     found = tiled_scores.blockwise(lambda row, n: row * n, (rows, jnp.arange(11.0)), floats)
     np.testing.assert_array_equal(found, rows * jnp.arange(11.0)[:, None])
@@ -103,12 +103,12 @@ def test_blocks_and_tiles_give_what_all_at_once_gives(
 
 def test_sizes_fit() -> None:
     """Tiles are powers of two between 4 and the most; slices of a batch are equal."""
-    floats, most = sizes.scoring_sizes()
+    _, table, most = sizes.scoring_sizes()
     assert sizes.table_tile(1, 1) == most
     assert sizes.table_tile(10**9, 20) == 4
     tile = sizes.table_tile(5000, 20)
     assert tile & (tile - 1) == 0
-    assert 5000 * 20 * tile <= 32 * floats
+    assert 5000 * 20 * tile <= table
     assert sizes.batch_slice(10, 100, False) == 10
     assert sizes.batch_slice(1000, 10**9, False) == 1
     assert sizes.batch_slice(1000, 10**9, True) == 125
