@@ -71,7 +71,7 @@ class Progress(NamedTuple):
 
 @runtime_checkable
 class Store(Protocol):
-    """Where `fit` keeps its states; see `hlr_jax.runs.checkpoints` and `hlr_jax.runs.background`."""
+    """Where `fit` keeps its states; see `checkpoints` and `background` in `hlr_jax.runs`."""
 
     def restore(self, like: TrainState) -> tuple[TrainState, Progress] | None: ...
     def restore_best(self, like: Params) -> Params: ...
