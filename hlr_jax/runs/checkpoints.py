@@ -1,7 +1,8 @@
 """Save and restore Orbax checkpoints: the latest state of a run, and its best parameters."""
 
+import contextlib
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -66,6 +67,15 @@ class Checkpoints:
             raise InputError(f"{self.folder / 'best'}: there is no checkpoint; train first")
         return restored[0]
 
+    def epochs(self) -> int:
+        """Read how many epochs the latest state has completed; 0 if there is no checkpoint.
+
+        Raises:
+          InputError: it is damaged.
+        """
+        with self._newest("latest") as newest:
+            return int(_stored_progress(*newest)["epochs"]) if newest else 0
+
     def _manager(self, kind: str) -> ocp.CheckpointManager:
         options = ocp.CheckpointManagerOptions(
             max_to_keep=1, create=True, enable_async_checkpointing=False
@@ -90,25 +100,16 @@ class Checkpoints:
                 ),
             )
 
-    def _restore(self, kind: str, like: dict[str, Any]) -> tuple[dict[str, Any], Progress] | None:
+    @contextlib.contextmanager
+    def _newest(self, kind: str) -> Iterator[tuple[ocp.CheckpointManager, int] | None]:
+        """Open the newest checkpoint, if there is one; if it cannot be read, it is damaged."""
         if not (self.folder / kind).is_dir():
-            return None
+            yield None
+            return
         with self._manager(kind) as manager:
             number = manager.latest_step()
-            if number is None:
-                return None
             try:
-                progress = manager.restore(
-                    number, args=ocp.args.Composite(progress=ocp.args.JsonRestore())
-                )["progress"]
-                stored = manager.item_metadata(number)["state"].tree
-                self._check_shapes(
-                    kind, progress.pop("rows", {}), _params(kind, stored), _params(kind, like)
-                )
-                # Not strict: unused rows are added or left out.
-                wanted = ocp.args.StandardRestore(_targets(like), strict=False)
-                restored = manager.restore(number, args=ocp.args.Composite(state=wanted))
-                return restored["state"], Progress(**progress)
+                yield None if number is None else (manager, number)
             except InputError:
                 raise
             except Exception as error:
@@ -117,6 +118,21 @@ class Checkpoints:
                     f"{self.folder / kind / str(number)}: the checkpoint is damaged "
                     f"({type(error).__name__}); delete it, or use another --workdir"
                 ) from error
+
+    def _restore(self, kind: str, like: dict[str, Any]) -> tuple[dict[str, Any], Progress] | None:
+        with self._newest(kind) as newest:
+            if newest is None:
+                return None
+            manager, number = newest
+            progress = _stored_progress(manager, number)
+            stored = manager.item_metadata(number)["state"].tree
+            self._check_shapes(
+                kind, progress.pop("rows", {}), _params(kind, stored), _params(kind, like)
+            )
+            # Not strict: unused rows are added or left out.
+            wanted = ocp.args.StandardRestore(_targets(like), strict=False)
+            restored = manager.restore(number, args=ocp.args.Composite(state=wanted))
+            return restored["state"], Progress(**progress)
 
     def _check_shapes(
         self, kind: str, rows: Mapping[str, int], stored: Params, wanted: Params
@@ -138,6 +154,11 @@ class Checkpoints:
     def _rows_of(self, params: Params) -> dict[str, int]:
         rows = self.rows or {}
         return {name: rows.get(name, params[name].shape[0]) for name in ("user", "item")}
+
+
+def _stored_progress(manager: ocp.CheckpointManager, number: int) -> dict[str, Any]:
+    wanted = ocp.args.Composite(progress=ocp.args.JsonRestore())
+    return dict(manager.restore(number, args=wanted)["progress"])
 
 
 def _params(kind: str, tree: dict[str, Any]) -> Params:

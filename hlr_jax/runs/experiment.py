@@ -1,8 +1,10 @@
 """Run an experiment: load data, build the model, train and evaluate it."""
 
+import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import optax
@@ -18,6 +20,7 @@ from hlr_jax.parallel import devices, processes
 from hlr_jax.parallel.placement import Placement
 from hlr_jax.registry import is_own
 from hlr_jax.runs import compatibility
+from hlr_jax.runs.background import while_training
 from hlr_jax.runs.pretrained import pretrained_tables
 from hlr_jax.runs.recommender import Recommender, mean_loss
 from hlr_jax.runs.workdir import open_run, refit_folder
@@ -145,10 +148,11 @@ def _train(
     if config.training.pretrained:
         params = params | placement.params(pretrained_tables(config, model, dataset))
         params = project(objective, params)
-    store: Store = MemoryStore()
+    saving: AbstractContextManager[Store] = contextlib.nullcontext(MemoryStore())
     log: OnEpoch = ignore_epoch
     if workdir is not None:
-        store, log = open_run(pathlib.Path(workdir), config, dataset, placement)
+        checkpoints, log = open_run(pathlib.Path(workdir), config, dataset, placement)
+        saving = while_training(checkpoints)
     positives = training_positives(placement, dataset, config)
     steps = num_steps(len(positives), config.training.batch_size)
     recipe = make_recipe(config, objective, steps, _given(config, request))
@@ -159,7 +163,8 @@ def _train(
         request.on_epoch(record)
 
     validate = _validation(program, dataset)
-    best, progress = fit(program, params, validate, store, report, request.show_progress)
+    with saving as store:
+        best, progress = fit(program, params, validate, store, report, request.show_progress)
     return Recommender(config, dataset, model, best, placement), progress
 
 

@@ -53,8 +53,9 @@ def finished_refit(workdir: pathlib.Path) -> pathlib.Path:
     """
     folder = refit_folder(workdir)
     epochs = load_config(folder).training.epochs
-    # Without validation every epoch is the best so far: that there is a model says nothing.
-    done = _epochs_of(folder)
+    # Without validation every epoch is the best so far: that there is a model says nothing. Nor
+    # does the log alone: checkpoints are written after it, in the background.
+    done = min(_epochs_of(folder), Checkpoints(folder / "checkpoints").epochs())
     if done < epochs:
         raise InputError(
             f"{folder}: was trained for {done} of {epochs} epochs; the same training command "

@@ -21,8 +21,9 @@ from hlr_jax.errors import DivergedError
 from hlr_jax.parallel import processes
 from hlr_jax.parallel.placement import Placement
 from hlr_jax.sampling.epoch_order import num_steps
-from hlr_jax.training.epoch import Recipe, advance
+from hlr_jax.training.epoch import EpochRows, Recipe, advance
 from hlr_jax.training.inputs import Positives, shuffled_rows
+from hlr_jax.training.spans import SentSpan
 from hlr_jax.training.state import Keys, TrainState, new_state, state_shapes
 from hlr_jax.types import Params
 
@@ -70,7 +71,7 @@ class Progress(NamedTuple):
 
 @runtime_checkable
 class Store(Protocol):
-    """Where `fit` keeps its states; see `hlr_jax.runs.checkpoints`."""
+    """Where `fit` keeps its states; see `checkpoints` and `background` in `hlr_jax.runs`."""
 
     def restore(self, like: TrainState) -> tuple[TrainState, Progress] | None: ...
     def restore_best(self, like: Params) -> Params: ...
@@ -181,7 +182,11 @@ def fit(
 
 
 class _Session:
-    """Trains epochs in spans of about `CHUNK_SECONDS`, and saves in between."""
+    """Trains epochs in spans of about `CHUNK_SECONDS`, and saves in between.
+
+    The host reads the loss of a span after it has sent the next one, so that the devices do not
+    wait for it. Before it saves, and at the end of an epoch, it reads all.
+    """
 
     def __init__(
         self, program: Program, store: Store, stop_request: "StopRequest", bar: "tqdm[Any]"
@@ -190,45 +195,40 @@ class _Session:
         self.store = store
         self.stop_request = stop_request
         self.bar = bar
+        self.is_compiled = False
         self.chunk = 1
-        self.last_save = time.perf_counter()
+        self.sent: list[SentSpan] = []  # And not read yet.
+        self.clock = self.last_save = time.perf_counter()
+        self.seconds_per_step = 0.0  # Of the span that was read last.
 
     def train_epoch(
         self, state: TrainState, progress: Progress, key: Array
     ) -> tuple[TrainState, Progress]:
         """Take the steps of an epoch that are left, and return state and progress after them."""
         training, steps = self.program.config.training, self.program.steps_per_epoch
-        placement, positives = self.program.placement, self.program.positives
-        rows = shuffled_rows(positives, training.batch_size, key)
+        rows = shuffled_rows(self.program.positives, training.batch_size, key)
         done = int(state.step) - progress.epochs * steps
-        # No steps, but compiled from here on: the times below are of training alone. (What
-        # `lower().compile()` makes is not kept for the next call, so a sweep would compile again.)
-        state = advance(state, rows, (0, 0), self.program.placed_recipe, placement)
+        if not self.is_compiled:
+            state = self._compiled(state, rows)
         self.bar.set_description(f"epoch {progress.epochs + 1}/{training.epochs}")
         while done < steps:
-            started = time.perf_counter()
             stop = min(done + self.chunk, steps)
-            state = advance(state, rows, (done, stop), self.program.placed_recipe, placement)
-            loss = state.mean_loss()
-            seconds = time.perf_counter() - started
-            # The loss is that of before a step, the parameters are those of after it.
-            if not math.isfinite(loss) or (stop == steps and not _all_finite(state.params)):
-                raise self._diverged(progress, done, stop, int(state.step))
-            progress = progress._replace(seconds=progress.seconds + seconds)
-            taken = min(stop * training.batch_size, len(positives))
-            self.bar.update(taken - done * training.batch_size)
-            self.bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+            state = self._send(state, rows, (done, stop))
+            done = stop
+            progress = self._read(progress, leave=0 if done == steps else 1)
             # All processes do the same, whatever their clocks say and whoever is interrupted.
             seconds, save_age, is_stopped = processes.largest(
-                seconds, time.perf_counter() - self.last_save, self.stop_request.received
+                self.seconds_per_step,
+                time.perf_counter() - self.last_save,
+                self.stop_request.received,
             )
-            self.chunk = max(1, min(2 * self.chunk, int((stop - done) * CHUNK_SECONDS / seconds)))
-            done = stop
-            if is_stopped:
-                self.store.save(state, progress)
-                raise KeyboardInterrupt(RESUMED)
-            if save_age > 60 * training.checkpoint_minutes:
+            if seconds:
+                self.chunk = max(1, min(2 * self.chunk, int(CHUNK_SECONDS / seconds)))
+            if is_stopped or save_age > 60 * training.checkpoint_minutes:
+                progress = self._read(progress)
                 self.save(state, progress)
+            if is_stopped:
+                raise KeyboardInterrupt(RESUMED)
         return state, progress
 
     def save(self, state: TrainState, progress: Progress) -> None:
@@ -236,11 +236,54 @@ class _Session:
         self.store.save(state, progress)
         self.last_save = time.perf_counter()
 
-    def _diverged(self, progress: Progress, done: int, stop: int, step: int) -> DivergedError:
+    def _compiled(self, state: TrainState, rows: EpochRows) -> TrainState:
+        """Compile what an epoch runs by taking no steps, so that its times are of training alone.
+
+        (What `lower().compile()` makes is not kept for other calls: a sweep would compile again.)
+        """
+        program = self.program
+        state = advance(state, rows, (0, 0), program.placed_recipe, program.placement)
+        for ends_epoch in (False, True):
+            SentSpan.of(state, (0, 0), ends_epoch)
+        self.is_compiled = True
+        return state
+
+    def _send(self, state: TrainState, rows: EpochRows, span: tuple[int, int]) -> TrainState:
+        """Tell the devices to take the steps of a span, and wait for nothing."""
+        program = self.program
+        if not self.sent:
+            self.clock = time.perf_counter()
+        state = advance(state, rows, span, program.placed_recipe, program.placement)
+        ends_epoch = span[1] == program.steps_per_epoch
+        self.sent.append(SentSpan.of(state, span, ends_epoch))
+        return state
+
+    def _read(self, progress: Progress, leave: int = 0) -> Progress:
+        """Wait for the spans that were sent, but for the newest `leave`, and count their time.
+
+        Raises:
+          DivergedError: loss or parameters are no longer finite.
+        """
+        batch_size, num_rows = self.program.config.training.batch_size, len(self.program.positives)
+        while len(self.sent) > leave:
+            span = self.sent.pop(0)
+            loss, now = span.loss(), time.perf_counter()
+            seconds, self.clock = now - self.clock, now
+            # The loss is that of before a step, the parameters are those of after it.
+            if not (math.isfinite(loss) and span.is_finite):
+                raise self._diverged(progress, span)
+            self.seconds_per_step = seconds / span.steps
+            progress = progress._replace(seconds=progress.seconds + seconds)
+            self.bar.update(min(span.stop * batch_size, num_rows) - span.start * batch_size)
+            self.bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+        return progress
+
+    def _diverged(self, progress: Progress, span: SentSpan) -> DivergedError:
         rate = self.program.config.optimizer.learning_rate
+        step = progress.epochs * self.program.steps_per_epoch + span.start
         return DivergedError(
             f"loss or parameters are no longer finite in epoch {progress.epochs + 1}, "
-            f"at most {stop - done} steps after step {step - stop + done}; "
+            f"at most {span.steps} steps after step {step}; "
             f"use a lower config.optimizer.learning_rate (now {rate}) or set "
             "config.optimizer.gradient_clip"
         )
@@ -291,15 +334,6 @@ def _rows_taken(step: int, steps: int, num_rows: int, batch_size: int) -> int:
 
 def _is_over(progress: Progress, patience: int) -> bool:
     return bool(patience) and progress.epochs - progress.best_epoch >= patience
-
-
-def _all_finite(params: Params) -> bool:
-    return bool(_finite(params))
-
-
-@jax.jit
-def _finite(params: Params) -> Array:
-    return jnp.all(jnp.array([jnp.isfinite(x).all() for x in jax.tree.leaves(params)]))
 
 
 class StopRequest:

@@ -44,7 +44,7 @@ class TrainState(struct.PyTreeNode):
 
     def mean_loss(self) -> float:
         """Average the loss of this epoch so far over its terms."""
-        return float(self.loss_sum) / (float(self.loss_terms) or 1.0)
+        return mean_of(self.loss_sum, self.loss_terms)
 
     def with_new_sums(self) -> "TrainState":
         """Set the sums to 0, at the start of the next epoch."""
@@ -54,6 +54,11 @@ class TrainState(struct.PyTreeNode):
             return jnp.zeros_like(x, device=x.sharding)
 
         return self.replace(loss_sum=zero(self.loss_sum), loss_terms=zero(self.loss_terms))
+
+
+def mean_of(loss_sum: Any, loss_terms: Any) -> float:
+    """Average a loss over its terms, of which there may be none."""
+    return float(loss_sum) / (float(loss_terms) or 1.0)
 
 
 class Keys(NamedTuple):

@@ -1,5 +1,6 @@
 """An interrupted run goes on as if it never stopped, and what may change meanwhile."""
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -28,7 +29,7 @@ from support.small_runs import (
 from hlr_jax.config import Config
 from hlr_jax.errors import InputError
 from hlr_jax.parallel import devices
-from hlr_jax.runs import checkpoints
+from hlr_jax.runs import checkpoints, experiment
 from hlr_jax.training import loop
 from hlr_jax.training.loop import MemoryStore, Progress, Record
 from hlr_jax.training.state import TrainState
@@ -105,6 +106,8 @@ class Killed(Exception):
 
 
 def test_a_run_killed_between_its_two_saves_logs_no_epoch_twice(finished, tmp_path, monkeypatch):
+    """Where nothing is written in the background, as with several processes."""
+    monkeypatch.setattr(experiment, "while_training", contextlib.nullcontext)
     config, (expected, expected_log, _) = config_of(), finished("cml")
 
     def kill(store: Any, state: TrainState, progress: Progress) -> None:
