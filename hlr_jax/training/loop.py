@@ -199,7 +199,7 @@ class _Session:
         self.chunk = 1
         self.sent: list[SentSpan] = []  # And not read yet.
         self.clock = self.last_save = time.perf_counter()
-        self.seconds_per_step = 0.0  # Of the span that was read last.
+        self.seconds_per_step = 0.0  # Of what was read last; 0 if nothing was.
 
     def train_epoch(
         self, state: TrainState, progress: Progress, key: Array
@@ -265,6 +265,7 @@ class _Session:
           DivergedError: loss or parameters are no longer finite.
         """
         batch_size, num_rows = self.program.config.training.batch_size, len(self.program.positives)
+        before, steps = self.clock, 0
         while len(self.sent) > leave:
             span = self.sent.pop(0)
             loss, now = span.loss(), time.perf_counter()
@@ -272,10 +273,11 @@ class _Session:
             # The loss is that of before a step, the parameters are those of after it.
             if not (math.isfinite(loss) and span.is_finite):
                 raise self._diverged(progress, span)
-            self.seconds_per_step = seconds / span.steps
+            steps += span.steps
             progress = progress._replace(seconds=progress.seconds + seconds)
             self.bar.update(min(span.stop * batch_size, num_rows) - span.start * batch_size)
             self.bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+        self.seconds_per_step = (self.clock - before) / steps if steps else 0.0
         return progress
 
     def _diverged(self, progress: Progress, span: SentSpan) -> DivergedError:
