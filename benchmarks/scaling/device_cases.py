@@ -144,7 +144,7 @@ class CaseOnDevices:
         arguments: tuple[Any, ...] = (self.state, self.rows, (0, 1), self.recipe)
         program: Any = epoch.train_steps
         if not self.placement.is_one_process:
-            program = epoch.train_steps_sharded
+            program = epoch.train_steps_sharded()
             arguments += (self.placement.layout, self.placement.mesh)
         text = program.lower(*arguments).compile().as_text()
         return traffic.of_program(text, self.placement.num_devices)

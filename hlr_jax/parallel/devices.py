@@ -74,6 +74,19 @@ def warn_of_slow_scatters() -> None:
         )
 
 
+def step_options() -> dict[str, str]:
+    """Choose how XLA compiles the loop over steps: on a GPU as one command buffer.
+
+    The GPU then goes through the loop by itself. Otherwise the host starts every step, and waits
+    for the GPU to know whether there is another. XLA leaves loops out by default.
+    """
+    if jax.default_backend() != "gpu":
+        return {}
+    covered = "FUSION,CUBLAS,CUBLASLT,CUDNN,CUSTOM_CALL,CONDITIONAL,DYNAMIC_SLICE_FUSION,WHILE"
+    # XLA counts a loop as one command, whatever it holds.
+    return {"xla_gpu_enable_command_buffer": covered, "xla_gpu_graph_min_graph_size": "1"}
+
+
 def count() -> int:
     """Count the devices of this process."""
     return jax.local_device_count()

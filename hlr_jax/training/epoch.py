@@ -1,11 +1,12 @@
 """The steps of an epoch as one compiled program, sampling included; and the loss of a split.
 
 `train_steps_sharded`, `jit` of `shard_map`, is the implementation: on devices of all processes,
-with tables that are replicated or sharded. `train_steps` is the same by `pmap`, for the devices of
-one process, each with everything.
+with tables that are replicated or sharded. `train_steps` is the same by `pmap`, for the cores of
+one process, each with everything; `jit` alone can say how XLA is to compile for an accelerator.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +15,8 @@ from flax import struct
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
 
+from hlr_jax.kernels.sizes import is_cpu
+from hlr_jax.parallel import devices
 from hlr_jax.parallel.layout import REPLICATED, Layout, on_each_device, spec
 from hlr_jax.parallel.placement import Placement
 from hlr_jax.sampling.batches import Drawing, draw_batch
@@ -96,8 +99,7 @@ def train_steps(state: TrainState, rows: EpochRows, span: Span, recipe: Recipe) 
     return _steps(state, rows, span, recipe, REPLICATED)
 
 
-@functools.partial(jax.jit, static_argnames=("layout", "mesh"), donate_argnames="state")
-def train_steps_sharded(
+def _steps_on_mesh(
     state: TrainState, rows: EpochRows, span: Span, recipe: Recipe, layout: Layout, mesh: Mesh
 ) -> TrainState:
     """Take the steps of a span on a mesh of devices of all processes, whose tables may be sharded.
@@ -114,19 +116,30 @@ def train_steps_sharded(
     return on_each_device(of_device, mesh, in_specs, specs)(state, rows, span, recipe)
 
 
+@functools.cache
+def train_steps_sharded() -> Callable[..., TrainState]:
+    """Compile `_steps_on_mesh` as the devices there are want it; the state is donated."""
+    return jax.jit(
+        _steps_on_mesh,
+        static_argnames=("layout", "mesh"),
+        donate_argnames="state",
+        compiler_options=devices.step_options(),
+    )
+
+
 def advance(
     state: TrainState, rows: EpochRows, span: Span, recipe: Recipe, placement: Placement
 ) -> TrainState:
     """Take the steps of a span, wherever the state is; it is donated."""
-    if placement.is_one_process:
+    if placement.is_one_process and is_cpu():
         return train_steps(state, rows, span, recipe)
-    return train_steps_sharded(state, rows, span, recipe, placement.layout, placement.mesh)
+    return train_steps_sharded()(state, rows, span, recipe, placement.layout, placement.mesh)
 
 
 @functools.partial(jax.jit, static_argnames=("layout", "mesh"))
 def sum_of_loss(
     params: Params, rows: EpochRows, recipe: Recipe, layout: Layout, mesh: Mesh
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
+) -> Float[Array, "2"]:
     """Sum the loss over an epoch's batches, and count the terms it is the weighted sum of."""
 
     def of_device(params: Any, rows: Any, recipe: Recipe) -> Any:
@@ -135,19 +148,16 @@ def sum_of_loss(
         neighbours = neighbours_for(model, source.history, source.num_items)
         read = neighbours.widened(model, params)
 
-        def add(step: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
+        def add(step: Array, sums: Array) -> Array:
             # As in step 0: which step has which rows depends on the number of devices.
             batch = draw_batch(recipe.drawing, source, order[step], key, 0, layout.batch)
             fetched, batch = fetch_for(read, batch, layout)
-            part = loss_of_batch(recipe.objective, fetched, batch)
-            return sums[0] + part[0], sums[1] + part[1]
+            return sums + loss_of_batch(recipe.objective, fetched, batch)
 
-        sums = jax.lax.fori_loop(0, len(order), add, (jnp.zeros(()), jnp.zeros(())))
-        return jax.lax.psum(sums, layout.batch)
+        return jax.lax.psum(jax.lax.fori_loop(0, len(order), add, jnp.zeros(2)), layout.batch)
 
     in_specs = layout.of_params(params), _rows_specs(layout), spec(())
-    out_specs = spec(()), spec(())
-    return on_each_device(of_device, mesh, in_specs, out_specs)(params, rows, recipe)
+    return on_each_device(of_device, mesh, in_specs, spec(()))(params, rows, recipe)
 
 
 def _rows_specs(layout: Layout) -> EpochRows:

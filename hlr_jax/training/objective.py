@@ -78,10 +78,10 @@ class Objective(struct.PyTreeNode):
     frozen: tuple[str, ...] = struct.field(pytree_node=False, default=())
 
 
-def loss_of_rows(
+def losses_of_rows(
     objective: Objective, relation: Params, rows: RowIds, batch: Batch
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Sum the loss over a batch, and count the terms it is a sum of, both weighted.
+) -> tuple[Float[Array, "b"], Float[Array, "b"]]:
+    """Compute the loss of each row of a batch, and count its terms, both weighted.
 
     Args:
       relation: the model's own parameters.
@@ -93,7 +93,7 @@ def loss_of_rows(
         losses, terms = _loss_of_users(objective, relation, points, batch)
     else:
         losses, terms = _loss_of_triplets(objective, relation, points, batch)
-    return losses @ batch.weight, terms @ batch.weight
+    return losses * batch.weight, terms * batch.weight
 
 
 def triplet_distances(

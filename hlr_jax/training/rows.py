@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from hlr_jax.kernels import loops
+from hlr_jax.kernels import loops, sizes
 from hlr_jax.kernels.sizes import batch_slice, user_slice
-from hlr_jax.training.objective import Objective, loss_of_rows
+from hlr_jax.training.objective import Objective, losses_of_rows
 from hlr_jax.types import Batch, Params, RowIds, UserBatch
 
 
@@ -20,6 +20,8 @@ def gather_rows(params: Params, ids: RowIds) -> RowIds:
 
 def add_rows(tables: Params, places: RowIds, rows: RowIds) -> Params:
     """Add rows to tables `user` and `item` at these places, duplicates summed; not shared ones."""
+    if not sizes.is_cpu():
+        rows = _never_negated(rows, places)
     item = tables["item"].at[places.items].add(rows.items)
     # Flat, because XLA copies higher-ranked updates of a scatter.
     flat = rows.history.reshape(-1, rows.history.shape[-1])
@@ -27,17 +29,27 @@ def add_rows(tables: Params, places: RowIds, rows: RowIds) -> Params:
     return {"user": tables["user"].at[places.user].add(rows.user), "item": item}
 
 
-def loss_of_batch(
-    objective: Objective, params: Params, batch: Batch
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Compute `loss_of_rows` of the rows that the batch uses."""
+def _never_negated(rows: RowIds, places: RowIds) -> RowIds:
+    """Return the same rows, times a one that XLA does not know to be one.
+
+    For CUDA XLA adds rows up by atomic additions, four numbers at once. Where the rows end in a
+    negation, as gradients of distances do, XLA 0.11 and 0.12 make it a subtraction, for which they
+    know no atomic operation: a loop of compare-and-swap is many times slower.
+    """
+    one = places.user.reshape(-1)[0] >= 0
+    return jax.tree.map(lambda x: x * one.astype(x.dtype), rows)
+
+
+def loss_of_batch(objective: Objective, params: Params, batch: Batch) -> Float[Array, "2"]:
+    """Sum the loss over a batch, and count the terms it is a sum of, both weighted."""
     rows = gather_rows(params, batch.row_ids())
-    return loss_of_rows(objective, params["relation"], rows, batch)
+    losses = losses_of_rows(objective, params["relation"], rows, batch)
+    return jnp.sum(jnp.stack(losses), axis=1)
 
 
 def batch_gradient(
     objective: Objective, params: Params, batch: Batch, places: RowIds, zeros: Params
-) -> tuple[Params, tuple[Float[Array, ""], Float[Array, ""]]]:
+) -> tuple[Params, Float[Array, "2"]]:
     """Compute the gradient of `loss_of_batch`, and its two values.
 
     By definition `jax.grad` of it, which would build the gradient of all rows of the batch
@@ -53,9 +65,9 @@ def batch_gradient(
     shared = params["item"][ids.shared]
     widths = [zeros[name].shape[-1] for name in ("user", "item", "item", "item")]
 
-    def of_slice(relation: Params, rows: RowIds, part: Batch) -> tuple[Array, Any]:
-        loss, terms = loss_of_rows(objective, relation, rows, part)
-        return loss, (loss, terms)
+    def of_slice(relation: Params, rows: RowIds, part: Batch) -> tuple[Array, Array]:
+        losses = losses_of_rows(objective, relation, rows, part)
+        return jnp.sum(losses[0]), jnp.stack(losses)
 
     def add_slice(sums: Any, slice_: tuple[Batch, RowIds]) -> Any:
         (gradient, of_shared, values), (part, places) = sums, slice_
@@ -65,7 +77,9 @@ def batch_gradient(
         )
         rows = RowIds(*(x[..., :width] for x, width in zip(rows, widths, strict=True)))
         relation, of_shared, values = jax.tree.map(
-            jnp.add, (gradient["relation"], of_shared, values), (relation, rows.shared, more)
+            jnp.add,
+            (gradient["relation"], of_shared, values),
+            (relation, rows.shared, jnp.sum(more, axis=1)),
         )
         tables = add_rows(gradient, places, rows)
         return {**tables, "relation": relation}, of_shared, values
@@ -73,9 +87,8 @@ def batch_gradient(
     slices = jax.tree.map(
         lambda x: _sliced(x, _slice_size(batch, params)), (_unshared(batch), _unshared_ids(places))
     )
-    nothing = jnp.zeros(())
     of_shared = jnp.zeros((len(shared), widths[-1]))
-    start = (zeros, of_shared, (nothing, nothing))
+    start = (zeros, of_shared, jnp.zeros(2))
     gradient, of_shared, values = loops.add_up(add_slice, start, slices)
     return gradient | {"item": gradient["item"].at[places.shared].add(of_shared)}, values
 

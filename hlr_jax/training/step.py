@@ -34,8 +34,8 @@ def train_step(
     params = plan.fetched(state.params)
     read = neighbours.widened(objective.model, params)
     gradient, sums = batch_gradient(objective, read, plan.batch, plan.places, plan.zeros(params))
-    gradient, (loss, terms) = plan.reduce(gradient, sums)
-    gradient = completed_gradient(objective, gradient, terms, state.params)
+    gradient, sums = plan.reduce(gradient, sums)
+    gradient = completed_gradient(objective, gradient, sums[1], state.params)
     transformation = optimizer.transformation(plan.layout)
 
     def change(params: Params, opt_state: optax.OptState) -> tuple[Params, optax.OptState]:
@@ -49,7 +49,7 @@ def train_step(
         step=state.step + 1,
         params=params,
         opt_state=opt_state,
-        loss_sum=state.loss_sum + loss,
-        loss_terms=state.loss_terms + terms,
+        loss_sum=state.loss_sum + sums[0],
+        loss_terms=state.loss_terms + sums[1],
     )
     return state, exchange

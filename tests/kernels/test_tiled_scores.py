@@ -112,6 +112,6 @@ def test_sizes_fit() -> None:
     assert sizes.batch_slice(10, 100, False) == 10
     assert sizes.batch_slice(1000, 10**9, False) == 1
     assert sizes.batch_slice(1000, 10**9, True) == 125
-    assert sizes.user_slice(200) == 100
+    assert sizes.user_slice(200, 0) == 100
     assert sizes.neighbor_slice(0) == 1
     assert sizes.neighbor_slice(10**6) == 256

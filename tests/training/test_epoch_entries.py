@@ -24,7 +24,7 @@ def test_pmap_takes_the_steps_of_shard_map(model, devices):
     recipe = jax.tree.map(placement.put, run.recipe)
     rows, span = run.rows(devices), (0, STEPS)
     by_pmap = train_steps(run.state(devices), rows, span, recipe)
-    by_shard_map = train_steps_sharded(
+    by_shard_map = train_steps_sharded()(
         run.state(devices), rows, span, recipe, REPLICATED, placement.mesh
     )
     assert int(by_pmap.step) == STEPS
