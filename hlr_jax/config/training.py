@@ -68,6 +68,10 @@ class TrainingConfig(Section):
     # Tables that are not trained.
     freeze_user: bool = False
     freeze_item: bool = False
+    # Of matrix products in a step, on accelerators: default is JAX's (TF32 on NVIDIA GPUs), float32
+    # is full precision, bfloat16 rounds factors to bfloat16. Sums are float32 always, and so are
+    # distances between rows.
+    matmul_precision: str = "default"
     # Save within an epoch when this many minutes have passed since the last save.
     checkpoint_minutes: float = 10.0
     tensorboard: bool = False
@@ -77,6 +81,11 @@ class TrainingConfig(Section):
             value = getattr(self, field)
             require(value >= 1, f"training.{field}", value, "use 1 or more")
         require_one_of(self.batch_of, ("interactions", "users"), "training.batch_of")
+        require_one_of(
+            self.matmul_precision,
+            ("default", "float32", "bfloat16"),
+            "training.matmul_precision",
+        )
         require(self.patience >= 0, "training.patience", self.patience, "use 0 or more")
         require(
             self.checkpoint_minutes > 0,

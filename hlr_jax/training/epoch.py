@@ -39,12 +39,14 @@ class Recipe(struct.PyTreeNode):
       drawing: how batches are drawn.
       optimizer: how parameters follow the gradient.
       is_sparse: whether a step updates only the rows that its batch uses.
+      matmul_precision: of a step's matrix products, as JAX calls it.
     """
 
     objective: Objective
     drawing: Drawing
     optimizer: Optimizer
     is_sparse: bool = struct.field(pytree_node=False, default=False)
+    matmul_precision: str = struct.field(pytree_node=False, default="default")
 
     def exchange(self, params: Params, layout: Layout) -> Exchange:
         """Choose which rows steps update, before the first one."""
@@ -84,7 +86,8 @@ def _steps(
         return train_step(state, batch, recipe.objective, recipe.optimizer, exchange, neighbours)
 
     start = state, recipe.exchange(state.params, layout)
-    return jax.lax.fori_loop(*span, one, start)[0]
+    with jax.default_matmul_precision(recipe.matmul_precision):
+        return jax.lax.fori_loop(*span, one, start)[0]
 
 
 @functools.partial(

@@ -35,6 +35,9 @@ from hlr_jax.training.epoch import EpochRows, Recipe
 from hlr_jax.training.objective import Covariance, FeaturesPenalty, Objective, Regularizer
 from hlr_jax.training.optimizers import NamedOptimizer, Optimizer, frozen_tables
 
+# Of `config.training.matmul_precision`, by JAX's names.
+_PRECISIONS = {"default": "default", "float32": "float32", "bfloat16": "BF16_BF16_F32"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Positives:
@@ -99,7 +102,13 @@ def make_recipe(
         history_length=history_length(objective.model, config),
     )
     optimizer = given or NamedOptimizer.of(config, steps_per_epoch)
-    return Recipe(objective, drawing, optimizer, is_sparse=config.optimizer.updates == "sparse")
+    return Recipe(
+        objective,
+        drawing,
+        optimizer,
+        is_sparse=config.optimizer.updates == "sparse",
+        matmul_precision=_PRECISIONS[config.training.matmul_precision],
+    )
 
 
 def history_length(model: Relation, config: Config) -> int:

@@ -86,6 +86,7 @@ CHANGED = Config(
         pretrained="x.npz",
         freeze_user=True,
         freeze_item=True,
+        matmul_precision="bfloat16",
         checkpoint_minutes=1.5,
         tensorboard=True,
     ),
@@ -237,12 +238,21 @@ BUILD = {
 }
 
 
+# Another value of each option that is a word.
+WORDS = {"implementation": "xla"}
+
+
+def changed(default: Any) -> Any:
+    if isinstance(default, bool):
+        return not default
+    # Floats by little, because options may bound one another.
+    return default + (0.1 if isinstance(default, float) else 1)
+
+
 @pytest.mark.parametrize(("section", "name"), every_class())
 def test_every_option_of_a_class_can_be_set(section, name):
     for option, default in build.options(section, name).items():
-        # Floats by little, because options may bound one another.
-        more = 0.1 if isinstance(default, float) else 1
-        value = not default if isinstance(default, bool) else default + more
+        value = WORDS.get(option) or changed(default)
         values = configs.as_config_dict(named(section, name))
         values[section][option] = value
         config = configs.from_config_dict(values)
