@@ -1,7 +1,5 @@
 """Refuse batches of users whose arrays do not fit into the memory of a device."""
 
-from collections.abc import Mapping
-
 from hlr_jax.errors import InputError
 from hlr_jax.evaluation.user_batches import largest_batch
 from hlr_jax.kernels.sizes import ranking_tile, scoring_sizes
@@ -27,13 +25,6 @@ def batch_bytes(model: Relation, users: int, items: int, history_length: int) ->
     held = users * few * max(history_length, 1) * max(slots, 1)
     block = 2 * min(floats, held) if model.reads_item else 0
     return 4 * (scores + rows + own + looked_up + block)
-
-
-def free_bytes(stats: Mapping[str, int] | None) -> int | None:
-    """Return what a device has left by its `memory_stats`, if it has such, as a CPU has not."""
-    if stats is None or "bytes_limit" not in stats:
-        return None
-    return int(stats["bytes_limit"]) - int(stats.get("bytes_in_use", 0))
 
 
 def check_batch(

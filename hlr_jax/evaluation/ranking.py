@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.evaluation import user_batches
-from hlr_jax.evaluation.batch_memory import check_batch, free_bytes
+from hlr_jax.evaluation.batch_memory import check_batch
 from hlr_jax.evaluation.device_groups import DeviceGroups, group_axes
 from hlr_jax.evaluation.hidden_items import HiddenItems, Shard, pairs_length
 from hlr_jax.kernels.sizes import FEW_USERS, batches_ahead, ranking_tile
@@ -238,7 +238,7 @@ class Ranker:
         """Begin batch after batch; yield the places of its users, and results on the devices."""
         most = max(1, min(self.batch_size, len(users)))
         batches, size = user_batches.divide(groups.divide(users), most)
-        free = free_bytes(groups.mesh.devices.flat[0].memory_stats())
+        free = devices.free_bytes(groups.mesh.devices.flat[0].memory_stats())
         check_batch(self.model, (size, groups.count), groups.item_shards[1], self.draw.length, free)
         of_groups = [[users[group] for group in places] for places in batches]
         length = pairs_length(seen, of_groups)

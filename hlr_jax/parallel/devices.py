@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import zlib
+from collections.abc import Mapping
 
 import jax
 import jaxlib
@@ -85,6 +86,13 @@ def step_options() -> dict[str, str]:
     covered = "FUSION,CUBLAS,CUBLASLT,CUDNN,CUSTOM_CALL,CONDITIONAL,DYNAMIC_SLICE_FUSION,WHILE"
     # XLA counts a loop as one command, whatever it holds.
     return {"xla_gpu_enable_command_buffer": covered, "xla_gpu_graph_min_graph_size": "1"}
+
+
+def free_bytes(stats: Mapping[str, int] | None) -> int | None:
+    """Return what a device has left by its `memory_stats`, if it has such, as a CPU has not."""
+    if stats is None or "bytes_limit" not in stats:
+        return None
+    return int(stats["bytes_limit"]) - int(stats.get("bytes_in_use", 0))
 
 
 def count() -> int:

@@ -6,7 +6,6 @@ one process, each with everything; `jit` alone can say how XLA is to compile for
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -120,7 +119,7 @@ def _steps_on_mesh(
 
 
 @functools.cache
-def train_steps_sharded() -> Callable[..., TrainState]:
+def train_steps_sharded() -> Any:
     """Compile `_steps_on_mesh` as the devices there are want it; the state is donated."""
     return jax.jit(
         _steps_on_mesh,

@@ -21,6 +21,7 @@ from hlr_jax.errors import DivergedError
 from hlr_jax.parallel import processes
 from hlr_jax.parallel.placement import Placement
 from hlr_jax.sampling.epoch_order import num_steps
+from hlr_jax.training import device_memory
 from hlr_jax.training.epoch import EpochRows, Recipe, advance
 from hlr_jax.training.inputs import Positives, shuffled_rows
 from hlr_jax.training.spans import SentSpan
@@ -240,9 +241,23 @@ class _Session:
         """Compile what an epoch runs by taking no steps, so that its times are of training alone.
 
         (What `lower().compile()` makes is not kept for other calls: a sweep would compile again.)
+
+        Raises:
+          InputError: a step does not fit into the memory of a device.
         """
         program = self.program
-        state = advance(state, rows, (0, 0), program.placed_recipe, program.placement)
+        recipe, placement = program.placed_recipe, program.placement
+        shapes = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
+        )
+        try:
+            state = advance(state, rows, (0, 0), recipe, placement)
+            jax.block_until_ready(state.step)
+        except jax.errors.JaxRuntimeError as error:
+            if not device_memory.is_exhausted(error):
+                raise
+            config = program.config
+            raise device_memory.too_large(config, placement, shapes, rows, recipe) from error
         for ends_epoch in (False, True):
             SentSpan.of(state, (0, 0), ends_epoch)
         self.is_compiled = True

@@ -15,6 +15,7 @@ from hlr_jax.evaluation import batch_memory, ranking, user_batches
 from hlr_jax.functional.geometry.lorentz import Lorentz
 from hlr_jax.kernels import sizes
 from hlr_jax.kernels.sizes import Sizes
+from hlr_jax.parallel import devices
 
 EVERYONE = np.arange(USERS, dtype=np.int32)
 
@@ -162,15 +163,15 @@ def test_a_batch_that_does_not_fit_is_refused_with_one_that_does(on_cpu):
     ranks = ranker(model, params)
     assert needed(12) > needed(7) > needed(1)
     for free, users in ((needed(7), 7), (needed(12) - 1, 11), (needed(1), 1)):
-        on_cpu.setattr(ranking, "free_bytes", lambda _, free=free: free)
+        on_cpu.setattr(devices, "free_bytes", lambda _, free=free: free)
         with pytest.raises(InputError, match=rf"evaluation\.batch_size: .* at most {users}$"):
             ranks.top_k(EVERYONE, 2, known(), known())
         ranks.top_k(EVERYONE[:users], 2, known(), known())
-    on_cpu.setattr(ranking, "free_bytes", lambda _: 0)
+    on_cpu.setattr(devices, "free_bytes", lambda _: 0)
     with pytest.raises(InputError, match="not even one user fits"):
         ranks.top_k(EVERYONE, 2, known(), known())
     for free in (None, needed(12)):
-        on_cpu.setattr(ranking, "free_bytes", lambda _, free=free: free)
+        on_cpu.setattr(devices, "free_bytes", lambda _, free=free: free)
         ranks.top_k(EVERYONE, 2, known(), known())
 
 
@@ -186,7 +187,7 @@ def test_the_largest_batch_leaves_no_group_more_than_fits(fits, groups):
 
 
 def test_devices_say_what_is_free():
-    assert batch_memory.free_bytes(None) is None
-    assert batch_memory.free_bytes({"bytes_in_use": 3}) is None
-    assert batch_memory.free_bytes({"bytes_in_use": 3, "bytes_limit": 10}) == 7
-    assert batch_memory.free_bytes(jax.devices("cpu")[0].memory_stats()) is None
+    assert devices.free_bytes(None) is None
+    assert devices.free_bytes({"bytes_in_use": 3}) is None
+    assert devices.free_bytes({"bytes_in_use": 3, "bytes_limit": 10}) == 7
+    assert devices.free_bytes(jax.devices("cpu")[0].memory_stats()) is None
