@@ -1,6 +1,6 @@
 """HLR++ on MovieLens 1M (ratings >= 4, 10-core, random 72/8/20).
 
-Trained from random tables, with the hyperparameters of ml_1m_hlr.py.
+Softmax over all items, from random tables, with the hyperparameters of ml_1m_hlr.py.
 
     python launch/train.py --config=configs/tuned/ml_1m_hlrpp.py --workdir=runs/ml_1m_hlrpp
 
