@@ -30,6 +30,17 @@ class History(NamedTuple):
         """Make histories without a place (P = 0), one beside each of these rows."""
         return cls(rows[..., None, :][..., :0, :], jnp.zeros((*rows.shape[:-1], 0), bool))
 
+    def after(self, row: Float[Array, "*b d"]) -> "History":
+        """Put a row that counts before those of each history."""
+        rows, mask = self
+        batch = jnp.broadcast_shapes(row.shape[:-1], rows.shape[:-2])
+        row = jnp.broadcast_to(row, (*batch, row.shape[-1]))[..., None, :]
+        rows = jnp.broadcast_to(rows, (*batch, *rows.shape[-2:]))
+        counts = jnp.ones((*mask.shape[:-1], 1), bool)
+        return History(
+            jnp.concatenate([row, rows], axis=-2), jnp.concatenate([counts, mask], axis=-1)
+        )
+
     def for_targets(self) -> "History":
         """Add an axis for the targets that share each history."""
         return History(self.rows[..., None, :, :], self.mask[..., None, :])

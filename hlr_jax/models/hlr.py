@@ -60,9 +60,14 @@ class HLR(HistoryRelation):
         references: References,
     ) -> Float[Array, "*b d"]:
         groups = [references]
-        if self.include_user:
+        if self._reads_two_memories:
             groups.insert(0, single_reference(user, item, *self.own))
         return hlr_relation(user, groups, self.beta)
+
+    def referred(self, user: Float[Array, "*b d"], history: History) -> History:
+        """Refer to the user's row as to one more of the history, if it reads the same memory."""
+        is_one_more = self.include_user and not self.separate_user_memory
+        return history.after(user) if is_one_more else history
 
     def euclidean_pairwise(
         self, users: Float[Array, "u d"], items: Float[Array, "k d"], history: History
@@ -80,12 +85,7 @@ class HLR(HistoryRelation):
     def _pairs(
         self, users: Float[Array, "u d"], items: Float[Array, "k d"], history: History
     ) -> MemoryPairs:
-        """An item refers to the user's history, and to the user's row as one more."""
-        rows, mask = history
-        if self.include_user:
-            rows = jnp.concatenate([users[:, None], rows], axis=1)
-            mask = jnp.pad(mask, ((0, 0), (1, 0)), constant_values=True)
-        return memory_pairs(users, items, rows, mask, *self.shared)
+        return memory_pairs(users, items, *self.referred(users, history), *self.shared)
 
     def euclidean_scores(
         self,

@@ -94,14 +94,23 @@ class HistoryRelation(MemoryRelation):
         history: History,
         references: References,
     ) -> Float[Array, "*b d"]:
-        """Compute the relation from the item's references `s_k = softmax((item * p_k) @ key)`."""
+        """Compute the relation from the item's references `s_k = softmax((item * p_k) @ key)`.
+
+        Args:
+          references: with each row that is `referred` to.
+        """
         raise NotImplementedError
 
     def __call__(
         self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History
     ) -> Float[Array, "*b d"]:
-        references = history_references(item, history.rows, history.mask, *self.shared)
+        rows, mask = self.referred(user, history)
+        references = history_references(item, rows, mask, *self.shared)
         return self.from_references(user, item, history, references)
+
+    def referred(self, user: Float[Array, "*b d"], history: History) -> History:
+        """Choose the rows that an item refers to: the history, maybe after rows of the user's."""
+        return history
 
     def general_scores(
         self,
@@ -123,9 +132,12 @@ class HistoryRelation(MemoryRelation):
             slots = tiles.tile_memory_attention(rows, items, key)
 
             def scores_of_one(user: Array, ids: Array, place: Array, mask: Array) -> Array:
-                mask = mask[None]
-                references = References(jnp.moveaxis(slots[place], -1, 0), mask, memory)
-                history = History(catalogue[ids][None], mask)
+                history = History(catalogue[ids][None], mask[None])
+                before = self.referred(user[None], History.empty(user[None]))
+                own = memory_attention(items[:, None], before.rows, key)
+                found = jnp.concatenate([own, jnp.moveaxis(slots[place], -1, 0)], axis=1)
+                mask = jnp.concatenate([before.mask, mask[None]], axis=1)
+                references = References(found, mask, memory)
                 relation = self.from_references(user[None], items, history, references)
                 return -translated_distance(self.geometry, user[None], relation, items)
 
