@@ -1,9 +1,9 @@
 """Measure everything on a lent GPU, within minutes: one call, one file of figures.
 
   python -m benchmarks.speed.gpu --budget_s=480 --output=gpu.json
-  python -m benchmarks.speed.gpu --quick          # tiny, on any device: whether it works
+  python -m benchmarks.speed.gpu --quick   # tiny, on any device, in 2 minutes: whether it works
 
-Sections (`gpu_sections.py`) run one after the other in a process that is stopped when a section
+Sections (modules `gpu_*.py`) run one after the other in a process that is stopped when a section
 takes longer than its share; the next one then starts in a fresh process. Figures are printed as
 they are found, and the file is written after each section. Nothing is fetched: what is missing is
 named, to be carried there as wheels.
@@ -46,7 +46,7 @@ NEEDED = {
 }
 _VERSIONS = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "triton")
 # A section has at least so long, to start a process and to compile, as long as there is time.
-_LEAST_SECONDS = 30.0
+_LEAST_SECONDS = 40.0
 
 
 def missing() -> list[str]:
@@ -182,7 +182,7 @@ def chosen(starts: Sequence[str]) -> list[str]:
 
 def main(argv: list[str]) -> None:
     output.check(argv)
-    quick.shrink(budget_s=55.0)
+    quick.shrink(budget_s=150.0)
     lacking = missing()
     if lacking:
         raise SystemExit(f"error: not installed: {' '.join(lacking)}; carry them here as wheels")

@@ -23,6 +23,9 @@ class Sizes:
       most: no batch is larger.
       dim, slots, history_length: `d`, `M`, `P`.
       users_per_step: of the full catalogue.
+      pairs: users and items whose relations are computed at once.
+      added_rows: of gradients, to add up.
+      turns: of what is repeated on the device.
       product_side, floats: of the products and passes that give the ceilings.
       forms: of PyTorch; None for all that there are.
       chunks: MiB of relations, of PyTorch's rankers.
@@ -38,6 +41,9 @@ class Sizes:
     slots: int = 20
     history_length: int = 50
     users_per_step: int = 128
+    pairs: tuple[int, int] = (32, 3260)
+    added_rows: int = 2**17
+    turns: int = 100
     product_side: int = 8192
     floats: int = 2**28
     forms: tuple[str, ...] | None = None
@@ -56,6 +62,9 @@ TINY = Sizes(
     slots=3,
     history_length=5,
     users_per_step=16,
+    pairs=(2, 20),
+    added_rows=2**9,
+    turns=3,
     product_side=64,
     floats=2**12,
     forms=(forms.EAGER,),
@@ -102,7 +111,7 @@ class Reporter:
 
 
 # Of all other units more is better.
-LESS_IS_BETTER = ("s", "us", "GiB")
+LESS_IS_BETTER = ("s", "ms", "us", "GiB", "relative")
 
 
 class Section(NamedTuple):
@@ -132,8 +141,13 @@ def section(name: str, weight: float, is_alone: bool = False) -> Callable[[Any],
     return register
 
 
-# Whose import registers sections.
-_MODULES = ("benchmarks.speed.gpu_sections",)
+# Whose import registers sections. Races take all the time they get, hence come last.
+_MODULES = (
+    "benchmarks.speed.gpu_sections",
+    "benchmarks.speed.gpu_kernels",
+    "benchmarks.speed.gpu_programs",
+    "benchmarks.speed.gpu_races",
+)
 
 
 def register_all() -> dict[str, Section]:

@@ -1,5 +1,6 @@
 """Train and rank with hlr_jax, a number of steps or users at a time."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -21,9 +22,9 @@ from hlr_jax.evaluation.ranking import Ranker
 from hlr_jax.models.relation import Relation
 from hlr_jax.parallel import devices
 from hlr_jax.parallel.placement import Placement
-from hlr_jax.sampling.batches import draw_batch
+from hlr_jax.sampling.batches import Drawing, draw_batch
 from hlr_jax.sampling.histories import HistoryDraw, UniformChoice, user_histories
-from hlr_jax.sampling.sources import DeviceInteractions
+from hlr_jax.sampling.sources import DeviceInteractions, Source
 from hlr_jax.training.epoch import advance
 from hlr_jax.training.inputs import (
     make_objective,
@@ -32,7 +33,7 @@ from hlr_jax.training.inputs import (
     training_positives,
 )
 from hlr_jax.training.rows import loss_of_batch
-from hlr_jax.training.state import Sizes, init_params, new_state, state_shapes
+from hlr_jax.training.state import Sizes, TrainState, init_params, new_state, state_shapes
 from hlr_jax.types import Params, TripletBatch
 
 LEARNING_RATE = 1e-3
@@ -104,11 +105,17 @@ class LibraryTrainer:
 
     Args:
       num_devices: how many to train on; None leaves it to the library.
+      take_steps: takes the steps of a span, as the library does.
     """
 
     def __init__(
-        self, config: Config, interactions: Interactions, num_devices: int | None = None
+        self,
+        config: Config,
+        interactions: Interactions,
+        num_devices: int | None = None,
+        take_steps: Callable[..., TrainState] = advance,
     ) -> None:
+        self._take_steps = take_steps
         model = build.build_model(config)
         params = initial_params(model, interactions)
         table_bytes = params["user"].nbytes + params["item"].nbytes
@@ -137,7 +144,9 @@ class LibraryTrainer:
                 self._start_epoch()
             stop = min(self._next + steps, self.steps_per_epoch)
             span = self._next, stop
-            self._state = advance(self._state, self._rows, span, self._recipe, self._placement)
+            self._state = self._take_steps(
+                self._state, self._rows, span, self._recipe, self._placement
+            )
             steps -= stop - self._next
             self._next = stop
         jax.block_until_ready(self._state)
@@ -151,6 +160,10 @@ class LibraryTrainer:
         self._epoch, self._next = self._epoch + 1, 0
         key = jax.random.fold_in(self._key, self._epoch)
         self._rows = shuffled_rows(self._positives, self._batch_size, key)
+
+    def drawing_and_source(self) -> tuple[Drawing, Source]:
+        """Return how batches are drawn, and from what."""
+        return self._recipe.drawing, self._positives.source
 
     def params(self) -> dict[str, np.ndarray]:
         """Copy the present parameters; see `on_host`."""

@@ -4,10 +4,13 @@ import dataclasses
 import importlib.util
 import json
 
+import numpy as np
 import pytest
 from absl import app
 
-from benchmarks.speed import gpu, sections
+from benchmarks.speed import gpu, gpu_kernels, gpu_programs, sections
+from hlr_jax.kernels import relation_change, relation_change_gpu, sizes
+from hlr_jax.sampling.batches import draw_batch
 
 TINY = dataclasses.replace(sections.TINY, is_local=True)
 needs_torch = pytest.mark.skipif(
@@ -46,15 +49,91 @@ def test_figures_have_a_form(tmp_path):
     assert values(results)["CML, B 64: share of roofline"] > 0
 
 
-def test_the_full_catalogue_is_measured_or_refused_with_a_message(tmp_path):
-    results = measured(tmp_path, "full catalogue")
-    epoch, *others = results["figures"]
-    assert epoch["asked"] == 0.3
-    if epoch["value"] is None:
-        assert epoch["note"].startswith("refused: config.")
-    else:
-        assert others[0]["unit"] == "GiB"
-        assert others[0]["asked"] == 4.0
+def test_the_best_way_through_the_full_catalogue_is_compared_with_what_is_asked(tmp_path):
+    ways = "pallas, default", "xla, default"
+    names = [f"full catalogue, {how}" for how in (*ways, "the best")]
+    results = measured(tmp_path, *names)
+    refused, *others, best, peak = results["figures"]
+    assert refused["value"] is None
+    assert refused["note"].startswith("refused: config.model.implementation='pallas'")
+    assert [figure["asked"] for figure in others] == [None, None]
+    for figure, unit, asked, value in zip(
+        (best, peak), ("s", "GiB"), (0.3, 4.0), (x["value"] for x in others), strict=True
+    ):
+        assert (figure["unit"], figure["asked"], figure["value"]) == (unit, asked, value)
+        assert value > 0
+        assert figure["note"] == "by xla, default"
+
+
+def test_without_a_way_through_the_full_catalogue_there_is_no_best(tmp_path):
+    best, peak = measured(tmp_path, "full catalogue, the best")["figures"]
+    assert best["value"] is peak["value"] is None
+    assert best["note"] == "none was measured"
+
+
+def test_the_flash_kernel_agrees_where_pallas_imitates_a_gpu(tmp_path):
+    results = measured(tmp_path, "flash kernel: agreement")
+    assert results["sections"][0]["outcome"] == "done"
+    assert len(results["figures"]) == 4
+    for figure in results["figures"]:
+        assert figure["less_is_better"]
+        assert figure["value"] < figure["asked"] == gpu_kernels.TOLERANCE
+
+
+@pytest.mark.parametrize("broken", [2.0, np.nan])
+def test_a_flash_kernel_that_is_off_is_found(tmp_path, monkeypatch, broken):
+    def off(pairs, beta, interpret):
+        return relation_change(pairs, beta, "xla") * broken
+
+    monkeypatch.setattr(relation_change_gpu, "relation_change_on_gpu", off)
+    results = measured(tmp_path, "flash kernel: agreement")
+    assert results["sections"][0]["outcome"].startswith("failed: RuntimeError: flash kernel, HLR")
+    assert len(results["figures"]) == 4
+
+
+def test_the_flash_kernel_is_timed(tmp_path):
+    results = measured(tmp_path, "ceilings", "flash kernel: time")
+    assert results["sections"][1]["outcome"] == "done"
+    found = values(results)
+    for how in ("pallas, default", "pallas, float32", "pallas, bfloat16", "xla, default"):
+        assert found[f"flash kernel, {how}: largest error"] < gpu_kernels.TOLERANCE
+        for what in ("forward", "forward and gradient"):
+            assert found[f"flash kernel, {how}: {what}"] > 0
+            assert found[f"flash kernel, {how}: {what}, share of products"] > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "unit"),
+    [("scatter forms", 6, "us"), ("command buffers", 4, "us"), ("precision", 3, "us")],
+)
+def test_forms_of_a_step_are_compared(tmp_path, name, number, unit):
+    results = measured(tmp_path, name)
+    assert results["sections"][0]["outcome"] == "done"
+    assert [figure["unit"] for figure in results["figures"]] == number * [unit]
+    assert len(values(results)) == number
+    assert min(values(results).values()) > 0
+
+
+def test_sums_that_disagree_are_found(tmp_path, monkeypatch):
+    forms = {"all but the last": (lambda sums, ids, rows: sums.at[ids[:-1]].add(rows[:-1]), 1)}
+    monkeypatch.setattr(gpu_kernels, "_FORMS", forms)
+    results = measured(tmp_path, "scatter forms")
+    outcome = results["sections"][0]["outcome"]
+    assert outcome.startswith("failed: RuntimeError: sum of all but the last: off by")
+
+
+def test_loops_draw_the_same_as_what_is_written_out(tmp_path, monkeypatch):
+    loops = []
+
+    def counted(*arguments):
+        loops.append(sizes.is_cpu())
+        return draw_batch(*arguments)
+
+    monkeypatch.setattr(gpu_programs, "draw_batch", counted)
+    results = measured(tmp_path, "drawing")
+    assert results["sections"][0]["outcome"] == "done"
+    assert [figure["unit"] for figure in results["figures"]] == ["us"] * 4 + ["ms"]
+    assert set(loops) == {False, True}
 
 
 def test_all_users_are_ranked_for(tmp_path):
