@@ -30,16 +30,15 @@ class History(NamedTuple):
         """Make histories without a place (P = 0), one beside each of these rows."""
         return cls(rows[..., None, :][..., :0, :], jnp.zeros((*rows.shape[:-1], 0), bool))
 
-    def after(self, row: Float[Array, "*b d"]) -> "History":
-        """Put a row that counts before those of each history."""
-        rows, mask = self
-        batch = jnp.broadcast_shapes(row.shape[:-1], rows.shape[:-2])
-        row = jnp.broadcast_to(row, (*batch, row.shape[-1]))[..., None, :]
-        rows = jnp.broadcast_to(rows, (*batch, *rows.shape[-2:]))
-        counts = jnp.ones((*mask.shape[:-1], 1), bool)
-        return History(
-            jnp.concatenate([row, rows], axis=-2), jnp.concatenate([counts, mask], axis=-1)
-        )
+    def joined(self, other: "History") -> "History":
+        """Put the rows of another history behind these; batch axes broadcast."""
+        if not self.rows.shape[-2]:
+            return other
+        batch = jnp.broadcast_shapes(self.rows.shape[:-2], other.rows.shape[:-2])
+        rows = [jnp.broadcast_to(x, (*batch, *x.shape[-2:])) for x in (self.rows, other.rows)]
+        batch = jnp.broadcast_shapes(self.mask.shape[:-1], other.mask.shape[:-1])
+        mask = [jnp.broadcast_to(x, (*batch, x.shape[-1])) for x in (self.mask, other.mask)]
+        return History(jnp.concatenate(rows, axis=-2), jnp.concatenate(mask, axis=-1))
 
     def for_targets(self) -> "History":
         """Add an axis for the targets that share each history."""

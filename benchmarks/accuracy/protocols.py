@@ -80,7 +80,6 @@ ML_1M_HLR = Protocol(
         *_published("ml_1m", "cml", "lrml", "hlr", "hlrpp", "adacml", "transcf"),
         *_tuned("ml_1m", "cml"),
         *_tuned_from_cml("ml_1m", "lrml", "hlr"),
-        Model("hlr", "tuned-random-start", "tuned/ml_1m_hlr.py"),
     ),
     references=(
         Reference("EASE", dict(zip(TOP_10, (0.437, 0.386, 0.180), strict=True)), _OPTIMISTIC),

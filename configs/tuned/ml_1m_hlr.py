@@ -6,7 +6,12 @@ model is trained again on training and validation together.
 
     python launch/train.py --config=configs/tuned/ml_1m_hlr.py --workdir=runs/ml_1m_hlr
 
-Cost and score: not measured.
+Score, with --config.data.predefined=ml-1m-hlr, where every rating counts (seed 2021 alone; 6,031
+test users):
+    NDCG@10 .436, precision@10 .383, recall@10 .182; before it is trained again, .426.
+    (CML with 800 dimensions: .442.) The slots of the memory are nearly equal (mean cosine .99), so
+    the relation is nearly a constant.
+Cost there: 15 epochs and 10 again, 29 minutes on 2 cores (AMD EPYC) that did other work too.
 """
 
 from ml_collections import ConfigDict

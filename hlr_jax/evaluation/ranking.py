@@ -161,7 +161,7 @@ def _top_k_of_shard(
         return (jnp.take_along_axis(all_ids, where, axis=1), top), None
 
     nothing = jnp.full((users, k), -1, jnp.int32), jnp.full((users, k), -jnp.inf)
-    (ids, scores), _ = jax.lax.scan(merge, nothing, jnp.arange(tiles))
+    (ids, scores), _ = jax.lax.scan(merge, nothing, jnp.arange(tiles, dtype=jnp.int32))
     return jnp.where(scores > -jnp.inf, ids, -1), scores
 
 

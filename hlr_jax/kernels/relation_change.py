@@ -33,8 +33,12 @@ def relation_change(
         the former where they run.
 
     Raises:
-      InputError: "pallas", where it does not run.
+      InputError: "pallas", where it does not run; or another word.
     """
+    if implementation not in IMPLEMENTATIONS:
+        raise InputError(
+            f"implementation {implementation!r}: use one of {', '.join(IMPLEMENTATIONS)}"
+        )
     one = _one_sided(pairs)
     if not (len(one.items) and len(one.mask)):
         return jnp.zeros((len(one.mask), len(one.items)), one.items.dtype)

@@ -11,10 +11,9 @@ from hlr_jax.functional import (
     References,
     attend,
     memory_pairs,
-    pairwise_squared_distances,
 )
 from hlr_jax.kernels import tiled_scores as tiles
-from hlr_jax.kernels.relation_change import is_by_gpu, relation_change
+from hlr_jax.kernels.relation_change import is_by_gpu
 from hlr_jax.kernels.sizes import table_tile
 from hlr_jax.models.memory import HistoryRelation, needed_rows, single_reference
 from hlr_jax.registry import register
@@ -64,10 +63,11 @@ class HLR(HistoryRelation):
             groups.insert(0, single_reference(user, item, *self.own))
         return hlr_relation(user, groups, self.beta)
 
-    def referred(self, user: Float[Array, "*b d"], history: History) -> History:
+    def rows_before(self, user: Float[Array, "*b d"]) -> History:
         """Refer to the user's row as to one more of the history, if it reads the same memory."""
-        is_one_more = self.include_user and not self.separate_user_memory
-        return history.after(user) if is_one_more else history
+        if not self.include_user or self.separate_user_memory:
+            return History.empty(user)
+        return History(user[..., None, :], jnp.ones((*user.shape[:-1], 1), bool))
 
     def euclidean_pairwise(
         self, users: Float[Array, "u d"], items: Float[Array, "k d"], history: History
@@ -75,8 +75,8 @@ class HLR(HistoryRelation):
         """Measure by pooled slot weights, a tile of items at a time."""
         if self._reads_two_memories:
             return self.general_pairwise(users, items, history)
-        change = relation_change(self._pairs(users, items, history), self.beta, self.implementation)
-        return pairwise_squared_distances(users, items) + change
+        pairs = self._pairs(users, items, history)
+        return self.distances_of_pairs(users, items, pairs, self.beta)
 
     @property
     def _reads_two_memories(self) -> bool:
@@ -85,7 +85,7 @@ class HLR(HistoryRelation):
     def _pairs(
         self, users: Float[Array, "u d"], items: Float[Array, "k d"], history: History
     ) -> MemoryPairs:
-        return memory_pairs(users, items, *self.referred(users, history), *self.shared)
+        return memory_pairs(users, items, *self.rows_before(users).joined(history), *self.shared)
 
     def euclidean_scores(
         self,
@@ -102,7 +102,7 @@ class HLR(HistoryRelation):
         (key, memory), (own_key, own_memory) = self.shared, self.own
         rows, places = needed_rows(catalogue, histories)
         args: tuple[Array, ...] = (users @ memory.T, places, histories.mask)
-        if self.include_user and self.separate_user_memory:
+        if self._reads_two_memories:
             memory = jnp.concatenate([own_memory, memory])
 
         def scores_of_tile(items: Float[Array, "s d"]) -> Float[Array, "u s"]:

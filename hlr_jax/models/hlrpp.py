@@ -9,10 +9,9 @@ from hlr_jax.functional import (
     attend,
     memory_attention,
     memory_pairs,
-    pairwise_squared_distances,
 )
 from hlr_jax.kernels import tiled_scores as tiles
-from hlr_jax.kernels.relation_change import is_by_gpu, relation_change
+from hlr_jax.kernels.relation_change import is_by_gpu
 from hlr_jax.kernels.sizes import table_tile
 from hlr_jax.models.hlr import hlr_relation
 from hlr_jax.models.memory import (
@@ -69,8 +68,7 @@ class HLRPlusPlus(HistoryRelation):
     ) -> Float[Array, "u k"]:
         """Measure by pooled slot weights, a tile of items at a time."""
         pairs = self._pairs(users, items, history)
-        change = relation_change(pairs, self.beta, self.implementation)
-        return pairwise_squared_distances(users, items) + change
+        return self.distances_of_pairs(users, items, pairs, self.beta)
 
     def _pairs(
         self, users: Float[Array, "u d"], items: Float[Array, "k d"], history: History

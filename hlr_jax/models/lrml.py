@@ -11,7 +11,7 @@ from hlr_jax.functional import (
     pairwise_squared_distances,
 )
 from hlr_jax.kernels import tiled_scores as tiles
-from hlr_jax.kernels.relation_change import is_by_gpu, relation_change
+from hlr_jax.kernels.relation_change import is_by_gpu
 from hlr_jax.kernels.sizes import scoring_sizes
 from hlr_jax.models.memory import MemoryRelation
 from hlr_jax.registry import register
@@ -44,8 +44,7 @@ class LRML(MemoryRelation):
         key, memory = self.shared
         pairs = self._pairs(users, items)
         if is_by_gpu(pairs, self.implementation):
-            change = relation_change(pairs, implementation=self.implementation)
-            return pairwise_squared_distances(users, items) + change
+            return self.distances_of_pairs(users, items, pairs)
         logits = (users[:, None] * key.T[None]) @ items.T  # [u, M, k]
         slots = jax.nn.softmax(logits, axis=1)
         change = jax.vmap(tiles.change_of_distance(items, memory))(users @ memory.T, slots)

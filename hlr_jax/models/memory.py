@@ -7,14 +7,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from hlr_jax.functional import (
+    MemoryPairs,
     References,
+    TwoSidedPairs,
     memory_attention,
+    pairwise_squared_distances,
     project_on_ball,
     translated_distance,
 )
 from hlr_jax.kernels import history_attention
 from hlr_jax.kernels import tiled_scores as tiles
-from hlr_jax.kernels.relation_change import IMPLEMENTATIONS, has_gpu
+from hlr_jax.kernels.relation_change import IMPLEMENTATIONS, has_gpu, relation_change
 from hlr_jax.kernels.sizes import table_tile
 from hlr_jax.models.relation import Relation
 from hlr_jax.types import History, HistoryIds, Params
@@ -46,11 +49,26 @@ class MemoryRelation(Relation):
             self.require(getattr(self, option) >= 0, option, "use a radius, or 0 for none")
         known = self.implementation in IMPLEMENTATIONS
         self.require(known, "implementation", f"use one of {', '.join(IMPLEMENTATIONS)}")
+
+    def check_devices(self) -> None:
         runs = self.implementation != "pallas" or has_gpu()
         self.require(runs, "implementation", "that runs on NVIDIA GPUs; use auto or xla")
 
     def setup(self) -> None:
         self.shared = self.matrices()
+
+    def distances_of_pairs(
+        self,
+        users: Float[Array, "u d"],
+        items: Float[Array, "k d"],
+        pairs: MemoryPairs | TwoSidedPairs,
+        beta: float = 1.0,
+    ) -> Float[Array, "u k"]:
+        """Measure squared Euclidean distances by how the relation changes them."""
+        # A model that was trained by programs of a GPU is measured without one too.
+        implementation = self.implementation if has_gpu() else "xla"
+        change = relation_change(pairs, beta, implementation)
+        return pairwise_squared_distances(users, items) + change
 
     def matrices(self, prefix: str = "") -> Matrices:
         """Make parameters `key [d, M]` and `memory [M, d]`, from Normal(0, 1/sqrt(d))."""
@@ -97,20 +115,20 @@ class HistoryRelation(MemoryRelation):
         """Compute the relation from the item's references `s_k = softmax((item * p_k) @ key)`.
 
         Args:
-          references: with each row that is `referred` to.
+          references: with the `rows_before` a history, and with the history.
         """
         raise NotImplementedError
 
     def __call__(
         self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History
     ) -> Float[Array, "*b d"]:
-        rows, mask = self.referred(user, history)
+        rows, mask = self.rows_before(user).joined(history)
         references = history_references(item, rows, mask, *self.shared)
         return self.from_references(user, item, history, references)
 
-    def referred(self, user: Float[Array, "*b d"], history: History) -> History:
-        """Choose the rows that an item refers to: the history, maybe after rows of the user's."""
-        return history
+    def rows_before(self, user: Float[Array, "*b d"]) -> History:
+        """Choose rows that an item refers to before the user's history: none by default."""
+        return History.empty(user)
 
     def general_scores(
         self,
@@ -133,7 +151,7 @@ class HistoryRelation(MemoryRelation):
 
             def scores_of_one(user: Array, ids: Array, place: Array, mask: Array) -> Array:
                 history = History(catalogue[ids][None], mask[None])
-                before = self.referred(user[None], History.empty(user[None]))
+                before = self.rows_before(user[None])
                 own = memory_attention(items[:, None], before.rows, key)
                 found = jnp.concatenate([own, jnp.moveaxis(slots[place], -1, 0)], axis=1)
                 mask = jnp.concatenate([before.mask, mask[None]], axis=1)

@@ -38,8 +38,8 @@ FIXED = ("dim", "geometry", "parent", "name")
 _FOLLOWS = {
     "general_pairwise": ("__call__",),
     "general_scores": ("__call__",),
-    "euclidean_pairwise": ("__call__", "from_references"),
-    "euclidean_scores": ("__call__", "from_references"),
+    "euclidean_pairwise": ("__call__", "from_references", "rows_before"),
+    "euclidean_scores": ("__call__", "from_references", "rows_before"),
 }
 
 
@@ -272,6 +272,9 @@ class Relation(Options, nn.Module):
           features: of each item.
         """
         raise NotImplementedError
+
+    def check_devices(self) -> None:
+        """Raise InputError where the model cannot be trained on the devices there are."""
 
     def project(self, params: Params) -> Params:
         """Constrain the module's own parameters after an optimizer step, if it wants to."""

@@ -38,10 +38,10 @@ class BackgroundStore:
     """Writes to another store in a thread of its own, the newest state alone.
 
     What is saved is copied on the devices, which train on: the price is their memory for one more
-    state and its parameters, until the thread has taken them to the host. Where training is faster
-    than writing, a state that has not been begun gives way to a newer one; the best parameters do
-    only where there are better ones. So whenever the process dies, the stored state is one of the
-    run, and the stored best is not older than what that state knows of.
+    state and twice its parameters, until the thread has taken them to the host. Where training is
+    faster than writing, a state that has not been begun gives way to a newer one; the best
+    parameters do only where there are better ones. So whenever the process dies, the stored state
+    is one of the run, and the stored best is not older than what that state knows of.
 
     An error of the thread is raised by the next call, and nothing is written after it. As a context
     manager it waits for the last write, however the training ends.

@@ -47,6 +47,7 @@ def check_config(config: Config) -> None:
 def check(config: Config, model: Relation, dataset: Dataset) -> None:
     """Raise InputError for what would fail later, before anything is written."""
     datasets.check(dataset)
+    model.check_devices()
     check_cutoffs(config.evaluation.cutoffs, dataset, "config.evaluation.cutoffs")
     length = history_length(model, config)
     if length > dataset.num_items:

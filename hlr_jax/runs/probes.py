@@ -37,8 +37,8 @@ def check(config: Config) -> None:
     model, geometry, loss, sampler = build.build_all(config)
     check_geometry(geometry, config.geometry.name, model.dim)
     check_relation(model, config.model.name, config.sampling.history_length)
-    if config.training.batch_of != "users":  # These take all items without asking a sampler.
-        check_sampler(sampler, config.sampling.negatives)
+    of_users = config.training.batch_of == "users"
+    check_sampler(sampler, config.sampling.negatives, "targets" if of_users else "draw")
     count = sampler.num_negatives_of(_MANY_ITEMS)
     check_loss(loss, config.loss.name, max(2, count))
 
@@ -258,16 +258,18 @@ def _require_vectors(subject: _Subject, relation: Any, shape: tuple[int, ...]) -
 # Samplers.
 
 
-def check_sampler(sampler: Sampler, name: str) -> None:
+def check_sampler(sampler: Sampler, name: str, method: str = "draw") -> None:
     """Raise InputError where a sampler from another package fails, or returns no negatives.
 
     Args:
       name: in the configuration.
+      method: that training calls: `draw`, or `targets` for batches of users.
     """
     subject = _subject(sampler, "sampling.negatives", name)
     if subject is None:
         return
-    subject.require_method("draw", ("examples", "source"), Sampler)
+    arguments = ("key", "source") if method == "targets" else ("examples", "source")
+    subject.require_method(method, arguments, Sampler)
     # Whole numbers may say how many of its items are drawn.
     sizes = [value for value in vars(sampler).values() if type(value) is int and value > 0]
     users, items = 4, min(32 + sum(sizes), 100_000)
@@ -279,7 +281,20 @@ def check_sampler(sampler: Sampler, name: str) -> None:
     prepared = subject.call(sampler, "prepare", lambda: sampler.prepare(popularity, train))
     history = DeviceInteractions.of(train)
     base = SamplingSource(history, history, UniformChoice(), prepared, items)
-    _draw(sampler, TripletSource.of_training(base, train), subject)
+    if method == "targets":
+        _targets(sampler, base, subject)
+    else:
+        _draw(sampler, TripletSource.of_training(base, train), subject)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _targets(sampler: Sampler, source: SamplingSource, subject: _Subject) -> Any:
+    key = jax.random.key(0)
+    found = subject.call(sampler, "targets", lambda: sampler.targets(key, source))
+    subject.require_shape("targets", found, (jnp.size(found),), "return items [N]")
+    if found.dtype != jnp.int32:
+        raise InputError(f"{subject} returned targets of {found.dtype}; use int32")
+    return found
 
 
 @functools.partial(jax.jit, static_argnums=2)

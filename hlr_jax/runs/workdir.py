@@ -19,6 +19,7 @@ _CHANGEABLE = (
     "training.epochs",
     "training.patience",
     "training.checkpoint_minutes",
+    "model.implementation",
     "evaluation.",
     "sharding.",
 )

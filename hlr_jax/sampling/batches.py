@@ -111,15 +111,15 @@ def _batch_of_users(drawing: Drawing, source: UserSource, users: _Users) -> User
         seen = has_of_shared(places, number, source.seen, rows)
     none_left_out = jnp.full(len(rows), -1, jnp.int32)
     history = _histories(drawing, source, users.keys, rows, none_left_out)
+    found = places[history.items]
     if not drawing.sampler.is_full_catalog:
         # What is in a history stands behind the targets, if it is none of them.
         behind = number + jnp.arange(history.items.size, dtype=jnp.int32)
-        found = places[history.items]
         found = jnp.where(found < number, found, behind.reshape(found.shape))
         is_used = history.mask & users.valid[:, None] & (found >= number)
         others = jnp.where(is_used, history.items, source.num_items)
         items = jnp.concatenate([items, others.reshape(-1)])
-        history = history._replace(items=found)
+    history = history._replace(items=found)
     weight = _weight(drawing, source, rows, users.valid)
     unseen = is_first(items[:number], places)[None] & ~seen
     return UserBatch(rows, items, positive, unseen, history, weight)

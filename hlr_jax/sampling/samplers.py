@@ -79,6 +79,12 @@ class Sampler(Component):
       is_full_catalog: whether these are all items, each once.
     """
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        if "draw" in vars(cls) and "targets" not in vars(cls):
+            # Those of a class that draws otherwise.
+            cls.targets = Sampler.targets  # type: ignore[method-assign]
+        super().__init_subclass__(**kwargs)
+
     section: ClassVar[str] = "sampling"
     is_shared: ClassVar[bool] = False
     is_full_catalog: ClassVar[bool] = False

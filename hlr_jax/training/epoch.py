@@ -5,6 +5,7 @@ with tables that are replicated or sharded. `train_steps` is the same by `pmap`,
 one process, each with everything; `jit` alone can say how XLA is to compile for an accelerator.
 """
 
+import contextlib
 import functools
 from typing import Any, NamedTuple
 
@@ -38,14 +39,14 @@ class Recipe(struct.PyTreeNode):
       drawing: how batches are drawn.
       optimizer: how parameters follow the gradient.
       is_sparse: whether a step updates only the rows that its batch uses.
-      matmul_precision: of a step's matrix products, as JAX calls it.
+      matmul_precision: of a step's matrix products, as JAX calls it; "" is what JAX is set to.
     """
 
     objective: Objective
     drawing: Drawing
     optimizer: Optimizer
     is_sparse: bool = struct.field(pytree_node=False, default=False)
-    matmul_precision: str = struct.field(pytree_node=False, default="default")
+    matmul_precision: str = struct.field(pytree_node=False, default="")
 
     def exchange(self, params: Params, layout: Layout) -> Exchange:
         """Choose which rows steps update, before the first one."""
@@ -85,7 +86,8 @@ def _steps(
         return train_step(state, batch, recipe.objective, recipe.optimizer, exchange, neighbours)
 
     start = state, recipe.exchange(state.params, layout)
-    with jax.default_matmul_precision(recipe.matmul_precision):
+    chosen = recipe.matmul_precision
+    with jax.default_matmul_precision(chosen) if chosen else contextlib.nullcontext():
         return jax.lax.fori_loop(*span, one, start)[0]
 
 

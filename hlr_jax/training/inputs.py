@@ -35,8 +35,8 @@ from hlr_jax.training.epoch import EpochRows, Recipe
 from hlr_jax.training.objective import Covariance, FeaturesPenalty, Objective, Regularizer
 from hlr_jax.training.optimizers import NamedOptimizer, Optimizer, frozen_tables
 
-# Of `config.training.matmul_precision`, by JAX's names.
-_PRECISIONS = {"default": "default", "float32": "float32", "bfloat16": "BF16_BF16_F32"}
+# Of `config.training.matmul_precision`, by JAX's names; "" leaves it to JAX's configuration.
+_PRECISIONS = {"default": "", "float32": "float32", "bfloat16": "BF16_BF16_F32"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,7 +196,7 @@ def _placed(
 def shuffled_rows(positives: Positives, batch_size: int, key: Key[Array, ""]) -> EpochRows:
     """Shuffle the rows of an epoch, and give each device its part of every batch.
 
-    Drawn on the devices, which the host does not wait for.
+    Drawn on the devices; the host waits for no row.
 
     Args:
       key: of the epoch: decides the order and what is drawn.

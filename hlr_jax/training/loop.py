@@ -247,17 +247,16 @@ class _Session:
         """
         program = self.program
         recipe, placement = program.placed_recipe, program.placement
-        shapes = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
-        )
+        shapes = device_memory.shapes_of(state, placement)
+        room = device_memory.room_for_steps(state, placement)
         try:
             state = advance(state, rows, (0, 0), recipe, placement)
             jax.block_until_ready(state.step)
         except jax.errors.JaxRuntimeError as error:
             if not device_memory.is_exhausted(error):
                 raise
-            config = program.config
-            raise device_memory.too_large(config, placement, shapes, rows, recipe) from error
+            whole = program.config, placement
+            raise device_memory.too_large(whole, shapes, rows, recipe, room) from error
         for ends_epoch in (False, True):
             SentSpan.of(state, (0, 0), ends_epoch)
         self.is_compiled = True

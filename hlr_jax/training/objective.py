@@ -175,12 +175,14 @@ def _losses_of_targets(
     if loss.shares_negatives:
         return _of_distances(loss, distances, negatives)
 
+    def of_one(positive: Float[Array, "b"]) -> tuple[Array, Array]:
+        of_each = NegativeDistances(distances, batch.is_negative, objective.num_items)
+        return _of_distances(loss, positive, of_each)
+
     # A loss that has each positive beside all negatives, [b, t, n], takes some positives at a time.
     @jax.checkpoint
     def of_some(positive: Float[Array, "b t"]) -> tuple[Array, Array]:
-        shape = *positive.shape, distances.shape[1]
-        values, mask = (jnp.broadcast_to(x, shape) for x in negatives[:2])
-        return _of_distances(loss, positive, NegativeDistances(values, mask, negatives.num_items))
+        return jax.vmap(of_one, 1, 1)(positive)
 
     return columnwise(of_some, distances, target_tile(distances.size))
 

@@ -97,6 +97,16 @@ def test_no_tile_is_sorted_on_a_gpu(case, on_cpu):
     assert sorts == [f"{USERS}x{k}xi32"]
 
 
+@pytest.mark.parametrize("is_on_cpu", [True, False])
+def test_ids_are_32_bits_wide_also_where_the_default_is_64(is_on_cpu, on_cpu):
+    expected = ranker(*build(CASES["cml"])).top_k(EVERYONE, 3, known(ITEMS), known(ITEMS))
+    if not is_on_cpu:
+        become_accelerator(on_cpu)
+    with jax.enable_x64(True):
+        found = ranker(*build(CASES["cml"])).top_k(EVERYONE, 3, known(ITEMS), known(ITEMS))
+    np.testing.assert_array_equal(found[0], expected[0])
+
+
 @pytest.mark.parametrize("users", [1, 64, 5000, 8128, 10**6])
 @pytest.mark.parametrize("items", [1, 23, 512, 700, 13_000, 10**6])
 def test_tiles_are_equal_and_fill_up_little(users, items, on_cpu):

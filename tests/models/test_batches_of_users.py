@@ -218,6 +218,50 @@ def test_the_gradient_is_that_of_the_loss(
         np.testing.assert_allclose(np.sum(gradient[table] * direction), slope, rtol=2e-5)
 
 
+def test_a_loss_that_knows_of_one_positive_a_row_is_given_one(monkeypatch) -> None:
+    class RowHinge(Loss):
+        """The hinge, by axes that only a batch of interactions has."""
+
+        def __call__(self, positive, negatives):
+            gap = jax.nn.relu(positive[:, None] - negatives.values + 0.5)
+            return jnp.sum(jnp.where(negatives.mask, gap, 0), axis=1)
+
+    monkeypatch.setattr(objectives, "target_tile", lambda pairs: 3)
+    case = case_of("cml", "ball")
+    batch = batch_of(case, 0.5, FullCatalog())
+    found = [
+        rows.loss_of_batch(Objective(case.model, loss, num_items=ITEMS), case.jax_params(), batch)[
+            0
+        ]
+        for loss in (RowHinge(), Hinge(0.5))
+    ]
+    assert found[0] > 1
+    np.testing.assert_allclose(*found, rtol=1e-6)
+
+
+def test_a_catalogue_in_another_order_has_the_same_loss() -> None:
+    class Backwards(FullCatalog):
+        def targets(self, key, source):
+            return super().targets(key, source)[::-1]
+
+    case = case_of("hlr", "ball")
+    objective = Objective(case.model, Softmax(0.5), num_items=ITEMS)
+    found = [
+        rows.loss_of_batch(objective, case.jax_params(), batch_of(case, 0.5, sampler))
+        for sampler in (Backwards(), FullCatalog())
+    ]
+    np.testing.assert_allclose(*found, rtol=1e-5)
+
+
+def test_a_sampler_that_draws_otherwise_does_not_inherit_targets() -> None:
+    class LowHalf(Shared):
+        def draw(self, examples, source):
+            return super().draw(examples, source)
+
+    assert LowHalf.targets is Sampler.targets
+    assert Shared.targets is not Sampler.targets
+
+
 def test_rows_are_users_with_positives_and_their_other_items_are_no_negatives() -> None:
     """Of validation, that leaves out what a user has in training too."""
     valid = interactions([[1], [5, 6], [0, 9], [], [2], [7]], 10)

@@ -238,6 +238,28 @@ SAMPLERS = [
 ]
 
 
+class Square(Sampler):
+    def targets(self, key: Any, source: Any) -> Any:
+        return jnp.zeros((2, 3), jnp.int32)
+
+
+class Wide(Sampler):
+    def targets(self, key: Any, source: Any) -> Any:
+        return jnp.arange(3.0)
+
+
+@pytest.mark.parametrize(
+    ("cls", "fault"),
+    [
+        (Square, r" returned targets of shape \(2, 3\), not \(6,\); return items \[N\]"),
+        (Wide, " returned targets of float32; use int32"),
+    ],
+)
+def test_targets_of_users_are_tried_too(cls: Any, fault: str) -> None:
+    with pytest.raises(InputError, match=fault):
+        check(cls, training={"batch_of": "users"})
+
+
 # --- losses; wrong shapes and numbers are in test_loss_faults.py ----------------------------------
 
 

@@ -20,6 +20,7 @@ from hlr_jax.functional.losses.softmax import Softmax
 from hlr_jax.models import RELATIONS, History, Relation
 from hlr_jax.models.cml import CML
 from hlr_jax.models.hlr import HLR
+from hlr_jax.models.hlrpp import HLRPlusPlus
 from hlr_jax.models.lrml import LRML
 from hlr_jax.sampling.samplers import SAMPLERS, FullCatalog, PerExample, Shared
 from hlr_jax.testing import (
@@ -144,6 +145,21 @@ class HalfHLR(HLR):
         return 0.5 * super().from_references(user, item, history, references)
 
 
+class TwiceHLR(HLR):
+    """HLR whose items refer to the user's row twice."""
+
+    def rows_before(self, user: Float[Array, "*b d"]) -> History:
+        own = super().rows_before(user)
+        return own.joined(own)
+
+
+class OwnRowHLRPlusPlus(HLRPlusPlus):
+    """HLR++ whose items refer to the user's row before its history."""
+
+    def rows_before(self, user: Float[Array, "*b d"]) -> History:
+        return History(user[..., None, :], jnp.ones((*user.shape[:-1], 1), bool))
+
+
 class LeaningCML(CML):
     """A relation that reads the item, of a class that says it does not."""
 
@@ -162,7 +178,7 @@ class NegativeLRML(LRML):
         return -super().__call__(user, item, history)
 
 
-@pytest.mark.parametrize("cls", [HalfHLR, LeaningCML, NegativeLRML])
+@pytest.mark.parametrize("cls", [HalfHLR, TwiceHLR, OwnRowHLRPlusPlus, LeaningCML, NegativeLRML])
 def test_a_subclass_ranks_by_what_it_is_trained_on(cls: type[Relation]) -> None:
     """Fast paths of the class above compute that one's relation, and are not inherited."""
     check_relation(cls, (Ball(), L1()))

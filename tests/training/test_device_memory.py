@@ -24,15 +24,15 @@ def held(batch_size: int) -> int:
     return program.compile().memory_analysis().temp_size_in_bytes
 
 
-def fault_of(monkeypatch, free: int | None, message: str = EXHAUSTED) -> Exception:
-    """What a run says that a device with so much free memory cannot do."""
+def fault_of(monkeypatch, room: int | None, message: str = EXHAUSTED) -> Exception:
+    """What a run says that a device with so much room for steps cannot do."""
 
     def advance(*arguments):
         raise jax.errors.JaxRuntimeError(message)
 
     with monkeypatch.context() as patched:
         patched.setattr(loop, "advance", advance)
-        patched.setattr(devices, "free_bytes", lambda stats: free)
+        patched.setattr(loop.device_memory, "room_for_steps", lambda *_: room)
         with pytest.raises((InputError, jax.errors.JaxRuntimeError)) as caught:
             Run.of(config_of("hlr", batch_size=BATCH)).fit()
     return caught.value
@@ -55,11 +55,30 @@ def test_the_largest_batch_that_fits_is_named(monkeypatch):
 
 
 def test_without_a_number_remedies_are_named(monkeypatch):
-    for free in (None, 0):
-        text = str(fault_of(monkeypatch, free))
+    for room in (None, 0):
+        text = str(fault_of(monkeypatch, room))
         assert "use a smaller batch, a shorter config.sampling.history_length or more dev" in text
 
 
 def test_other_faults_of_a_device_are_not_explained(monkeypatch):
     found = fault_of(monkeypatch, None, "INTERNAL: something else")
     assert not isinstance(found, InputError)
+
+
+def test_a_compiler_that_refuses_smaller_batches_too_leaves_the_remedies(monkeypatch):
+    def refuse(*arguments):
+        raise jax.errors.JaxRuntimeError(EXHAUSTED)
+
+    monkeypatch.setattr(loop.device_memory, "_held", refuse)
+    text = str(fault_of(monkeypatch, 2**30))
+    assert "use a smaller batch, a shorter config.sampling.history_length or more dev" in text
+
+
+def test_room_for_steps_is_what_copies_for_checkpoints_leave(monkeypatch):
+    run = Run.of(config_of("cml"))
+    state, placement = run.state(run.placement.num_devices), run.placement
+    arrays = sum(x.nbytes for x in jax.tree.leaves(state))
+    params = sum(x.nbytes for x in jax.tree.leaves(state.params))
+    for free, room in ((None, None), (10**6, 10**6 - arrays - 2 * params)):
+        monkeypatch.setattr(devices, "free_bytes", lambda stats, free=free: free)
+        assert loop.device_memory.room_for_steps(state, placement) == room

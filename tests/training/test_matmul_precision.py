@@ -1,6 +1,5 @@
 """`config.training.matmul_precision`: which precision a step's products are asked for."""
 
-import dataclasses
 import re
 
 import jax
@@ -15,8 +14,7 @@ from hlr_jax.training import epoch
 
 def products_of(precision: str) -> set[str]:
     """How the products of HLR's step are asked for, where they are not always exact."""
-    config = config_of("hlr", matmul_precision=precision)
-    run = Run.of(dataclasses.replace(config))
+    run = Run.of(config_of("hlr", matmul_precision=precision))
 
     def steps(state, rows, recipe):
         own = rows._replace(order=rows.order[0])
@@ -39,6 +37,11 @@ def products_of(precision: str) -> set[str]:
 )
 def test_products_of_a_step_are_asked_for_in_that_precision(precision, expected):
     assert products_of(precision) == expected
+
+
+def test_default_is_what_jax_is_set_to():
+    with jax.default_matmul_precision("float32"):
+        assert products_of("default") == {"highest"}
 
 
 def test_other_names_are_refused():

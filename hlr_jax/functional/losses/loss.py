@@ -29,7 +29,7 @@ class Loss(Component):
 
     Attributes:
       shares_negatives: whether leading axes broadcast, so that negatives `[b, 1, K]` serve all
-        positives `[b, P]` of a row in a time that grows with `P + K`. Needed for batches of users.
+        positives `[b, P]` of a row in a time that grows with `P + K`; for batches of users.
     """
 
     section: ClassVar[str] = "loss"
