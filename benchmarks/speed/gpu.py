@@ -1,4 +1,4 @@
-"""Measure everything on a lent GPU, within minutes: one call, one file of figures.
+"""Measure everything on a GPU, within minutes: one call, one file of figures.
 
   python -m benchmarks.speed.gpu --budget_s=480 --output=gpu.json
   python -m benchmarks.speed.gpu --quick   # tiny, on any device, in 2 minutes: whether it works
@@ -6,7 +6,7 @@
 Sections (modules `gpu_*.py`) run one after the other in a process that is stopped when a section
 takes longer than its share; the next one then starts in a fresh process. Figures are printed as
 they are found, and the file is written after each section. Nothing is fetched: what is missing is
-named, to be carried there as wheels.
+named.
 """
 
 import datetime
@@ -185,7 +185,7 @@ def main(argv: list[str]) -> None:
     quick.shrink(budget_s=150.0)
     lacking = missing()
     if lacking:
-        raise SystemExit(f"error: not installed: {' '.join(lacking)}; carry them here as wheels")
+        raise SystemExit(f"error: not installed: {' '.join(lacking)}; install them first")
     names = chosen(_SECTIONS.value)
     if _OUTPUT.value and output.is_recording():
         raise app.UsageError("--record writes to benchmarks/results; leave --output away")

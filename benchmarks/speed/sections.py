@@ -1,4 +1,4 @@
-"""The parts of a prepared run on a lent machine, by name, and what they report."""
+"""The parts of a run of measurements, by name, and what they report."""
 
 import dataclasses
 import functools

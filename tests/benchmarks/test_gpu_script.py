@@ -1,4 +1,4 @@
-"""The prepared run on a lent GPU, tiny and in this process: what it reports, how it goes on."""
+"""The run of measurements for a GPU, tiny and in this process: what it reports, how it goes on."""
 
 import dataclasses
 import importlib.util
