@@ -28,8 +28,8 @@ from benchmarks.speed import sections
 
 _BUDGET = flags.DEFINE_float("budget_s", 480.0, "Seconds for everything.", lower_bound=1.0)
 _OUTPUT = flags.DEFINE_string("output", "", "File for the results; by default gpu.json in --out.")
-_SECTIONS = flags.DEFINE_list(
-    "sections", [], "What to measure, by the start of a name; all if none."
+_SECTIONS = flags.DEFINE_multi_string(
+    "sections", [], "What to measure, by the start of a name; once for each. All if none."
 )
 
 # What the library and its benchmarks import, by the names of the packages.
@@ -176,7 +176,7 @@ def chosen(starts: Sequence[str]) -> list[str]:
     names = list(sections.register_all())
     for start in starts:
         if not any(name.startswith(start) for name in names):
-            raise app.UsageError(f"--sections: {start!r} starts none of {', '.join(names)}")
+            raise app.UsageError(f"--sections: {start!r} starts none of {'; '.join(names)}")
     return [name for name in names if not starts or name.startswith(tuple(starts))]
 
 

@@ -10,10 +10,14 @@ from hlr_jax.data.datasets import Dataset
 from hlr_jax.errors import InputError
 from hlr_jax.evaluation import metrics
 from hlr_jax.evaluation.evaluate import check_cutoffs, check_protocol
+from hlr_jax.kernels.sizes import is_cpu
 from hlr_jax.models.relation import Relation
 from hlr_jax.registry import is_own
 from hlr_jax.sampling.samplers import Sampler, build_sampler
 from hlr_jax.training.inputs import history_length
+
+# Fewer targets than this, of a step of users, are warned of.
+FEW_TARGETS = 64
 
 
 def check_config(config: Config) -> None:
@@ -36,12 +40,12 @@ def check_config(config: Config) -> None:
         config.loss.covariance,
         "it needs all rows on a device; set config.sharding.tables='replicated'",
     )
+    if config.training.batch_of == "users":
+        _check_batches_of_users(config)
     if not all(map(is_own, build.build_all(config))):
         from hlr_jax.runs import probes  # Which takes its time to import.
 
         probes.check(config)
-    if config.training.batch_of == "users":
-        _check_batches_of_users(config)
 
 
 def check(config: Config, model: Relation, dataset: Dataset) -> None:
@@ -61,8 +65,15 @@ def check(config: Config, model: Relation, dataset: Dataset) -> None:
             "neighbours; use replicated"
         )
     _check_features(config, model, dataset)
+    if config.training.matmul_precision != "default" and is_cpu():
+        logging.warning(
+            "config.training.matmul_precision=%r changes nothing on a CPU, whose products are "
+            "float32",
+            config.training.matmul_precision,
+        )
     if config.training.batch_of == "users":
         _warn_of_many_users(config, dataset)
+        _check_targets(config, dataset)
     _check_validation(config, dataset)
     check_protocol(config, dataset)
     if config.evaluation.cohorts:
@@ -119,6 +130,23 @@ def _warn_of_many_users(config: Config, dataset: Dataset) -> None:
             "config.training.batch_size=%d: with config.training.batch_of='users' a step takes "
             "that many of %d users; some tens of them train better",
             *(config.training.batch_size, users),
+        )
+
+
+def _check_targets(config: Config, dataset: Dataset) -> None:
+    """Raise InputError for more targets than items, and warn of few."""
+    sampler = build_sampler(config)
+    number = sampler.num_negatives_of(dataset.num_items)
+    if number > dataset.num_items:
+        raise InputError(
+            f"config.sampling.num_negatives={number}: the catalogue has {dataset.num_items} items; "
+            "use fewer, or config.sampling.negatives='full_catalog'"
+        )
+    if number < FEW_TARGETS and not sampler.is_full_catalog:
+        logging.warning(
+            "config.sampling.num_negatives=%d: with config.training.batch_of='users' a step counts "
+            "only those positives that are among so many of %d items; use hundreds",
+            *(number, dataset.num_items),
         )
 
 

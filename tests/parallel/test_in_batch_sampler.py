@@ -1,5 +1,6 @@
 """A sampler of another package: the positives of a step are each other's negatives."""
 
+import dataclasses
 from typing import ClassVar
 
 import jax
@@ -11,6 +12,7 @@ from support.interactions import ITEMS_OF, TRAIN, draw_batch, training_source
 from support.placed_runs import assert_close, config_of, placed, recommender, start, trained, used
 
 from hlr_jax.config import LossConfig, SamplingConfig
+from hlr_jax.errors import InputError
 from hlr_jax.registry import register
 from hlr_jax.runs import compatibility
 from hlr_jax.sampling.batches import Drawing
@@ -69,3 +71,13 @@ def test_eight_devices_train_as_one_does(update, mode, shards):
     np.testing.assert_allclose(found[1][1], found[0][1], rtol=1e-5)
     assert_close(found[1][0], found[0][0])
     assert found[0][1][-1] < found[0][1][0]
+
+
+def test_without_targets_it_is_refused_for_batches_of_users():
+    """With those samplers that have some."""
+    config = config_of(sampling=SamplingConfig(negatives="in_batch"))
+    by_user = dataclasses.replace(config.training, batch_of="users")
+    with pytest.raises(InputError) as caught:
+        compatibility.check_config(dataclasses.replace(config, training=by_user))
+    assert str(caught.value).startswith("config.training.batch_of='users': ")
+    assert "set config.sampling.negatives to one of full_catalog, shared" in str(caught.value)

@@ -89,6 +89,11 @@ FAULTS = {
         FEATURES,
         "config.sharding.tables='sharded': model 'cmlf' needs all item rows on a device; use rep",
     ),
+    "more targets than items": (
+        OF_USERS | {"sampling": {"negatives": "shared", "num_negatives": 9}},
+        {},
+        "config.sampling.num_negatives=9: the catalogue has 8 items; use fewer, or config.sampling",
+    ),
     "nothing to refit on": (
         {"training": {"refit": True}},
         {"valid": NOTHING},
@@ -211,3 +216,22 @@ def test_a_loss_without_a_number_for_each_positive_is_refused(name, fault, tmp_p
     message = refusal({"loss": {"name": name}}, data_with(), tmp_path)
     assert message.startswith(f"config.loss.name={name!r}: test_incompatible.")
     assert fault in message
+
+
+@pytest.mark.parametrize(
+    ("values", "warning"),
+    [
+        (
+            OF_USERS | {"sampling": {"negatives": "shared", "num_negatives": 3}},
+            "config.sampling.num_negatives=3: with config.training.batch_of='users' a step counts",
+        ),
+        (
+            {"training": {"matmul_precision": "bfloat16"}},
+            "config.training.matmul_precision='bfloat16' changes nothing on a CPU",
+        ),
+    ],
+)
+def test_what_brings_nothing_is_warned_of(values, warning, caplog):
+    with caplog.at_level(logging.WARNING):
+        check(values, data_with())
+    assert warning in caplog.text
