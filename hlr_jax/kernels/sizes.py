@@ -128,24 +128,14 @@ def _equal_slices(batch_size: int, most: int) -> int:
     return -(-batch_size // -(-batch_size // most)) if is_cpu() else batch_size
 
 
-def target_tile(pairs: int) -> int:
-    """Choose how many targets to compare with all others at once.
+def pair_tile(item_floats: int) -> int:
+    """Choose how many items to measure, or to compare with all others, at once.
 
     Args:
-      pairs: of users and targets.
+      item_floats: numbers that an item holds with all users.
     """
     floats = 2**22 if is_cpu() else 2**28
-    return max(1, floats // max(pairs, 1))
-
-
-def pair_tile(pair_floats: int, items: int) -> int:
-    """Choose how many items to measure at once where a relation is computed for each pair.
-
-    Args:
-      pair_floats: numbers that an item holds with all users.
-    """
-    floats = 2**22 if is_cpu() else 2**28
-    return max(1, min(items, floats // max(pair_floats, 1)))
+    return max(1, floats // max(item_floats, 1))
 
 
 def neighbor_slice(interactions: int) -> int:

@@ -127,30 +127,19 @@ def rowwise(function: Callable[..., Array], args: Any, floats: int) -> Array:
 
 
 def tilewise(
-    function: Callable[[Float[Array, "s d"]], Float[Array, "u s"]],
-    items: Float[Array, "t d"],
-    size: int,
-) -> Float[Array, "u t"]:
-    """Apply `function` to `size` items at a time, and put the results side by side."""
+    function: Callable[[Float[Array, "s d"]], Any], items: Float[Array, "t d"], size: int
+) -> Any:
+    """Apply `function` to `size` items at a time, and put the results `[u, s]` side by side.
+
+    Args:
+      function: returns an array `[u, s]`, or several.
+    """
     if size >= len(items):
         return function(items)
     tiles = -(-len(items) // size)
     padded = jnp.pad(items, ((0, tiles * size - len(items)), (0, 0)))
-    scores = jax.lax.map(function, padded.reshape(tiles, size, -1))
-    return jnp.moveaxis(scores, 0, 1).reshape(scores.shape[1], -1)[:, : len(items)]
 
+    def joined(x: Float[Array, "n u s"]) -> Float[Array, "u t"]:
+        return jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1)[:, : len(items)]
 
-def columnwise(
-    function: Callable[[Float[Array, "b t"]], Any], values: Float[Array, "b n"], size: int
-) -> Any:
-    """Apply `function` to `size` columns at a time, and put the results `[b, t]` side by side."""
-    rows, count = values.shape
-    if size >= count:
-        return function(values)
-    padded = jnp.pad(values, ((0, 0), (0, -count % size)))
-    tiles = jnp.moveaxis(padded.reshape(rows, -1, size), 1, 0)
-
-    def joined(x: Float[Array, "s b t"]) -> Float[Array, "b n"]:
-        return jnp.moveaxis(x, 0, 1).reshape(rows, -1)[:, :count]
-
-    return jax.tree.map(joined, jax.lax.map(function, tiles))
+    return jax.tree.map(joined, jax.lax.map(function, padded.reshape(tiles, size, -1)))

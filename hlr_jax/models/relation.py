@@ -136,7 +136,7 @@ class Relation(Options, nn.Module):
         """Measure the `distances` of every user to every item, for items that users share.
 
         Args:
-          history: `rows [u, P, d]` and `mask [u, P]`; no item is in it.
+          history: `rows [u, P, d]` and `mask [u, P]`; an item that is in it is not left out.
         """
         if not self.reads_item:
             translated = self._translated(users, items[:1], history)
@@ -181,7 +181,7 @@ class Relation(Options, nn.Module):
             return self.distances(users[:, None], pairs, history.for_targets())
 
         floats = len(users) * (1 + history.mask.shape[1]) * self.dim
-        return tilewise(of_tile, items, pair_tile(floats, len(items)))
+        return tilewise(of_tile, items, pair_tile(floats))
 
     def euclidean_pairwise(
         self, users: Float[Array, "u a"], items: Float[Array, "k b"], history: History

@@ -31,7 +31,7 @@ from hlr_jax.training.inputs import (
     validation_positives,
 )
 from hlr_jax.training.loop import Program
-from hlr_jax.training.state import Keys, param_shapes
+from hlr_jax.training.state import Keys, mean_of, param_shapes
 from hlr_jax.types import Params
 
 
@@ -219,6 +219,5 @@ def mean_loss(program: Program, params: Params, positives: Positives) -> float:
     key = Keys.of(config.seed).valid
     rows = ordered_rows(positives, config.training.batch_size, key)
     recipe = program.placed_recipe
-    loss, terms = sum_of_loss(params, rows, recipe, placement.layout, placement.mesh)
     # There are no terms where users have seen all of a few shared negatives.
-    return float(loss) / (float(terms) or 1.0)
+    return mean_of(*sum_of_loss(params, rows, recipe, placement.layout, placement.mesh))

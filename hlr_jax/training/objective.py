@@ -10,8 +10,8 @@ from jaxtyping import Array, Float
 from hlr_jax.errors import InputError
 from hlr_jax.functional import covariance_divergence, covariance_penalty, translate
 from hlr_jax.functional.losses import Loss, NegativeDistances
-from hlr_jax.kernels.sizes import target_tile
-from hlr_jax.kernels.tiled_scores import columnwise
+from hlr_jax.kernels.sizes import pair_tile
+from hlr_jax.kernels.tiled_scores import tilewise
 from hlr_jax.models.relation import Relation, apply, embed, embed_tables
 from hlr_jax.registry import path_of
 from hlr_jax.types import Batch, History, Params, RowIds, SharedNegatives, TripletBatch, UserBatch
@@ -181,10 +181,10 @@ def _losses_of_targets(
 
     # A loss that has each positive beside all negatives, [b, t, n], takes some positives at a time.
     @jax.checkpoint
-    def of_some(positive: Float[Array, "b t"]) -> tuple[Array, Array]:
-        return jax.vmap(of_one, 1, 1)(positive)
+    def of_some(positives: Float[Array, "t b"]) -> tuple[Array, Array]:
+        return jax.vmap(of_one, 0, 1)(positives)
 
-    return columnwise(of_some, distances, target_tile(distances.size))
+    return tilewise(of_some, distances.T, pair_tile(distances.size))
 
 
 def _penalties(

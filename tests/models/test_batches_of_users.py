@@ -192,8 +192,8 @@ def test_the_gradient_is_that_of_the_loss(
     measured a few items at a time.
     """
     monkeypatch.setattr(rows, "user_slice", lambda users, places: 2)
-    monkeypatch.setattr(objectives, "target_tile", lambda pairs: 3)
-    monkeypatch.setattr(relations, "pair_tile", lambda floats, items: 4)
+    monkeypatch.setattr(objectives, "pair_tile", lambda floats: 3)
+    monkeypatch.setattr(relations, "pair_tile", lambda floats: 4)
     case = case_of(name, geometry)
     batch = batch_of(case, exponent, sampler)
     objective = Objective(case.model, loss, num_items=ITEMS)
@@ -226,7 +226,7 @@ def test_a_loss_that_knows_of_one_positive_a_row_is_given_one(monkeypatch) -> No
             gap = jax.nn.relu(positive[:, None] - negatives.values + 0.5)
             return jnp.sum(jnp.where(negatives.mask, gap, 0), axis=1)
 
-    monkeypatch.setattr(objectives, "target_tile", lambda pairs: 3)
+    monkeypatch.setattr(objectives, "pair_tile", lambda floats: 3)
     case = case_of("cml", "ball")
     batch = batch_of(case, 0.5, FullCatalog())
     found = [
