@@ -15,7 +15,7 @@ from absl import flags
 
 from hlr_jax import cli, config
 
-_NAMES = ["most_popular", "ease", "ials", "bpr", "item_knn"]
+_NAMES = ["most_popular", "ease", "ials", "bpr", "item_knn", "slim", "rp3beta", "ials_scaled"]
 
 _NAME = flags.DEFINE_enum("name", None, _NAMES, "The baseline.", required=True)
 _CONFIG = cli.define_config()

@@ -20,6 +20,9 @@ NAMES = {
     "ials": "iALS",
     "bpr": "BPR",
     "item_knn": "item kNN",
+    "slim": "SLIM",
+    "rp3beta": "RP3beta",
+    "ials_scaled": "iALS, scaled regularisation",
 }
 _METRICS = {"ndcg": "NDCG", "hit_rate": "HR"}
 # Of a user with n relevant items and a list of k.

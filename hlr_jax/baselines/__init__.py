@@ -1,4 +1,4 @@
-"""Baselines to compare with: most popular items, EASE, and methods of the library `implicit`."""
+"""Baselines to compare with: most popular items, EASE, and methods of `implicit` and `irspack`."""
 
 from hlr_jax.baselines.methods import (
     BPR,
@@ -8,6 +8,9 @@ from hlr_jax.baselines.methods import (
     ItemKNN,
     Method,
     MostPopular,
+    RP3Beta,
+    ScaledIALS,
+    Slim,
     parse,
 )
 from hlr_jax.baselines.scoring import Scorer, evaluate, top_k
@@ -21,7 +24,10 @@ __all__ = [
     "ItemKNN",
     "Method",
     "MostPopular",
+    "RP3Beta",
+    "ScaledIALS",
     "Scorer",
+    "Slim",
     "Tuning",
     "evaluate",
     "parse",

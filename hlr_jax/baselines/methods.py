@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
+import scipy.sparse
 from jaxtyping import Float
 
 from hlr_jax.baselines.scoring import Factors, ItemScores, ItemWeights, Scorer, as_matrix
@@ -22,7 +23,8 @@ class Method:
     """A baseline; its fields are its hyperparameters.
 
     Raises:
-      InputError: a number is not finite and above 0, or a text is not among its choices.
+      InputError: a number is not finite and above 0 (or 0, where its range begins there), or a
+        text is not among its choices.
     """
 
     # Where tuning looks for each hyperparameter.
@@ -35,8 +37,9 @@ class Method:
                 if value not in where.values:
                     choices = ", ".join(map(str, where.values))
                     raise InputError(f"{name}={value!r}: use one of {choices}")
-            elif not (math.isfinite(value) and value > 0):
-                raise InputError(f"{name}={value!r}: use a number above 0")
+            elif not (math.isfinite(value) and (value > 0 or value == where.low)):
+                least = "0 or a number above it" if where.low == 0 else "a number above 0"
+                raise InputError(f"{name}={value!r}: use {least}")
 
     def fit(self, train: Interactions, seed: int = 0) -> Scorer:
         """Fit the training interactions; the same seed gives the same scores.
@@ -102,7 +105,11 @@ class IALS(Method):
 
 @dataclasses.dataclass(frozen=True)
 class BPR(Method):
-    """Matrix factorisation with the BPR loss (Rendle et al., UAI 2009), by `implicit`."""
+    """Matrix factorisation with the BPR loss (Rendle et al., UAI 2009), by `implicit`.
+
+    It draws the negative of a pair from the items of all interactions, so by popularity; the paper
+    draws it uniformly. Its scores hence leave popularity out, which costs accuracy where it counts.
+    """
 
     factors: int = 64
     learning_rate: float = 0.01
@@ -163,12 +170,121 @@ class ItemKNN(Method):
         return ItemWeights(model.similarity)
 
 
+@dataclasses.dataclass(frozen=True)
+class ScaledIALS(Method):
+    """Implicit ALS with regularisation scaled by frequency, by `irspack`.
+
+    As in "Revisiting iALS" (Rendle et al., RecSys 2022) it minimises
+    `sum over x_ui = 1 of (1 - p_u . q_i)² + unobserved_weight * sum over all u, i of
+    (p_u . q_i)²`, plus `regularization * s * (unobserved_weight * I + n_u)^exponent * |p_u|²` of
+    every user, who has `n_u` of the I items, and the same of every item. The number `s` is 1 for
+    `exponent` 1, and keeps the sum of these weights as it is there for others (section 3.3).
+    Users are ranked with the vectors that training gave them.
+    """
+
+    factors: int = 64
+    regularization: float = 0.01
+    unobserved_weight: float = 0.3
+    exponent: float = 1.0
+    iterations: int = 16
+
+    space: ClassVar[Mapping[str, Range | Choice]] = {
+        "factors": Range(32, 256, log=True),
+        "regularization": Range(1e-4, 0.3, log=True),
+        "unobserved_weight": Range(0.01, 3.0, log=True),
+        "exponent": Range(0.0, 1.0),
+        "iterations": Range(8, 32),
+    }
+
+    def fit(self, train: Interactions, seed: int = 0) -> Scorer:
+        with _irspack():
+            from irspack.recommenders import IALSRecommender
+
+            # Several threads add up in another order each time.
+            model = IALSRecommender(
+                as_matrix(train),
+                n_components=self.factors,
+                reg=self.regularization,
+                alpha0=self.unobserved_weight,
+                nu=self.exponent,
+                nu_star=1.0,
+                random_seed=seed,
+                n_threads=1,
+            )
+            # Its own loop shows its progress.
+            model.start_learning()
+            for _ in range(self.iterations):
+                model.run_epoch()
+        return Factors(model.get_user_embedding(), model.get_item_embedding())
+
+
+@dataclasses.dataclass(frozen=True)
+class Slim(Method):
+    """SLIM (Ning and Karypis, ICDM 2011), by `irspack`.
+
+    Its weights B, nonnegative and zero on the diagonal, minimise
+    `||X - X B||² / 2 + l2 ||B||² / 2 + l1 * sum of B`.
+    """
+
+    l2: float = 100.0
+    l1: float = 1.0
+
+    space: ClassVar[Mapping[str, Range | Choice]] = {
+        "l2": Range(1.0, 1e4, log=True),
+        "l1": Range(0.1, 100.0, log=True),
+    }
+
+    def fit(self, train: Interactions, seed: int = 0) -> Scorer:
+        both = self.l1 + self.l2
+        with _irspack():
+            from irspack.recommenders import SLIMRecommender
+
+            model = SLIMRecommender(
+                as_matrix(train),
+                alpha=both / train.num_users,
+                l1_ratio=self.l1 / both,
+                # Several threads go through the coordinates in another order each time.
+                n_threads=1,
+            )
+            model.learn()
+        return ItemWeights(_as_csr(model.W))
+
+
+@dataclasses.dataclass(frozen=True)
+class RP3Beta(Method):
+    """Random walks of three steps, against popularity (Paudel et al., TiiS 2017), by `irspack`.
+
+    An item j is reached from an item i by way of a random user of i, and a random item of this
+    user. The probability of it is divided by the number of users of j, to the power `beta`. The
+    `neighbours` likeliest i of every j are kept.
+    """
+
+    beta: float = 0.6
+    neighbours: int = 200
+
+    space: ClassVar[Mapping[str, Range | Choice]] = {
+        "beta": Range(0.0, 1.0),
+        "neighbours": Range(5, 1000, log=True),
+    }
+
+    def fit(self, train: Interactions, seed: int = 0) -> Scorer:
+        with _irspack():
+            from irspack.recommenders import RP3betaRecommender
+
+            model = RP3betaRecommender(as_matrix(train), beta=self.beta, top_k=self.neighbours)
+            model.learn()
+        return ItemWeights(_as_csr(model.W))
+
+
 METHODS: Mapping[str, type[Method]] = {
     "most_popular": MostPopular,
     "ease": Ease,
     "ials": IALS,
     "bpr": BPR,
     "item_knn": ItemKNN,
+    "slim": Slim,
+    "rp3beta": RP3Beta,
+    "ials_scaled": ScaledIALS,
 }
 
 
@@ -221,6 +337,29 @@ def _implicit() -> Iterator[None]:
             yield
         except ModelFitError as error:
             raise DivergedError(f"implicit: {error}") from None
+
+
+@contextlib.contextmanager
+def _irspack() -> Iterator[None]:
+    """Use `irspack`, and raise its errors as ours."""
+    try:
+        with warnings.catch_warnings():
+            # Its settings are classes of a kind that pydantic deprecates.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            import irspack  # noqa: F401
+    except ImportError:
+        raise InputError(
+            "the package irspack is not installed; pip install 'hlr_jax[baselines]'"
+        ) from None
+    try:
+        yield
+    except RuntimeError as error:
+        raise DivergedError(f"irspack: {error}") from None
+
+
+def _as_csr(weights: scipy.sparse.spmatrix) -> scipy.sparse.csr_matrix:
+    """Return the weights of items as scores need them."""
+    return scipy.sparse.csr_matrix(weights, dtype=np.float32)
 
 
 def parse(method: str, settings: list[str], flag: str = "--set") -> dict[str, Any]:

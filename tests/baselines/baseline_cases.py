@@ -3,7 +3,17 @@
 import numpy as np
 
 from hlr_jax import baselines
-from hlr_jax.baselines import BPR, IALS, Ease, ItemKNN, MostPopular, scoring
+from hlr_jax.baselines import (
+    BPR,
+    IALS,
+    Ease,
+    ItemKNN,
+    MostPopular,
+    RP3Beta,
+    ScaledIALS,
+    Slim,
+    scoring,
+)
 from hlr_jax.data.datasets import Dataset
 from hlr_jax.data.interactions import Interactions
 
@@ -14,6 +24,9 @@ SMALL = {
     "ials": IALS(factors=4, regularization=0.5, alpha=3.0, iterations=5),
     "bpr": BPR(factors=4, learning_rate=0.05, iterations=10),
     "item_knn": ItemKNN(weighting="cosine", neighbours=5),
+    "slim": Slim(l2=3.0, l1=0.3),
+    "rp3beta": RP3Beta(beta=0.4, neighbours=5),
+    "ials_scaled": ScaledIALS(factors=4, regularization=0.02, unobserved_weight=0.3, iterations=5),
 }
 
 

@@ -10,7 +10,17 @@ import pytest
 from baseline_cases import ITEMS, SMALL, USERS, all_scores, dense, random_interactions
 
 from hlr_jax import baselines
-from hlr_jax.baselines import BPR, IALS, Ease, ItemKNN, methods, scoring
+from hlr_jax.baselines import (
+    BPR,
+    IALS,
+    Ease,
+    ItemKNN,
+    RP3Beta,
+    ScaledIALS,
+    Slim,
+    methods,
+    scoring,
+)
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import DivergedError, InputError
 
@@ -117,6 +127,86 @@ def test_ials_solves_for_its_items_and_scores_by_products(dataset):
         np.testing.assert_allclose(theirs.item_factors[item], best, rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0])
+def test_scaled_ials_meets_the_equations_of_its_objective(exponent, dataset):
+    strength, unobserved, factors = 0.03, 0.3, 3
+    matrix = dense(dataset.train)
+    method = ScaledIALS(factors, strength, unobserved, exponent, iterations=300)
+    fitted = method.fit(dataset.train, seed=5)
+    assert isinstance(fitted, scoring.Factors)
+    users, items = fitted.user.astype(np.float64), fitted.item.astype(np.float64)
+    assert np.abs(users).max() > 0.1
+    np.testing.assert_allclose(
+        all_scores(fitted, dataset.train), users @ items.T, rtol=1e-5, atol=1e-6
+    )
+
+    def weights(exponent: float) -> tuple[list[float], list[float]]:
+        return (
+            [(unobserved * ITEMS + matrix[u].sum()) ** exponent for u in range(USERS)],
+            [(unobserved * USERS + matrix[:, i].sum()) ** exponent for i in range(ITEMS)],
+        )
+
+    # All weights together are what they are for the exponent 1.
+    total = {e: sum(sum(side) for side in weights(e)) for e in (exponent, 1.0)}
+    scale = strength * total[1.0] / total[exponent]
+    by_user, by_item = weights(exponent)
+    for mine, other, data, own in (
+        (users, items, matrix, by_user),
+        (items, users, matrix.T, by_item),
+    ):
+        for row, vector in enumerate(mine):
+            gradient = scale * own[row] * vector
+            for column, target in enumerate(other):
+                product = vector @ target
+                gradient = gradient + unobserved * product * target
+                if data[row, column]:
+                    gradient = gradient - (1 - product) * target
+            np.testing.assert_allclose(gradient, 0, atol=1e-3)
+
+
+def test_slim_meets_the_conditions_of_its_minimum(dataset):
+    l2, l1 = 3.0, 0.3
+    fitted = Slim(l2, l1).fit(dataset.train)
+    assert isinstance(fitted, scoring.ItemWeights)
+    weights = fitted.weights.toarray().astype(np.float64)
+    matrix = dense(dataset.train)
+    assert (weights >= 0).all()
+    assert 0 < np.count_nonzero(weights) < ITEMS * (ITEMS - 1)
+    for j in range(ITEMS):
+        assert weights[j, j] == 0
+        rest = matrix[:, j] - matrix @ weights[:, j]
+        for i in set(range(ITEMS)) - {j}:
+            # The derivative of the objective: 0 inside, and not below 0 at the bound.
+            slope = -matrix[:, i] @ rest + l2 * weights[i, j] + l1
+            if weights[i, j] > 0:
+                assert abs(slope) < 5e-3
+            else:
+                assert slope > -5e-3
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.4])
+def test_rp3beta_by_loops(beta):
+    neighbours, train = 4, random_interactions(1, 0.3)
+    matrix, history = dense(train), train.union(random_interactions(2, 0.1))
+    weights = np.zeros((ITEMS, ITEMS))
+    for i in range(ITEMS):
+        for j in range(ITEMS):
+            for user in range(USERS):
+                if matrix[user, i] and matrix[user, j]:
+                    from_i, from_user = 1 / matrix[:, i].sum(), 1 / matrix[user].sum()
+                    weights[i, j] += from_i * from_user / matrix[:, j].sum() ** beta
+    expected = np.zeros((USERS, ITEMS))
+    for j in range(ITEMS):
+        ranked = np.sort(weights[:, j])[::-1]
+        # Of ties the library may keep any; this seed has none at the end of a list.
+        assert ranked[neighbours - 1] > ranked[neighbours] + 1e-9 or ranked[neighbours] == 0
+        for i in np.argsort(-weights[:, j])[:neighbours]:
+            for user in range(USERS):
+                expected[user, j] += weights[i, j] * (i in history.of(user))
+    found = all_scores(RP3Beta(beta, neighbours).fit(train), history)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
+
+
 def test_bpr_learns_to_rank_what_users_have_first(dataset):
     scores = all_scores(BPR(8, 0.1, 0.001, 200).fit(dataset.train), dataset.train)
     matrix = dense(dataset.train)
@@ -137,7 +227,7 @@ def test_the_same_seed_gives_the_same_scores(name, dataset):
         for seed in (7, 7, 8)
     )
     np.testing.assert_array_equal(one, same)
-    assert (name in ("ials", "bpr")) == (not np.array_equal(one, other))
+    assert (name in ("ials", "bpr", "ials_scaled")) == (not np.array_equal(one, other))
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -181,8 +271,21 @@ def test_ease_refuses_catalogues_beyond_memory(dataset, monkeypatch):
     Ease().fit(dataset.train)
 
 
-@pytest.mark.parametrize("name", ["ials", "bpr", "item_knn"])
-def test_a_missing_library_is_reported(name, dataset, monkeypatch):
-    monkeypatch.setitem(sys.modules, "implicit.recommender_base", None)
-    with pytest.raises(InputError, match=r"pip install 'hlr_jax\[baselines\]'"):
-        SMALL[name].fit(dataset.train)
+def test_irspack_says_when_it_diverged(dataset):
+    with pytest.raises(DivergedError, match="irspack: "):
+        ScaledIALS(factors=4, regularization=1e38, unobserved_weight=1e38).fit(dataset.train)
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        ("implicit.recommender_base", ["ials", "bpr", "item_knn"]),
+        ("irspack", ["slim", "rp3beta", "ials_scaled"]),
+    ],
+)
+def test_a_missing_library_is_reported(module, names, dataset, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    for name in names:
+        with pytest.raises(InputError, match=r"pip install 'hlr_jax\[baselines\]'") as caught:
+            SMALL[name].fit(dataset.train)
+        assert module.partition(".")[0] in str(caught.value)

@@ -9,14 +9,16 @@ import pytest
 from baseline_cases import ITEMS, USERS
 
 from hlr_jax import baselines
-from hlr_jax.baselines import Ease, ItemKNN, MostPopular, Tuning
+from hlr_jax.baselines import Ease, ItemKNN, MostPopular, RP3Beta, Tuning
 from hlr_jax.config import Config, DataConfig, EvaluationConfig
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import DivergedError, InputError
 from hlr_jax.tuning.search_space import Choice, Range
 
 
-@pytest.mark.parametrize("name", ["ease", "ials", "bpr", "item_knn"])
+@pytest.mark.parametrize(
+    "name", ["ease", "ials", "bpr", "item_knn", "slim", "rp3beta", "ials_scaled"]
+)
 def test_tuning_takes_the_best_trial_on_validation(name, dataset):
     method = baselines.METHODS[name]
     best, tried = baselines.tune(method, dataset, Tuning(4, "recall@3"), seed=1)
@@ -140,6 +142,11 @@ def test_hyperparameters_out_of_range_are_refused(value):
         Ease(regularization=value)
     with pytest.raises(InputError, match="weighting='jaccard': use one of cosine, tfidf, bm25"):
         ItemKNN(weighting="jaccard")
+    if value:
+        with pytest.raises(InputError, match="use 0 or a number above it"):
+            RP3Beta(beta=value)
+    else:
+        assert RP3Beta(beta=value).beta == 0
 
 
 def test_a_missing_optuna_is_reported(dataset, monkeypatch):
