@@ -26,7 +26,7 @@ SMALL = {
     "item_knn": ItemKNN(weighting="cosine", neighbours=5),
     "slim": Slim(l2=3.0, l1=0.3),
     "rp3beta": RP3Beta(beta=0.4, neighbours=5),
-    "ials_scaled": ScaledIALS(factors=4, regularization=0.02, unobserved_weight=0.3, iterations=5),
+    "ials_scaled": ScaledIALS(factors=4, regularization=0.02, unobserved_weight=0.3),
 }
 
 
