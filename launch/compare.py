@@ -49,7 +49,7 @@ def main() -> None:
     folders = [*_RUNS.value, *_BASELINES.value]
     found = compare(folders, _SPLIT.value, _METRICS.value, _AGAINST.value, _REFITTED.value)
     print(cli.plain(found.means_table()))
-    print(f"\n{cli.plain(found.tests_table())}\n")
+    print(f"\n{cli.plain(found.tests_table())}\n\n{found.caption}\n")
     if output:
         output.parent.mkdir(exist_ok=True)
         found.write(output)

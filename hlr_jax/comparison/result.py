@@ -130,6 +130,16 @@ class Comparison:
         return pl.DataFrame(rows, schema=_SCHEMA)
 
     @property
+    def caption(self) -> str:
+        """What the numbers are, in a line."""
+        tests = len(self.pairs) // len(self.plan.metrics)
+        return (
+            f"{self.dataset}, {self.plan.split}, {self.plan.protocol} ranking; 95 % intervals are "
+            "over users, not seeds; "
+            f"two-sided paired t-tests, Holm's correction for {tests} in each metric"
+        )
+
+    @property
     def verdicts(self) -> list[str]:
         """A line for each test in the first metric, those of the runs last."""
         by_name = {entry.name: entry for entry in self.entries}

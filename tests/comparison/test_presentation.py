@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from support.small_runs import config_of
 
+from hlr_jax import config as configs
+from hlr_jax import files
 from hlr_jax.comparison import Comparison, Entry
 from hlr_jax.comparison.folders import Diagnosis, Plan, TrainedRun
 from hlr_jax.comparison.groups import grouped
@@ -67,6 +69,15 @@ def test_only_what_decides_a_run_makes_another_configuration():
     ):
         config = dataclasses.replace(usual.config, **{section: other})
         assert TrainedRun(usual.folder, config, {}).configuration != usual.configuration
+
+
+def test_starting_from_runs_of_other_seeds_is_the_same_configuration(tmp_path):
+    starts = {"a": config_of(seed=1), "b": config_of(seed=2), "c": config_of(learning_rate=0.5)}
+    for name, config in starts.items():
+        (tmp_path / name).mkdir()
+        files.write_json(tmp_path / name / "config.json", configs.as_dict(config))
+    a, b, c = (run_of(name, pretrained=str(tmp_path / name)).configuration for name in starts)
+    assert a == b != c
 
 
 # --- words ---------------------------------------------------------------------------------------
@@ -171,6 +182,8 @@ def test_printed_tables_have_a_row_for_each_entry_and_test():
     mean = BASE.mean()
     assert first["NDCG@10"] == f"{decimal(mean)} [{decimal(mean - 0.1)}, {decimal(mean + 0.1)}]"
     assert (second["name"], second["users"], second["relation"]) == ("mine", 40, "-")
+    assert found.caption.startswith("made-up, test, full ranking; 95 % intervals are over users")
+    assert found.caption.endswith("Holm's correction for 1 in each metric")
     (row,) = found.tests_table().iter_rows(named=True)
     assert row["Holm p"] == "< .001"
     assert row["users better"] == f"{np.mean(BETTER > BASE):.0%}"

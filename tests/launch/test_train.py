@@ -61,7 +61,7 @@ def test_help(name, launch):
     done = launch(name, "--help")
     assert done.returncode == 0
     assert f"python launch/{name}.py" in done.stdout
-    assert "--workdir" in done.stdout
+    assert ("--runs" if name == "compare" else "--workdir") in done.stdout
     assert "--import" in done.stdout
     assert "Traceback" not in done.stderr
     reads_files = name in ("train", "sweep", "baseline")
