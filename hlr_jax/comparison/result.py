@@ -202,7 +202,8 @@ class Comparison:
                 "metric": metric_name(pair.metric),
                 "difference": f"{signed(pair.difference)} {_interval(pair.interval)}",
                 "Holm p": p_value(pair.p_holm).removeprefix("= "),
-                "users better": f"{pair.better:.0%}",
+                "users": pair.users,
+                "better": f"{pair.better:.0%}",
                 "worse": f"{pair.worse:.0%}",
             }
             for pair in self.pairs

@@ -186,7 +186,8 @@ def test_printed_tables_have_a_row_for_each_entry_and_test():
     assert found.caption.endswith("Holm's correction for 1 in each metric")
     (row,) = found.tests_table().iter_rows(named=True)
     assert row["Holm p"] == "< .001"
-    assert row["users better"] == f"{np.mean(BETTER > BASE):.0%}"
+    assert row["users"] == 40
+    assert row["better"] == f"{np.mean(BETTER > BASE):.0%}"
 
 
 # --- figure --------------------------------------------------------------------------------------
