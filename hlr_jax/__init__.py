@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hlr_jax.comparison import Comparison, compare
     from hlr_jax.config import (
         Config,
         DataConfig,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from hlr_jax.types import History, PerExampleNegatives, SharedNegatives
 
 __all__ = [
+    "Comparison",
     "Config",
     "DataConfig",
     "Dataset",
@@ -58,12 +60,14 @@ __all__ = [
     "ShardingConfig",
     "SharedNegatives",
     "TrainingConfig",
+    "compare",
     "register",
     "train",
     "train_and_evaluate",
 ]
 
 _HOMES = {
+    "Comparison": "comparison",
     "Dataset": "data",
     "DivergedError": "errors",
     "Geometry": "functional.geometry",
@@ -77,6 +81,7 @@ _HOMES = {
     "Relation": "models",
     "Sampler": "sampling.samplers",
     "SharedNegatives": "types",
+    "compare": "comparison",
     "register": "registry",
     "train": "runs.experiment",
     "train_and_evaluate": "runs.experiment",

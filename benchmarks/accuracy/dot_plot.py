@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.accuracy.entries import Protocol
-from benchmarks.accuracy.pages import metric_name, name_of
+from benchmarks.accuracy.pages import name_of
+from hlr_jax.comparison.words import metric_name
 
 _COLOURS = {"baseline": "C7", "published": "C0", "tuned": "C1"}
 

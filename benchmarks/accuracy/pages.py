@@ -1,10 +1,10 @@
 """Write tables of accuracies in Markdown, between marks of a page that people write."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.accuracy.entries import Protocol
+from hlr_jax.comparison.words import decimal, metric_name, signed
 
 NAMES = {
     "cml": "CML",
@@ -24,7 +24,6 @@ NAMES = {
     "rp3beta": "RP3beta",
     "ials_scaled": "iALS, scaled regularisation",
 }
-_METRICS = {"ndcg": "NDCG", "hit_rate": "HR"}
 # Of a user with n relevant items and a list of k.
 _MEANINGS = {
     "ndcg": "NDCG: binary gains, 1 / log2(rank + 1) each, over those of the best list of k",
@@ -39,20 +38,9 @@ are made by `benchmarks/accuracy/tables.py` from the files in `benchmarks/result
 """
 
 
-def metric_name(metric: str) -> str:
-    """Write a metric as people do: `NDCG@10`."""
-    name, _, cutoff = metric.partition("@")
-    return f"{_METRICS.get(name, name)}@{cutoff}"
-
-
 def name_of(record: Mapping[str, Any]) -> str:
     """Write the name of an entry as people do."""
     return NAMES.get(record["name"], record["name"])
-
-
-def decimal(value: float, digits: int = 4) -> str:
-    """Write a number without the zero before its point."""
-    return re.sub(r"\b0\.", ".", f"{value:.{digits}f}")
 
 
 def as_markdown(
@@ -179,11 +167,6 @@ def _test(test: Mapping[str, Any]) -> list[str]:
         f"{signed(test['difference'])} [{signed(low)}, {signed(high)}]",
         shown,
     ]
-
-
-def signed(value: float) -> str:
-    """Write a number with its sign, as differences are."""
-    return ("-" if value < 0 else "+") + decimal(abs(value))
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

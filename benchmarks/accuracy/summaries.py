@@ -4,39 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import scipy.stats
 
 from benchmarks.accuracy.entries import Protocol
 from benchmarks.accuracy.records import user_values
-
-
-def paired(ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
-    """Compute Student's two-sided paired t-test of the same users' values.
-
-    Args:
-      ours: `[users]`, at least two.
-      theirs: `[users]` the same users, in the same order.
-
-    Returns:
-      `difference`, the mean of ours minus theirs; its 95 % `interval`; `p_value`, 1 where all
-      differences are 0.
-    """
-    differences = ours - theirs
-    mean = float(differences.mean())
-    if (differences == differences[0]).all():
-        # Without variance there is no t.
-        return {
-            "difference": mean,
-            "interval": [mean, mean],
-            "p_value": 1.0 if mean == 0 else 0.0,
-        }
-    test = scipy.stats.ttest_rel(ours, theirs)
-    low, high = test.confidence_interval(0.95)
-    return {
-        "difference": mean,
-        "interval": [float(low), float(high)],
-        "p_value": float(test.pvalue),
-    }
+from hlr_jax.evaluation.metrics import paired_t_test
 
 
 def over_seeds(record: Mapping[str, Any], metric: str) -> dict[str, float | None]:
@@ -51,8 +22,9 @@ def summary(protocol: Protocol, results: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
       `best_peer`: the key of the baseline that is best on test, None without baselines.
-      `rows`: by key, `seeds`, and by metric what `over_seeds` has; and what `paired` has of the
-      main metric `against_best_peer` (all but that) and `against_cml` (models of the same label).
+      `rows`: by key, `seeds`, and by metric what `over_seeds` has; and what `paired_t_test` has of
+      the main metric `against_best_peer` (all but that) and `against_cml` (models of the same
+      label).
     """
     stored = results["entries"]
     present = [entry for entry in protocol.entries if entry.key in stored]
@@ -69,7 +41,13 @@ def summary(protocol: Protocol, results: Mapping[str, Any]) -> dict[str, Any]:
     for entry in present:
         key, cml = entry.key, f"cml-{entry.label}"
         if best not in (None, key):
-            rows[key]["against_best_peer"] = paired(values[key], values[best])
+            rows[key]["against_best_peer"] = _paired(values[key], values[best])
         if cml in values and cml != key:
-            rows[key]["against_cml"] = paired(values[key], values[cml])
+            rows[key]["against_cml"] = _paired(values[key], values[cml])
     return {"best_peer": best, "rows": rows}
+
+
+def _paired(ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
+    """Compute a paired t-test, as JSON."""
+    test = paired_t_test(ours, theirs)
+    return test._asdict() | {"interval": list(test.interval)}

@@ -34,6 +34,7 @@ from benchmarks.accuracy.entries import (
 from benchmarks.accuracy.protocols import PROTOCOLS
 from benchmarks.accuracy.summaries import summary
 from hlr_jax import cli
+from hlr_jax.comparison import words
 from hlr_jax.config import Config
 from hlr_jax.data import datasets, locate
 from hlr_jax.errors import DivergedError, InputError
@@ -207,7 +208,7 @@ def show(protocol: Protocol) -> None:
     for key, row in summary(protocol, results)["rows"].items():
         values = (pages.over_seeds(row[metric]) for metric in protocol.metrics)
         rows.append([key, str(len(row["seeds"])), *values])
-    head = [protocol.name, "seeds", *map(pages.metric_name, protocol.metrics)]
+    head = [protocol.name, "seeds", *map(words.metric_name, protocol.metrics)]
     cli.say(report.table(head, rows))
 
 

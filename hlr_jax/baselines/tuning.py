@@ -129,8 +129,8 @@ def tune_and_evaluate(
         for models.
 
     Returns:
-      What it also writes: baseline, dataset, data, seed, split_sizes, hyperparameters, select,
-      trials, refit, fit_seconds, valid and test.
+      What it also writes: baseline, dataset, data, seed, split_sizes, digests, hyperparameters,
+      select, trials, refit, fit_seconds, valid and test.
 
     Raises:
       InputError: configuration, hyperparameters, data or working directory cannot be used.
@@ -152,6 +152,7 @@ def tune_and_evaluate(
         "data": dataclasses.asdict(config.data),
         "seed": config.seed,
         "split_sizes": dataset.split_sizes,
+        "digests": dataset.digests,
         "hyperparameters": dataclasses.asdict(method),
         "select": tuning.select if tried else None,
         "trials": tried,

@@ -138,6 +138,19 @@ class Dataset:
             sha.update(self.features.tobytes())
         return sha.hexdigest()
 
+    @property
+    def test_digest(self) -> str:
+        """A hash of what a test is on besides: the test interactions and given negatives."""
+        sha = hashlib.sha256(self.test.offsets.tobytes() + self.test.items.tobytes())
+        if self.given_negatives is not None:
+            sha.update(self.given_negatives.tobytes())
+        return sha.hexdigest()
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Both hashes, as results of a run keep them."""
+        return {"data": self.digest, "test": self.test_digest}
+
 
 def load(config: DataConfig, progress: bool = True) -> Dataset:
     """Load the data set that a configuration describes.

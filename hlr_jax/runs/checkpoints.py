@@ -67,14 +67,17 @@ class Checkpoints:
             raise InputError(f"{self.folder / 'best'}: there is no checkpoint; train first")
         return restored[0]
 
-    def epochs(self) -> int:
-        """Read how many epochs the latest state has completed; 0 if there is no checkpoint.
+    def progress(self) -> Progress:
+        """Read how far the latest state has come; not at all if there is no checkpoint.
 
         Raises:
           InputError: it is damaged.
         """
         with self._newest("latest") as newest:
-            return int(_stored_progress(*newest)["epochs"]) if newest else 0
+            if newest is None:
+                return Progress()
+            stored = _stored_progress(*newest)
+            return Progress(**{name: stored[name] for name in Progress._fields if name in stored})
 
     def _manager(self, kind: str) -> ocp.CheckpointManager:
         options = ocp.CheckpointManagerOptions(

@@ -94,8 +94,8 @@ def train_and_evaluate(
     """Train as `train` does, and evaluate the best epoch on validation and test.
 
     Returns:
-      What it also writes to `results.json`: `model`, `dataset`, `split_sizes`, `train`, `valid`
-      and `test`.
+      What it also writes to `results.json`: `model`, `dataset`, `split_sizes`, `digests` (of the
+      data), `train`, `valid` and `test`.
     """
     request = _Request(show_progress)
     selected, progress = _train(config, workdir, None, request)
@@ -107,6 +107,7 @@ def train_and_evaluate(
         "model": config.model.name,
         "dataset": dataset.name,
         "split_sizes": dataset.split_sizes,
+        "digests": dataset.digests,
         "train": {
             "seconds": round(progress.seconds, 3),
             "epochs": progress.epochs,

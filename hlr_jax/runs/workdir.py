@@ -56,13 +56,29 @@ def finished_refit(workdir: pathlib.Path) -> pathlib.Path:
     epochs = load_config(folder).training.epochs
     # Without validation every epoch is the best so far: that there is a model says nothing. Nor
     # does the log alone: checkpoints are written after it, in the background.
-    done = min(_epochs_of(folder), Checkpoints(folder / "checkpoints").epochs())
+    done = min(_epochs_of(folder), Checkpoints(folder / "checkpoints").progress().epochs)
     if done < epochs:
         raise InputError(
             f"{folder}: was trained for {done} of {epochs} epochs; the same training command "
             "finishes it"
         )
     return folder
+
+
+def check_finished(workdir: pathlib.Path) -> int:
+    """Check that a run has been trained to its end, but for a refit; return its epochs.
+
+    Raises:
+      InputError: it was interrupted.
+    """
+    training = load_config(workdir).training
+    progress = Checkpoints(workdir / "checkpoints").progress()
+    if not progress.is_over(training):
+        raise InputError(
+            f"{workdir}: was trained for {progress.epochs} of {training.epochs} epochs; the same "
+            "training command finishes it"
+        )
+    return progress.epochs
 
 
 def _epochs_of(workdir: pathlib.Path) -> int:

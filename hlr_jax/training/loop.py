@@ -16,7 +16,7 @@ from absl import logging
 from jaxtyping import Array
 from tqdm import tqdm
 
-from hlr_jax.config import Config
+from hlr_jax.config import Config, TrainingConfig
 from hlr_jax.errors import DivergedError
 from hlr_jax.parallel import processes
 from hlr_jax.parallel.placement import Placement
@@ -68,6 +68,12 @@ class Progress(NamedTuple):
             return True
         sign = -1 if select == "loss" else 1
         return sign * values[select] > sign * self.best[select]
+
+    def is_over(self, training: TrainingConfig) -> bool:
+        """Tell whether there is no epoch to train any more."""
+        patience = training.patience
+        stopped = bool(patience) and self.epochs - self.best_epoch >= patience
+        return stopped or self.epochs >= training.epochs
 
 
 @runtime_checkable
@@ -166,7 +172,7 @@ def fit(
     key = Keys.of(program.config.seed).train
     with StopRequest() as stop_request, _progress_bar(program, state, show_progress) as bar:
         session = _Session(program, store, stop_request, bar)
-        while progress.epochs < training.epochs and not _is_over(progress, training.patience):
+        while not progress.is_over(training):
             epoch_key = jax.random.fold_in(key, progress.epochs)
             state, progress = session.train_epoch(state, progress, epoch_key)
             values = validate(state.params)
@@ -346,10 +352,6 @@ def _rows_taken(step: int, steps: int, num_rows: int, batch_size: int) -> int:
     """Count the rows of so many steps; the last batch of an epoch may be short."""
     epochs, rest = divmod(step, steps)
     return epochs * num_rows + rest * batch_size
-
-
-def _is_over(progress: Progress, patience: int) -> bool:
-    return bool(patience) and progress.epochs - progress.best_epoch >= patience
 
 
 class StopRequest:

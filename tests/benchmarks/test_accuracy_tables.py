@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from benchmarks.accuracy import dot_plot, pages, records, summaries
 from benchmarks.accuracy.entries import (
@@ -170,32 +169,6 @@ def test_runs_of_other_settings_or_data_do_not_count(tmp_path, cml_with):
 
 
 # --- what they say -------------------------------------------------------------------------------
-
-
-def test_the_paired_test_is_students():
-    rng = np.random.default_rng(0)
-    theirs = rng.random(40)
-    ours = theirs + rng.normal(0.05, 0.1, 40)
-    found = summaries.paired(ours, theirs)
-    # t = mean / (s / sqrt(n)), by hand.
-    differences = ours - theirs
-    error = differences.std(ddof=1) / np.sqrt(40)
-    t = differences.mean() / error
-    np.testing.assert_allclose(found["difference"], differences.mean())
-    np.testing.assert_allclose(found["p_value"], 2 * stats.t.sf(abs(t), 39))
-    half = stats.t.ppf(0.975, 39) * error
-    np.testing.assert_allclose(
-        found["interval"], [differences.mean() - half, differences.mean() + half]
-    )
-
-
-def test_equal_values_differ_by_nothing():
-    same = np.array([0.1, 0.7, 0.3])
-    assert summaries.paired(same, same) == {
-        "difference": 0.0,
-        "interval": [0.0, 0.0],
-        "p_value": 1.0,
-    }
 
 
 def test_a_summary_compares_with_the_best_baseline_and_with_cml():

@@ -26,7 +26,8 @@ def test_a_run_writes_its_files(trained):
         "results.json",
     ]
     results = read(trained / "results.json")
-    assert list(results) == ["model", "dataset", "split_sizes", "train", "valid", "test"]
+    parts = ["model", "dataset", "split_sizes", "digests", "train", "valid", "test"]
+    assert list(results) == parts
     assert (results["model"], results["dataset"]) == ("cml", "embedded")
     assert results["split_sizes"] == {"train": 50983, "valid": 5665, "test": 14162}
     assert {"seconds", "epochs", "triplets_per_second"} <= results["train"].keys()
@@ -55,12 +56,12 @@ def test_only_the_same_command_goes_on_and_changes_nothing(trained, launch, trai
     assert_refused(done, f"--workdir={trained}", "config.loss.margin=0.5, not 0.7")
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "recommend", "sweep", "baseline"])
+@pytest.mark.parametrize("name", ["train", "evaluate", "recommend", "sweep", "baseline", "compare"])
 def test_help(name, launch):
     done = launch(name, "--help")
     assert done.returncode == 0
     assert f"python launch/{name}.py" in done.stdout
-    assert "--workdir" in done.stdout
+    assert ("--runs" if name == "compare" else "--workdir") in done.stdout
     assert "--import" in done.stdout
     assert "Traceback" not in done.stderr
     reads_files = name in ("train", "sweep", "baseline")

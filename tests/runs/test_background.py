@@ -281,7 +281,7 @@ def test_a_run_killed_between_two_writes_goes_on_as_if_it_never_stopped(
         experiment.train(config_of(), tmp_path / "run", data, False, on_epoch)
     assert len(read_log(killed)) == 3
     store = Checkpoints(killed / "checkpoints")
-    assert store.epochs() == number - 1
+    assert store.progress().epochs == number - 1
     assert stored_progress(killed, "best")["best_epoch"] == number
     assert_same(train(config_of(), killed), train(config_of(), finished))
     assert read_log(killed) == read_log(finished)

@@ -23,13 +23,24 @@ from support.small_runs import (
 )
 
 from hlr_jax import files
+from hlr_jax.config import TrainingConfig
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import DivergedError
 from hlr_jax.runs import experiment
 from hlr_jax.training import loop
-from hlr_jax.training.loop import Record
+from hlr_jax.training.loop import Progress, Record
 from hlr_jax.training.state import Keys
 from hlr_jax.types import Params
+
+
+@pytest.mark.parametrize(
+    ("epochs", "best_epoch", "patience", "is_over"),
+    [(9, 9, 0, True), (8, 2, 0, False), (5, 2, 3, True), (5, 2, 4, False), (0, 0, 3, False)],
+)
+def test_a_run_is_over_after_its_epochs_or_without_patience(epochs, best_epoch, patience, is_over):
+    training = TrainingConfig(epochs=9, patience=patience)
+    assert Progress(epochs=epochs, best_epoch=best_epoch).is_over(training) == is_over
+
 
 # --- the same configuration gives the same run ---------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Metrics of ranked lists: definitions, evaluation user by user, and summaries over users.
+"""Metrics of ranked lists: definitions, evaluation user by user, summaries over users, tests.
 
 `hlr_jax.evaluation.ranking` makes the lists.
 """
@@ -25,10 +25,12 @@ from hlr_jax.evaluation.metrics.lists import (
     recommended,
     sampled_ranks,
 )
+from hlr_jax.evaluation.metrics.significance import PairedTest, holm, paired_t_test
 from hlr_jax.evaluation.metrics.summary import cohort_rows, summarize
 
 __all__ = [
     "METRICS",
+    "PairedTest",
     "average_precision",
     "catalogue",
     "cohort_rows",
@@ -36,12 +38,14 @@ __all__ = [
     "evaluate_sampled",
     "hit_rate",
     "hits",
+    "holm",
     "map_list_length",
     "mrr",
     "mrr_all_hits",
     "ndcg",
     "ndcg_local",
     "of_recommended",
+    "paired_t_test",
     "parse",
     "precision",
     "recall",
