@@ -11,7 +11,14 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float
 
-from hlr_jax.baselines.scoring import Factors, ItemScores, ItemWeights, Scorer, as_matrix
+from hlr_jax.baselines.scoring import (
+    Factors,
+    FoldedInFactors,
+    ItemScores,
+    ItemWeights,
+    Scorer,
+    as_matrix,
+)
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import DivergedError, InputError
 from hlr_jax.tuning.search_space import Choice, Range
@@ -27,6 +34,8 @@ class Method:
 
     # Where tuning looks for each hyperparameter.
     space: ClassVar[Mapping[str, Range | Choice]] = {}
+    # Whether it ranks for users without training interactions, from what is given of them.
+    ranks_untrained_users: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
@@ -75,7 +84,8 @@ class IALS(Method):
 
     With `x_ui` in {0, 1} it minimises `sum (1 + (alpha - 1) x_ui) (x_ui - p_u . q_i)²` over all
     users and items, plus `regularization` times the squared norms. Users are ranked with the
-    vectors that training gave them.
+    vectors that training gave them, and those it had nothing of with what minimises the same, given
+    their history.
     """
 
     factors: int = 64
@@ -97,7 +107,10 @@ class IALS(Method):
 
             model = AlternatingLeastSquares(**dataclasses.asdict(self), random_state=seed)
             model.fit(as_matrix(train), show_progress=False)
-        return Factors(model.user_factors, model.item_factors)
+        return FoldedInFactors(
+            *(model.user_factors, model.item_factors, train.counts > 0),
+            *(self.alpha, self.regularization),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +128,7 @@ class BPR(Method):
         "regularization": Range(1e-4, 0.1, log=True),
         "iterations": Range(20, 200, log=True),
     }
+    ranks_untrained_users: ClassVar[bool] = False
 
     def fit(self, train: Interactions, seed: int = 0) -> Scorer:
         with _implicit():
