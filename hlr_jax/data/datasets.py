@@ -17,7 +17,6 @@ from hlr_jax.data import (
     prepared,
     preprocessing,
     raw,
-    registry,
     splits,
     synthetic,
     titles,

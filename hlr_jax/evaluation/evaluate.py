@@ -45,8 +45,9 @@ def evaluate_split(
 ) -> dict[str, Any]:
     """Compute the metrics of all users with interactions in a split, `valid` or `test`.
 
-    Items known before the split (`Dataset.known`: training, what is given of held-out users, and
-    for test validation too) are the users' histories, and are not ranked. Each process evaluates some of the users, and returns the metrics of all.
+    Items known before the split (`Dataset.known`: those of training, those given of held-out users,
+    and for test those of validation too) are the users' histories, and are not ranked. Each process
+    evaluates some of the users, and returns the metrics of all.
 
     Args:
       own_users: whose interactions this process ranks with; None if all processes have all users,

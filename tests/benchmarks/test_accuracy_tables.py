@@ -81,7 +81,9 @@ def test_every_entry_has_a_configuration(protocol):
         config = config_of(protocol, entry, seed=5)
         assert config.seed == 5
         assert config.data.name == shared.data.name
-        assert config.evaluation.cutoffs == shared.evaluation.cutoffs
+        cutoffs = protocol.settings.get("evaluation.cutoffs", shared.evaluation.cutoffs)
+        assert config.evaluation.cutoffs == cutoffs
+        assert {int(metric.split("@")[1]) for metric in protocol.metrics} <= set(cutoffs)
         for field, value in protocol.settings.items():
             section, _, name = field.partition(".")
             assert getattr(getattr(config, section), name) == value

@@ -147,7 +147,9 @@ def test_every_field_changes_the_key(folders, table):
         "predefined": "mine",
     }
     fixed = dataclasses.replace(base, predefined="mine", valid_split="per_user")
-    keys = {_key(base), _key(fixed)} | {_key(dataclasses.replace(base, **{f: v})) for f, v in other.items()}
+    keys = {_key(base), _key(fixed)} | {
+        _key(dataclasses.replace(base, **{f: v})) for f, v in other.items()
+    }
     path = str(write(table.parent / "own.tsv", "a\tb\tc\td\tuser\titem\n"))
     own = DataConfig(name="file", path=path)
     changed = {

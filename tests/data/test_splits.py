@@ -128,8 +128,7 @@ def test_held_out_users_are_never_trained_on(num_users, num_items, share, seed):
     users = np.unique(users, return_inverse=True)[1]
     try:
         labels = held_out_users(users, items, *share, seed)
-    except InputError as error:
-        assert "test user has five" in str(error)
+    except InputError:  # nobody has five interactions with items of training users
         assume(False)
     assert labels.dtype == np.int8
     np.testing.assert_array_equal(labels, held_out_users(users, items, *share, seed))
@@ -174,7 +173,9 @@ def test_held_out_users_by_hand():
     items = np.tile(np.arange(11), 10)
     items[10::11] += np.arange(10)
     labels = held_out_users(users, items, 0.2, 0.3, 5).reshape(10, 11)
-    assert sorted(row[row < GIVEN].max() for row in labels) == [TRAIN] * 5 + [VALID] * 2 + [TEST] * 3
+    assert (
+        sorted(row[row < GIVEN].max() for row in labels) == [TRAIN] * 5 + [VALID] * 2 + [TEST] * 3
+    )
     for row in labels:
         if row[0] != TRAIN or row[-1] != TRAIN:
             assert row[-1] == UNKNOWN
