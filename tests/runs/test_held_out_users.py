@@ -68,7 +68,7 @@ def train(config: Config, data: Dataset) -> Any:
 def test_a_model_that_reads_histories_ranks_for_them(training):
     data = dataset()
     found = train(config_of(**training), data)
-    # Of seven items the user has not, that of its parity is near the top for most, by chance for 3/7.
+    # Of seven items that the user has not, that of its parity leads: by chance it would for 3 of 7.
     assert found.evaluate("test")["hit_rate@3"] >= 0.75
     assert found.evaluate("test")["users"] == 4
     if not training.get("refit"):
