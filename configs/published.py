@@ -104,6 +104,10 @@ _OF_HLR = (
     _config("citeulike_t", "lrml", 1e-3, 0.5),
     _config("citeulike_t", "hlr", 1e-3, 0.2),
     _config("citeulike_t", "hlrpp", 1e-3, 0.2),
+    _config("ml_1m_rating3", "cml", 7.5e-4, 0.5),
+    _config("ml_latest_small", "cml", 7.5e-4, 0.5),
+    _config("amazon_hin", "cml", 7.5e-4, 0.5),
+    _config("lastfm_2k", "cml", 7.5e-4, 0.5),
     _config("ncf_ml_1m", "cml", 7.5e-4, 0.5),
     _config("pinterest", "cml", 7.5e-4, 0.5),
 )

@@ -28,6 +28,7 @@ NAMES = {
 _MEANINGS = {
     "ndcg": "NDCG: binary gains, 1 / log2(rank + 1) each, over those of the best list of k",
     "recall": "recall: hits / relevant items",
+    "recall_capped": "capped recall: hits / min(k, relevant items)",
     "precision": "precision: hits / k",
     "hit_rate": "HR: 1 with a hit, else 0",
 }
@@ -80,9 +81,11 @@ def _caption(protocol: Protocol, results: Mapping[str, Any], summary: Mapping[st
             f"{counted} users are counted: all with one test item and negatives."
         )
     else:
+        given = " and those given" if "given" in data["split_sizes"] else ""
         ranked = (
             f"The whole catalogue of {data['items']:,} items is ranked without the user's items of "
-            f"training and validation; {counted} users are counted: all with a test interaction."
+            f"training and validation{given}; {counted} users are counted: all with a test "
+            "interaction."
         )
     names = dict.fromkeys(metric.partition("@")[0] for metric in protocol.metrics)
     sizes = " / ".join(f"{data['split_sizes'][part]:,}" for part in ("train", "valid", "test"))

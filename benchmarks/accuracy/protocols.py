@@ -4,7 +4,11 @@ Hyperparameters stand in the configurations that entries name. To add an entry, 
 run of its protocol fills it in. An entry whose configuration has changed is run again.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from benchmarks.accuracy.entries import Baseline, Model, Protocol, Reference
+from benchmarks.accuracy.strong_generalization import STRONG_GENERALIZATION
 
 TOP_10 = ("ndcg@10", "precision@10", "recall@10")
 PEERS = (
@@ -185,6 +189,78 @@ GOWALLA = Protocol(
     ),
 )
 
+GOWALLA_LAST = Protocol(
+    name="gowalla-last",
+    about=(
+        "Gowalla, LightGCN's test split. Its test part is the last of each user's list, not a "
+        "random part: validation is drawn in the same way, the last tenth of each user's training "
+        "interactions in the order of the file (those that LightGCN++ drew for validation, whose "
+        "place is unknown, are trained on)."
+    ),
+    config="published.py:gowalla/cml",
+    settings={"data.valid_split": "per_user_last", "data.valid_fraction": 0.1},
+    metrics=_LIGHTGCN,
+    selection_metric="ndcg@20",
+    entries=(
+        Baseline("most_popular"),
+        Baseline("item_knn", trials=10),
+        Baseline("ials", trials=10, is_random=True),
+        Baseline("ease"),
+        *_tuned("gowalla", "cml"),
+        Model("cml", "tuned-256", "tuned/gowalla_cml_256.py"),
+    ),
+)
+
+# ---------------------------------------------------------------------------------------------
+# More data, on which nothing was tuned: CML has hyperparameters that were tuned on other data.
+
+
+def _elsewhere(
+    name: str, about: str, data: str, tuned: str, settings: Mapping[str, str] = MappingProxyType({})
+) -> Protocol:
+    """A protocol with settings that were tuned on the data `tuned`."""
+    return Protocol(
+        name=name,
+        about=about,
+        config=f"published.py:{data}/cml",
+        settings=settings,
+        metrics=TOP_10,
+        entries=(
+            Baseline("most_popular"),
+            Baseline("item_knn"),
+            Baseline("ials", is_random=True),
+            Baseline("ease"),
+            Model("cml", f"tuned-{tuned.replace('_', '-')}", f"tuned/{tuned}_cml.py"),
+        ),
+    )
+
+
+_MORE_DATA = (
+    _elsewhere(
+        "ml-1m-rating3",
+        "MovieLens 1M, ratings of 3 and more, split as LightGCN++ publishes it.",
+        "ml_1m_rating3",
+        "ml_1m",
+    ),
+    _elsewhere(
+        "ml-latest-small",
+        "MovieLens latest small, ratings of 4 and more. Random 72/8/20 split after a 10-core.",
+        "ml_latest_small",
+        "ml_100k",
+    ),
+    _elsewhere(
+        "lastfm-2k", "Last.fm. Random 72/8/20 split after a 10-core.", "lastfm_2k", "ml_100k"
+    ),
+    _elsewhere(
+        "amazon-hin",
+        "Amazon, ratings of 4 and more, 10-core. Each user's newest fifth for test, and the 8 % "
+        "before for validation.",
+        "amazon_hin",
+        "ml_100k",
+        {"data.split": "per_user_time"},
+    ),
+)
+
 # ---------------------------------------------------------------------------------------------
 # CiteULike as in CML's code.
 
@@ -246,7 +322,10 @@ PROTOCOLS = {
         NCF_ML_1M,
         NCF_PINTEREST,
         GOWALLA,
+        GOWALLA_LAST,
         CITEULIKE_T,
+        *STRONG_GENERALIZATION,
+        *_MORE_DATA,
         _of_the_paper("ml-20m", "ml_20m", "MovieLens 20M, ratings of 4 and more, 10-core.", 30.0),
         _of_the_paper("echonest", "echonest", "Echo Nest, 6 plays and more, 10-core.", 30.0),
         _of_the_paper("yelp", "yelp", "Yelp, 4 stars and more, 5-core.", 20.0),

@@ -1,21 +1,26 @@
 """The baselines: their hyperparameters, the ranges to tune these in, and how they are fitted."""
 
-import contextlib
 import dataclasses
 import math
-import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
-import scipy.linalg.lapack
 import scipy.sparse
-from jaxtyping import Float
 
-from hlr_jax.baselines.scoring import Factors, ItemScores, ItemWeights, Scorer, as_matrix
+from hlr_jax.baselines.ease import ease_weights
+from hlr_jax.baselines.packages import implicit_package, irspack_package
+from hlr_jax.baselines.scoring import (
+    Factors,
+    FoldedInFactors,
+    ItemScores,
+    ItemWeights,
+    Scorer,
+    as_matrix,
+)
 from hlr_jax.data.interactions import Interactions
-from hlr_jax.errors import DivergedError, InputError
+from hlr_jax.errors import InputError
 from hlr_jax.tuning.search_space import Choice, Range
 
 
@@ -30,6 +35,8 @@ class Method:
 
     # Where tuning looks for each hyperparameter.
     space: ClassVar[Mapping[str, Range | Choice]] = {}
+    # Whether it ranks for users without training interactions, from what is given of them.
+    ranks_untrained_users: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
@@ -79,7 +86,8 @@ class IALS(Method):
 
     With `x_ui` in {0, 1} it minimises `sum (1 + (alpha - 1) x_ui) (x_ui - p_u . q_i)²` over all
     users and items, plus `regularization` times the squared norms. Users are ranked with the
-    vectors that training gave them.
+    vectors that training gave them, and those it had nothing of with what minimises the same, given
+    their history.
     """
 
     factors: int = 64
@@ -96,12 +104,15 @@ class IALS(Method):
     }
 
     def fit(self, train: Interactions, seed: int = 0) -> Scorer:
-        with _implicit():
+        with implicit_package():
             from implicit.cpu.als import AlternatingLeastSquares
 
             model = AlternatingLeastSquares(**dataclasses.asdict(self), random_state=seed)
             model.fit(as_matrix(train), show_progress=False)
-        return Factors(model.user_factors, model.item_factors)
+        return FoldedInFactors(
+            *(model.user_factors, model.item_factors, train.counts > 0),
+            *(self.alpha, self.regularization),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,9 +134,10 @@ class BPR(Method):
         "regularization": Range(1e-4, 0.1, log=True),
         "iterations": Range(20, 200, log=True),
     }
+    ranks_untrained_users: ClassVar[bool] = False
 
     def fit(self, train: Interactions, seed: int = 0) -> Scorer:
-        with _implicit():
+        with implicit_package():
             from implicit.cpu.bpr import BayesianPersonalizedRanking
 
             # Several threads write to the same rows, with another outcome each time.
@@ -154,7 +166,7 @@ class ItemKNN(Method):
     }
 
     def fit(self, train: Interactions, seed: int = 0) -> Scorer:
-        with _implicit(), warnings.catch_warnings():
+        with implicit_package(), warnings.catch_warnings():
             from implicit import nearest_neighbours
             from implicit.utils import ParameterWarning
 
@@ -196,7 +208,7 @@ class ScaledIALS(Method):
     ITERATIONS: ClassVar[int] = 16
 
     def fit(self, train: Interactions, seed: int = 0) -> Scorer:
-        with _irspack():
+        with irspack_package():
             from irspack.recommenders import IALSRecommender
 
             # Several threads add up in another order each time.
@@ -233,7 +245,7 @@ class Slim(Method):
 
     def fit(self, train: Interactions, seed: int = 0) -> Scorer:
         both = self.l1 + self.l2
-        with _irspack():
+        with irspack_package():
             from irspack.recommenders import SLIMRecommender
 
             model = SLIMRecommender(
@@ -265,7 +277,7 @@ class RP3Beta(Method):
     }
 
     def fit(self, train: Interactions, seed: int = 0) -> Scorer:
-        with _irspack():
+        with irspack_package():
             from irspack.recommenders import RP3betaRecommender
 
             model = RP3betaRecommender(as_matrix(train), beta=self.beta, top_k=self.neighbours)
@@ -283,83 +295,6 @@ METHODS: Mapping[str, type[Method]] = {
     "rp3beta": RP3Beta,
     "ials_scaled": ScaledIALS,
 }
-
-
-def ease_weights(train: Interactions, regularization: float) -> Float[np.ndarray, "I I"]:
-    """Solve for the B with zero diagonal that minimises `||X - X B||² + regularization ||B||²`.
-
-    With `P = (X'X + regularization I)^-1` it is `B_ij = -P_ij / P_jj` off the diagonal (Steck,
-    WWW 2019, eq. 8).
-
-    Raises:
-      InputError: the items are too many for their matrices to fit into memory.
-      DivergedError: the Gram matrix is singular to rounding.
-    """
-    # One matrix, which is inverted in place, and the weights in single precision.
-    needed, memory = (8 + 4) * train.num_items**2, _memory()
-    if needed > memory:
-        raise InputError(
-            f"EASE inverts a matrix of {train.num_items} x {train.num_items} items, which takes "
-            f"{needed / 2**30:.0f} GiB of the {memory / 2**30:.0f} GiB there are; raise "
-            "config.data.core to keep fewer items, or take ials"
-        )
-    matrix = as_matrix(train).astype(np.float64)
-    gram = (matrix.T @ matrix).toarray(order="C")
-    gram[np.diag_indices_from(gram)] += regularization
-    # By Cholesky, whose routines take columns one after the other: the transpose is no copy.
-    factor, failed = scipy.linalg.lapack.dpotrf(gram.T, lower=True, clean=False, overwrite_a=True)
-    if failed:
-        raise DivergedError(f"EASE: the Gram matrix plus {regularization} is singular")
-    lower, _ = scipy.linalg.lapack.dpotri(factor, lower=True, overwrite_c=True)
-    weights = lower.T
-    for item in range(train.num_items):
-        weights[item + 1 :, item] = weights[item, item + 1 :]
-    weights /= -np.diag(weights).copy()
-    np.fill_diagonal(weights, 0.0)
-    return weights
-
-
-def _memory() -> int:
-    """Return the bytes of memory that the machine has."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-@contextlib.contextmanager
-def _implicit() -> Iterator[None]:
-    """Use `implicit` with a single-threaded BLAS, and raise its errors as ours.
-
-    It has threads of its own, and warns of a BLAS with threads, which would slow both down.
-    """
-    try:
-        import threadpoolctl
-        from implicit.recommender_base import ModelFitError
-    except ImportError:
-        raise InputError(
-            "the package implicit is not installed; pip install 'hlr_jax[baselines]'"
-        ) from None
-    with threadpoolctl.threadpool_limits(1, "blas"):
-        try:
-            yield
-        except ModelFitError as error:
-            raise DivergedError(f"implicit: {error}") from None
-
-
-@contextlib.contextmanager
-def _irspack() -> Iterator[None]:
-    """Use `irspack`, and raise its errors as ours."""
-    try:
-        with warnings.catch_warnings():
-            # Its settings are classes of a kind that pydantic deprecates.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            import irspack  # noqa: F401
-    except ImportError:
-        raise InputError(
-            "the package irspack is not installed; pip install 'hlr_jax[baselines]'"
-        ) from None
-    try:
-        yield
-    except RuntimeError as error:
-        raise DivergedError(f"irspack: {error}") from None
 
 
 def _as_csr(weights: scipy.sparse.spmatrix) -> scipy.sparse.csr_matrix:

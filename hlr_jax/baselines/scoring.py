@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 import scipy.sparse
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from hlr_jax.config import Config, EvaluationConfig
 from hlr_jax.data.datasets import Dataset
@@ -60,6 +60,39 @@ class Factors:
         self, users: Int[np.ndarray, "u"], history: scipy.sparse.csr_matrix
     ) -> Float[np.ndarray, "u I"]:
         return self.user[users] @ self.item.T
+
+
+@dataclasses.dataclass(frozen=True)
+class FoldedInFactors:
+    """Scores as `Factors` does, with vectors of untrained users solved for from their history.
+
+    Such a user's vector minimises what implicit ALS does, with the items' vectors as they are
+    (Hu, Koren and Volinsky, ICDM 2008, eq. 4).
+
+    Attributes:
+      alpha: the weight of an item of the history; that of others is 1.
+      regularization: of the squared norm.
+    """
+
+    user: Float[np.ndarray, "U d"]
+    item: Float[np.ndarray, "I d"]
+    is_trained: Bool[np.ndarray, "U"]
+    alpha: float
+    regularization: float
+
+    def __call__(
+        self, users: Int[np.ndarray, "u"], history: scipy.sparse.csr_matrix
+    ) -> Float[np.ndarray, "u I"]:
+        vectors = self.user[users]
+        untrained = np.flatnonzero(~self.is_trained[users])
+        if untrained.size:
+            item = self.item.astype(np.float64)
+            gram = item.T @ item + self.regularization * np.eye(item.shape[1])
+            for row in untrained:
+                rows = item[history.indices[history.indptr[row] : history.indptr[row + 1]]]
+                weights = gram + (self.alpha - 1) * (rows.T @ rows)
+                vectors[row] = np.linalg.solve(weights, self.alpha * rows.sum(0))
+        return vectors @ self.item.T
 
 
 def as_matrix(interactions: Interactions) -> scipy.sparse.csr_matrix:

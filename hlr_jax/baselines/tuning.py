@@ -55,9 +55,16 @@ def tune(
       The best, and each trial; no trials for a method without hyperparameters, or fixed ones.
 
     Raises:
-      InputError: there is no validation split or no such metric, or packages are not installed.
+      InputError: there is no validation split or no such metric, packages are not installed, or
+        users are held out for whom the method cannot rank.
       DivergedError: no trial had a finite outcome.
     """
+    if len(dataset.given) and not method.ranks_untrained_users:
+        able = [name for name, other in METHODS.items() if other.ranks_untrained_users]
+        raise InputError(
+            f"{method.__name__} has no vectors of the users that data set {dataset.name} holds "
+            f"out; use {', '.join(able)}"
+        )
     if tuning.fixed or not method.space:
         return method(**tuning.fixed), []
     trials, select = tuning.trials, tuning.select
@@ -165,7 +172,7 @@ def tune_and_evaluate(
         on_all_items = dataclasses.replace(config.evaluation, protocol="full")
         results["valid"] = evaluate(scorer, dataset, on_all_items, "valid")
     if refit:
-        scorer = method.fit(dataset.train.union(dataset.valid), config.seed)
+        scorer = method.fit(dataset.joined().train, config.seed)
     results["test"] = evaluate(scorer, dataset, config.evaluation, "test")
     workdir.mkdir(parents=True, exist_ok=True)
     write_json(workdir / "results.json", results)

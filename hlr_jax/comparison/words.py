@@ -2,7 +2,13 @@
 
 import re
 
-_METRICS = {"ndcg": "NDCG", "hit_rate": "HR", "mrr": "MRR", "map": "MAP"}
+_METRICS = {
+    "ndcg": "NDCG",
+    "hit_rate": "HR",
+    "mrr": "MRR",
+    "map": "MAP",
+    "recall_capped": "capped recall",
+}
 
 
 def metric_name(metric: str) -> str:

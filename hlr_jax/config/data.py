@@ -12,7 +12,8 @@ class DataConfig(Section):
 
     `name` is a data set that the library knows (`hlr_jax.data.registry`), or `file` for the
     user's own table at `path`. `predefined` names train/valid/test files: these are not filtered,
-    and only if there is no valid file is `valid_fraction` of train split off for validation.
+    and validation is the valid file, or where there is none `valid_fraction` of train, unless
+    `valid_split` draws it from both.
     """
 
     name: str = "embedded"
@@ -37,9 +38,15 @@ class DataConfig(Section):
     # tags); or a .csv or .tsv file with a header, each line of which has an item's id and then
     # numbers. They are scaled to a length of 1; items without any get zeros. "" for no features.
     features: str = ""
-    # random, per_user, leave_one_out, global_time, per_user_time; or fixed: the split that the
-    # data set itself ships. "" takes fixed where there is one, else random.
+    # random, per_user, leave_one_out, global_time, per_user_time; held_out_users: validation and
+    # test are of users who are never trained on (strong generalization); or fixed: the split that
+    # the data set itself ships. "" takes fixed where there is one, else random.
     split: str = ""
+    # Validation of a fixed split, drawn from its training and validation together: random, per_user
+    # (at random), per_user_last (the last of each user in the order of the training file). "" takes
+    # what is shipped, or random where that is nothing.
+    valid_split: str = ""
+    # Of interactions, or with held_out_users of users.
     valid_fraction: float = 0.08
     test_fraction: float = 0.2
     split_seed: int = 2021
@@ -53,14 +60,17 @@ class DataConfig(Section):
         "leave_one_out",
         "global_time",
         "per_user_time",
+        "held_out_users",
         "fixed",
     )
+    VALID_SPLITS: typing.ClassVar = ("", "random", "per_user", "per_user_last")
     OWN_FEATURES: typing.ClassVar = "own"
     FORMATS: typing.ClassVar = ("", "csv", "tsv", "dat", "ndjson", "parquet", "adjacency", "lists")
 
     def check(self) -> None:
         require(bool(self.name), "data.name", self.name, "name a data set, or 'file'")
         require_one_of(self.split, self.SPLITS, "data.split")
+        require_one_of(self.valid_split, self.VALID_SPLITS, "data.valid_split")
         require_one_of(self.format, self.FORMATS, "data.format")
         require(
             self.name != "file" or bool(self.path or self.predefined),

@@ -7,7 +7,7 @@
   data sets, `locate` finds their files, `fetch` downloads them.
 - `raw` and `readers`: read interactions with raw ids from files.
 - `preprocessing`: filter, merge duplicates, number users and items.
-- `splits`: label each interaction train, validation or test.
+- `labelling`: label each interaction train, validation or test, by a rule of `splits`.
 - `features` and `titles`: read what describes the items.
 - `prepared`: store the result, so that the next load is quick.
 - `synthetic`: generate the embedded data set.

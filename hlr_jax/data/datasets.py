@@ -13,10 +13,10 @@ import polars as pl
 from hlr_jax.config import DataConfig
 from hlr_jax.data import (
     features,
+    labelling,
     prepared,
     preprocessing,
     raw,
-    registry,
     splits,
     synthetic,
     titles,
@@ -25,6 +25,12 @@ from hlr_jax.data.interactions import Interactions
 from hlr_jax.data.resolve import ResolvedData, resolve
 from hlr_jax.errors import InputError
 from hlr_jax.files import cache_folder
+
+_PARTS = ("train", "valid", "test", "given")
+# Those that the digest depends on.
+_DIGESTED = ("train", "valid", "given")
+# What `Dataset.given` is by default; each data set puts its own size in its place.
+_NOTHING = Interactions.none(0, 0)
 
 # Part of every recipe: raise it when the same recipe would give another data set.
 VERSION = 2
@@ -48,6 +54,8 @@ class Dataset:
       given_negatives: `[U, n]` int32 items to rank a user's test item among, padded with -1; None
         if the data set comes without them.
       features: `[I, F]` float32 features of the items; None if the model needs none.
+      given: interactions of held-out users that are known when these are ranked, and never trained
+        on (`splits.held_out_users`); none where every user is trained on.
     """
 
     name: str
@@ -59,18 +67,24 @@ class Dataset:
     item_titles: np.ndarray | None = None
     given_negatives: np.ndarray | None = None
     features: np.ndarray | None = None
+    given: Interactions = _NOTHING
     # Popularity and digest as they were stored with prepared data, so that they are known without
-    # reading all of it; before them, the ids, train, valid and features that they belong to.
+    # reading all of it; before them, the ids, train, valid, given and features of which they are.
     _stored: tuple[tuple[Any, ...], np.ndarray, str] | None = dataclasses.field(
         default=None, repr=False
     )
+
+    def __post_init__(self) -> None:
+        if self.given is _NOTHING:
+            object.__setattr__(self, "given", Interactions.none(self.num_users, self.num_items))
 
     def _stored_values(self) -> tuple[np.ndarray, str] | None:
         """Return stored popularity and digest, unless what they belong to has been replaced."""
         if self._stored is None:
             return None
         belongs_to, popularity, digest = self._stored
-        now = (self.user_ids, self.item_ids, self.train, self.valid, self.features)
+        of_parts = (getattr(self, part) for part in _DIGESTED)
+        now = (self.user_ids, self.item_ids, *of_parts, self.features)
         is_same = all(a is b for a, b in zip(belongs_to, now, strict=True))
         return (popularity, digest) if is_same else None
 
@@ -88,17 +102,32 @@ class Dataset:
         return 0 if self.features is None else int(self.features.shape[1])
 
     def joined(self) -> "Dataset":
-        """Return the data set with validation interactions moved to training."""
-        nothing = Interactions.from_pairs(
-            np.zeros(0, int), np.zeros(0, int), self.num_users, self.num_items
-        )
-        train = self.train.union(self.valid)
-        return dataclasses.replace(self, train=train, valid=nothing, _stored=None)
+        """Return the data set with validation interactions moved to training.
+
+        What is given of users who validate moves with them; of those who test it stays given.
+        """
+        validates = self.valid.counts > 0
+        train = self.train.union(self.valid).union(self.given.of_users(validates))
+        nothing = Interactions.none(self.num_users, self.num_items)
+        given = self.given.of_users(~validates)
+        return dataclasses.replace(self, train=train, valid=nothing, given=given, _stored=None)
+
+    def known(self, split: str, users: slice = slice(None)) -> Interactions:
+        """Return what is known of users when a split, `valid` or `test`, is ranked.
+
+        It is what they have in training and what is given of them; for test, validation too.
+
+        Args:
+          users: consecutive ones, numbered from 0 in the result.
+        """
+        known = self.train.part(users).union(self.given.part(users))
+        return known.union(self.valid.part(users)) if split == "test" else known
 
     @property
     def split_sizes(self) -> dict[str, int]:
-        """The number of interactions in train, valid and test."""
-        return {part: len(getattr(self, part)) for part in ("train", "valid", "test")}
+        """The number of interactions in train, valid and test, and in given if there are any."""
+        parts = ("train", "valid", "test", *(("given",) if len(self.given) else ()))
+        return {part: len(getattr(self, part)) for part in parts}
 
     def user_index(self, raw_id: int | str) -> int:
         """Return the number of the user with this raw id.
@@ -126,13 +155,13 @@ class Dataset:
 
     @property
     def digest(self) -> str:
-        """A hash of all that trained parameters depend on: ids, train, valid and features."""
+        """A hash of all that trained parameters depend on: ids, train, valid, given, features."""
         if stored := self._stored_values():
             return stored[1]
         sha = hashlib.sha256()
         for array in (self.user_ids, self.item_ids):
             sha.update("\0".join(map(str, array.tolist())).encode())
-        for part in (self.train, self.valid):
+        for part in (self.train, self.valid, *([self.given] if len(self.given) else [])):
             sha.update(part.offsets.tobytes() + part.items.tobytes())
         if self.features is not None:
             sha.update(self.features.tobytes())
@@ -211,16 +240,20 @@ def _prepare(config: DataConfig, resolved: ResolvedData) -> Dataset:
         frame, labels = interactions.frame, interactions.labels
     else:
         frame, labels = _filtered(interactions.frame, resolved), None
-    users, items, user_ids, item_ids = preprocessing.encode(frame)
+    encoded = preprocessing.encode(frame)
     if labels is None:
-        labels = _split(config, resolved.split, users, frame)
-    elif not (labels == splits.VALID).any():
-        labels = _with_validation(labels, config)
-    train, valid, test = (
+        labels = labelling.split(config, resolved.split, frame, encoded)
+        if (labels == splits.UNKNOWN).any():
+            encoded = preprocessing.encode(frame.filter(pl.Series(labels != splits.UNKNOWN)))
+            labels = labels[labels != splits.UNKNOWN]
+    else:
+        labels = labelling.with_validation(labels, encoded.users, config)
+    users, items, user_ids, item_ids = encoded
+    train, valid, test, known = (
         Interactions.from_pairs(
             users[labels == label], items[labels == label], user_ids.size, item_ids.size
         )
-        for label in (splits.TRAIN, splits.VALID, splits.TEST)
+        for label in (splits.TRAIN, splits.VALID, splits.TEST, splits.GIVEN)
     )
     given = interactions.given_negatives if resolved.split == "fixed" else None
     dataset = Dataset(
@@ -228,6 +261,7 @@ def _prepare(config: DataConfig, resolved: ResolvedData) -> Dataset:
         train=train,
         valid=valid,
         test=test,
+        given=known,
         user_ids=user_ids,
         item_ids=item_ids,
         item_titles=_titles(resolved, item_ids),
@@ -243,36 +277,6 @@ def _filtered(frame: pl.DataFrame, resolved: ResolvedData) -> pl.DataFrame:
         frame = preprocessing.keep_rated(frame, resolved.min_rating)
     frame = preprocessing.merge_duplicates(frame)
     return preprocessing.k_core(frame, resolved.core, resolved.item_core)
-
-
-def _split(config: DataConfig, split: str, users: np.ndarray, frame: pl.DataFrame) -> np.ndarray:
-    """Return `[N]` labels of the rows of `frame`, split by the rule `split`."""
-    fractions = (config.valid_fraction, config.test_fraction)
-    if split == "random":
-        return splits.random_split(users.size, *fractions, config.split_seed)
-    if split == "per_user":
-        return splits.per_user_ratio(users, *fractions, config.split_seed)
-    if "timestamp" not in frame.columns:
-        raise InputError(
-            f"config.data.split={split!r}: data set {config.name!r} has no timestamps; use random "
-            "or per_user"
-            + (", or name config.data.timestamp_column" if config.name == registry.OWN_FILE else "")
-        )
-    timestamps = frame["timestamp"].to_numpy()
-    if split == "leave_one_out":
-        return splits.leave_one_out(users, timestamps)
-    if split == "global_time":
-        return splits.global_time(timestamps, *fractions)
-    return splits.per_user_time(users, timestamps, *fractions)
-
-
-def _with_validation(labels: np.ndarray, config: DataConfig) -> np.ndarray:
-    """Move a random `valid_fraction` of the training rows to validation."""
-    train = np.flatnonzero(labels == splits.TRAIN)
-    moved = np.random.default_rng(config.split_seed).permutation(train)
-    labels = labels.copy()
-    labels[moved[: round(config.valid_fraction * train.size)]] = splits.VALID
-    return labels
 
 
 def _titles(resolved: ResolvedData, item_ids: np.ndarray) -> np.ndarray | None:
@@ -330,10 +334,10 @@ def check(dataset: Dataset) -> None:
             f"data set {dataset.name!r}: features have shape {found.shape}; give a row to each of "
             f"its {dataset.num_items} items"
         )
-    # These sums are cheap, and never too low: they count an item that is in both parts twice.
-    suspects = np.flatnonzero(dataset.train.counts + dataset.valid.counts >= dataset.num_items)
-    for user in suspects.tolist():
-        seen = np.union1d(dataset.train.of(user), dataset.valid.of(user)).size
+    # These sums are cheap, and never too low: they count an item that is in two parts twice.
+    counts = dataset.train.counts + dataset.given.counts + dataset.valid.counts
+    for user in np.flatnonzero(counts >= dataset.num_items).tolist():
+        seen = len(dataset.known("test", slice(user, user + 1)))
         if seen >= dataset.num_items:
             raise InputError(
                 f"data set {dataset.name!r}: user {dataset.user_ids[user]} has all "
@@ -347,7 +351,7 @@ def check(dataset: Dataset) -> None:
 
 def _to_arrays(dataset: Dataset) -> dict[str, np.ndarray]:
     arrays = {"user_ids": dataset.user_ids, "item_ids": dataset.item_ids}
-    for part in ("train", "valid", "test"):
+    for part in _PARTS:
         interactions = getattr(dataset, part)
         arrays[f"{part}_offsets"] = interactions.offsets
         arrays[f"{part}_items"] = interactions.items
@@ -365,7 +369,7 @@ def _from_arrays(name: str, arrays: Mapping[str, np.ndarray] | None) -> Dataset 
             return None
         user_ids, item_ids = arrays["user_ids"], arrays["item_ids"]
         num_users, num_items = user_ids.size, item_ids.size
-        for part in ("train", "valid", "test"):
+        for part in _PARTS:
             offsets, items = arrays[f"{part}_offsets"], arrays[f"{part}_items"]
             if offsets.shape != (num_users + 1,) or offsets[-1] != items.size:
                 return None
@@ -382,7 +386,7 @@ def _from_arrays(name: str, arrays: Mapping[str, np.ndarray] | None) -> Dataset 
             features=item_features,
             **parts,
             _stored=(
-                (user_ids, item_ids, parts["train"], parts["valid"], item_features),
+                (user_ids, item_ids, *(parts[part] for part in _DIGESTED), item_features),
                 arrays["popularity"],
                 str(arrays["digest"]),
             ),

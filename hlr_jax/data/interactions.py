@@ -60,6 +60,11 @@ class Interactions:
         offsets[1:] = np.cumsum(np.broadcast_to(counts, num_users))
         return cls(offsets, (pairs % num_items).astype(np.int32), num_items)
 
+    @classmethod
+    def none(cls, num_users: int, num_items: int) -> "Interactions":
+        """Return no interactions, of so many users with so many items."""
+        return cls(np.zeros(num_users + 1, np.int64), np.zeros(0, np.int32), num_items)
+
     @property
     def num_users(self) -> int:
         return len(self.offsets) - 1
@@ -99,6 +104,12 @@ class Interactions:
         """Return the items of a user, increasing."""
         return self.items[self.offsets[user] : self.offsets[user + 1]]
 
+    def of_users(self, chosen: np.ndarray) -> "Interactions":
+        """Keep the interactions of the users `chosen [U]` (true or false), of the same users."""
+        kept = np.repeat(chosen, self.counts)
+        counts = np.where(chosen, self.counts, 0)
+        return Interactions(np.append(0, np.cumsum(counts)), self.items[kept], self.num_items)
+
     def union(self, other: "Interactions") -> "Interactions":
         """Return the pairs that are in one or both of two sets of interactions.
 
@@ -107,6 +118,8 @@ class Interactions:
         """
         if (self.num_users, self.num_items) != (other.num_users, other.num_items):
             raise ValueError("interactions of different users or items cannot be joined")
+        if not len(other):
+            return self
         return Interactions.from_pairs(
             np.concatenate([self.users, other.users]),
             np.concatenate([self.items, other.items]),

@@ -65,7 +65,23 @@ def resolve(config: DataConfig, progress: bool = True) -> ResolvedData:
         resolved = _resolve_public(config, spec, progress)
     else:
         resolved = _resolve_other(config)
+    _check_valid_split(config, resolved)
     return dataclasses.replace(resolved, features=_find_features(config, spec, progress))
+
+
+def _check_valid_split(config: DataConfig, resolved: ResolvedData) -> None:
+    """Raise InputError where validation cannot be drawn by itself."""
+    field = f"config.data.valid_split={config.valid_split!r}"
+    if config.valid_split and resolved.split != "fixed":
+        raise InputError(
+            f"{field}: config.data.split={resolved.split!r} draws validation and test together; "
+            "leave it out"
+        )
+    if config.valid_split == "per_user_last" and resolved.kind == "ncf":
+        raise InputError(
+            f"{field}: validation of {resolved.name!r} is each user's last training interaction "
+            "already; leave it out"
+        )
 
 
 def _resolve_predefined(config: DataConfig, spec: DatasetSpec | None) -> ResolvedData:

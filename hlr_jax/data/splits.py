@@ -1,7 +1,7 @@
 """Split interactions into train, validation and test.
 
-The functions label each of `N` interactions (rows) `TRAIN`, `VALID` or `TEST`. Equal arguments give
-equal labels. Numbers of rows are rounded in this way:
+The functions label each of `N` interactions (rows) `TRAIN`, `VALID` or `TEST`; `held_out_users`
+has two more labels. Equal arguments give equal labels. Numbers of rows are rounded in this way:
 
 * `random_split`, `global_time`: of `N` rows, `ceil(N * test_fraction)` are for testing and
   `ceil(N * valid_fraction)` for validation. Both are fractions of all rows, so 0.08 and 0.2 give
@@ -9,6 +9,8 @@ equal labels. Numbers of rows are rounded in this way:
 * `per_user_ratio`, `per_user_time`: of a user's `n` rows, `floor(n * test_fraction + 1/2)` are for
   testing and `floor(n * valid_fraction + 1/2)` for validation. But each user keeps at least one row
   for training, at the cost of validation rows first, and then of test rows.
+* `held_out_users`: of `U` users, `ceil(U * test_fraction)` are for testing and
+  `ceil(U * valid_fraction)` for validation; of such a user's `n` rows, `floor(n / 5)` are.
 
 Before that, products are rounded to six decimals, so that 0.07 * 100 counts as 7.
 """
@@ -23,6 +25,11 @@ from hlr_jax.data import preprocessing, readers
 from hlr_jax.errors import InputError
 
 TRAIN, VALID, TEST = 0, 1, 2
+# Rows of held-out users: known when the user's other rows are ranked; of items that no training
+# user has, which no model can know.
+GIVEN, UNKNOWN = 3, 4
+# Of a held-out user's rows, how many are to be predicted (Liang et al., WWW 2018, section 4.1).
+_PREDICTED_SHARE = 0.2
 
 _TABLES = ("csv", "tsv", "dat", "ndjson", "jsonl", "parquet")
 _EXTENSIONS = (*_TABLES, "txt", *(f"{name}.gz" for name in (*_TABLES, "txt") if name != "parquet"))
@@ -135,8 +142,64 @@ def leave_one_out(users: np.ndarray, timestamps: np.ndarray | None) -> np.ndarra
     return _checked(labels, "no user has three interactions; use another config.data.split")
 
 
-def _tail_labels(order: np.ndarray, valid_fraction: float, test_fraction: float) -> np.ndarray:
-    """Label the last rows of `order [N]` for testing and those before them for validation."""
+def held_out_users(
+    users: np.ndarray, items: np.ndarray, valid_fraction: float, test_fraction: float, seed: int
+) -> np.ndarray:
+    """Hold users out for validation and test: strong generalization (Marlin, 2004).
+
+    As in the protocol of Liang et al. (WWW 2018, section 4), nothing of a held-out user is trained
+    on. Four fifths of its rows, chosen at random, are given when the others are ranked; all of
+    them where the user has fewer than five. Rows of items that no training user has do not count.
+
+    Args:
+      users: `[N]` user of each row, numbered from 0.
+      items: `[N]` item of each row, numbered from 0.
+      valid_fraction: of the users; rounded as described above.
+      test_fraction: likewise.
+      seed: of the random orders of users and rows.
+
+    Returns:
+      `[N]` int8 labels, of which `GIVEN` and `UNKNOWN` are of held-out users.
+
+    Raises:
+      InputError: nothing is left to train on, or no test user has enough interactions.
+    """
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(users.max(initial=-1) + 1)
+    part = _tail_labels(order, valid_fraction, test_fraction, "users")[users]  # [N]
+    is_known = np.zeros(items.max(initial=-1) + 1, bool)
+    is_known[items[part == TRAIN]] = True
+    labels = np.where(part == TRAIN, TRAIN, np.where(is_known[items], GIVEN, UNKNOWN))
+    rows = rng.permutation(np.flatnonzero(labels == GIVEN))
+    after, counts = _rows_after(users[rows], None)
+    predicted = rows[after < np.floor(np.round(counts * _PREDICTED_SHARE, 6))]
+    labels[predicted] = part[predicted]
+    fault = (
+        "config.data.split='held_out_users': no test user has five interactions with items of "
+        "training users; hold more users out by config.data.test_fraction, or filter by "
+        "config.data.core"
+    )
+    return _checked(labels.astype(np.int8), fault)
+
+
+def last_of_users(users: np.ndarray, keys: np.ndarray, fraction: float) -> np.ndarray:
+    """Find the last rows of each user in the order of `keys [N]`, ties in that of the rows.
+
+    Args:
+      users: `[N]` user of each row, numbered from 0.
+      fraction: of a user's `n` rows; rounded as for `per_user_ratio`, at most `n - 1`.
+
+    Returns:
+      `[N]` whether a row is among them.
+    """
+    after, counts = _rows_after(users, keys)
+    return after < np.minimum(_nearest(counts, fraction), counts - 1)
+
+
+def _tail_labels(
+    order: np.ndarray, valid_fraction: float, test_fraction: float, what: str = "interactions"
+) -> np.ndarray:
+    """Label the last of `order [N]` for testing and those before them for validation."""
     num_rows = order.size
     num_test, num_valid = (
         int(np.ceil(np.round(num_rows * fraction, 6)))
@@ -147,7 +210,7 @@ def _tail_labels(order: np.ndarray, valid_fraction: float, test_fraction: float)
     labels[order[max(num_rows - num_test, 0) :]] = TEST
     return _checked(
         labels,
-        f"{num_rows} interactions are too few for config.data.valid_fraction={valid_fraction} and "
+        f"{num_rows} {what} are too few for config.data.valid_fraction={valid_fraction} and "
         f"config.data.test_fraction={test_fraction}; give more data or use other fractions",
     )
 

@@ -45,8 +45,9 @@ def evaluate_split(
 ) -> dict[str, Any]:
     """Compute the metrics of all users with interactions in a split, `valid` or `test`.
 
-    Items known before the split (training; for test, validation too) are the users' histories, and
-    are not ranked. Each process evaluates some of the users, and returns the metrics of all.
+    Items known before the split (`Dataset.known`: those of training, those given of held-out users,
+    and for test those of validation too) are the users' histories, and are not ranked. Each process
+    evaluates some of the users, and returns the metrics of all.
 
     Args:
       own_users: whose interactions this process ranks with; None if all processes have all users,
@@ -67,9 +68,7 @@ def evaluate_split(
     if not len(relevant):
         raise InputError(f"data set {dataset.name}: no user has an item in the {split} split")
     own = own_users or slice(None)
-    relevant, known = relevant.part(own), dataset.train.part(own)
-    if split == "test":
-        known = known.union(dataset.valid.part(own))
+    relevant, known = relevant.part(own), dataset.known(split, own)
     if evaluation.protocol == "sampled":
         if split != "test":
             raise InputError(

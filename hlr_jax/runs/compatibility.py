@@ -3,7 +3,7 @@
 import numpy as np
 from absl import logging
 
-from hlr_jax.config import Config, build
+from hlr_jax.config import Config, ModelConfig, build
 from hlr_jax.config.values import require
 from hlr_jax.data import datasets
 from hlr_jax.data.datasets import Dataset
@@ -65,6 +65,7 @@ def check(config: Config, model: Relation, dataset: Dataset) -> None:
             "neighbours; use replicated"
         )
     _check_features(config, model, dataset)
+    _check_held_out_users(config, model, dataset)
     if config.training.matmul_precision != "default" and is_cpu():
         logging.warning(
             "config.training.matmul_precision=%r changes nothing on a CPU, whose products are "
@@ -99,6 +100,31 @@ def _check_validation(config: Config, dataset: Dataset) -> None:
             "has no validation split to select on; use loss, or set config.data.valid_fraction "
             "above 0"
         )
+
+
+def _check_held_out_users(config: Config, model: Relation, dataset: Dataset) -> None:
+    """Refuse models that know nothing of users they were not trained on; warn of poor ones."""
+    if not len(dataset.given) or not model.user_width:
+        return
+    names = build.registry("model").names()
+    able = [name for name in names if not _built(config, name).user_width]
+    remedy = ", ".join([*(f"config.model.name={name!r}" for name in able), "the baseline ease"])
+    fault = (
+        f"config.model.name={config.model.name!r}: it has a row for each user, and those of the "
+        f"users that data set {dataset.name} holds out are never trained"
+    )
+    if not model.uses_history:
+        raise InputError(f"{fault}; use {remedy}, or another config.data.split")
+    if config.training.selection_metric == "loss" and len(dataset.valid):
+        raise InputError(
+            f"config.training.selection_metric='loss': {fault}; select by a metric, as ndcg@10"
+        )
+    logging.warning("%s; with their histories these rank them poorly: use %s", *(fault, remedy))
+
+
+def _built(config: Config, name: str) -> Relation:
+    """Build the model of that name with its default options."""
+    return build.build_model(Config(model=ModelConfig(name), imports=config.imports))
 
 
 def _check_batches_of_users(config: Config) -> None:

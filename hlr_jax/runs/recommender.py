@@ -98,7 +98,7 @@ class Recommender:
         return dataclasses.replace(self, config=config)
 
     def recommend(self, users: Iterable[int | str], k: int = 10) -> pl.DataFrame:
-        """Recommend the k best items that a user has not interacted with in training or validation.
+        """Recommend the k best items that a user is not known to have (`Dataset.known`).
 
         Args:
           users: ids as they stand in the data set's files.
@@ -118,7 +118,7 @@ class Recommender:
         if processes.count() > 1:
             raise InputError("recommendations are made by one process; start it alone")
         rows = np.array([self.dataset.user_index(user) for user in users], np.int32)
-        known = self.dataset.train.union(self.dataset.valid)
+        known = self.dataset.known("test")
         ids, scores = self.top_k(rows, k, known)
         found = ids >= 0
         item = ids[found]
@@ -132,13 +132,15 @@ class Recommender:
         )
 
     def history(self, user: int | str) -> pl.DataFrame:
-        """List what a user has in training and validation: columns `item` and, if any, `title`.
+        """List what a user is known to have: columns `item` and, if any, `title`.
+
+        That is what it has in training, what is given of it, and what it has in validation.
 
         Raises:
           InputError: unknown user.
         """
         row = self.dataset.user_index(user)
-        parts = (self.dataset.train, self.dataset.valid)
+        parts = (self.dataset.train, self.dataset.given, self.dataset.valid)
         return pl.DataFrame(self._named(np.concatenate([part.of(row) for part in parts])))
 
     def _named(self, items: Int[np.ndarray, "n"]) -> dict[str, np.ndarray]:

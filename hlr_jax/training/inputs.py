@@ -134,14 +134,14 @@ def validation_positives(placement: Placement, dataset: Dataset, config: Config)
     """Put validation interactions, or the users who have some, where the devices want them.
 
     Raises:
-      InputError: a validation pair is also a training pair.
+      InputError: a validation pair is also a training pair, or given.
     """
     sampler, rows_before = build_sampler(config), _rows_before(dataset.valid, config)
 
     def source_of(users: slice) -> Source:
-        train, valid = dataset.train.part(users), dataset.valid.part(users)
-        seen = union_of_splits(train, valid)
-        base = _sampling_source(config, sampler, dataset, train, seen)
+        known, valid = dataset.known("valid", users), dataset.valid.part(users)
+        seen = union_of_splits(known, valid)
+        base = _sampling_source(config, sampler, dataset, known, seen)
         if config.training.batch_of == "users":
             return UserSource.of_validation(base, valid, int(rows_before[users.start]))
         return TripletSource.of_validation(base, valid, int(dataset.valid.offsets[users.start]))
@@ -153,13 +153,13 @@ def _sampling_source(
     config: Config,
     sampler: Sampler,
     dataset: Dataset,
-    train: Interactions,
+    known: Interactions,
     seen: Interactions,
 ) -> SamplingSource:
-    history = DeviceInteractions.of(train)
+    history = DeviceInteractions.of(known)
     return SamplingSource(
         history,
-        history if seen is train else DeviceInteractions.of(seen),
+        history if seen is known else DeviceInteractions.of(seen),
         history_choice(config.sampling.history, dataset.popularity),
         sampler.prepare(dataset.popularity, seen),
         dataset.num_items,

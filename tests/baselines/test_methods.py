@@ -19,7 +19,7 @@ from hlr_jax.baselines import (
     RP3Beta,
     ScaledIALS,
     Slim,
-    methods,
+    ease,
     scoring,
 )
 from hlr_jax.data.interactions import Interactions
@@ -35,7 +35,7 @@ def test_every_method_is_tested_here_and_every_field_can_be_tuned():
 
 def test_ease_is_the_best_regression_of_items_on_other_items(dataset):
     strength = 3.0
-    weights = methods.ease_weights(dataset.train, strength)
+    weights = ease.ease_weights(dataset.train, strength)
     matrix = dense(dataset.train)
     for j in range(ITEMS):
         # Column j by itself: the normal equations of all items but j.
@@ -57,7 +57,7 @@ def test_ease_is_the_best_regression_of_items_on_other_items(dataset):
 
 def test_ease_scores_are_sums_over_the_history(dataset):
     history = dataset.train.union(dataset.valid)
-    weights = methods.ease_weights(dataset.train, 3.0)
+    weights = ease.ease_weights(dataset.train, 3.0)
     found = all_scores(SMALL["ease"].fit(dataset.train), history)
     for user in range(USERS):
         expected = np.zeros(ITEMS)
@@ -253,7 +253,7 @@ def test_ease_holds_one_matrix_in_double_precision():
     chosen = np.random.default_rng(4).random((900, items)) < 0.002
     train = Interactions.from_pairs(*np.nonzero(chosen), *chosen.shape)
     tracemalloc.start()
-    methods.ease_weights(train, 3.0)
+    ease.ease_weights(train, 3.0)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     # The sparse Gram matrix comes on top.
@@ -263,7 +263,7 @@ def test_ease_holds_one_matrix_in_double_precision():
 def test_ease_says_when_its_matrix_is_singular():
     same = Interactions.from_pairs(np.zeros(2, int), np.arange(2), 1, 2)
     with pytest.raises(DivergedError, match=r"EASE: .* is singular"):
-        methods.ease_weights(same, 1e-30)
+        ease.ease_weights(same, 1e-30)
 
 
 def test_ease_refuses_catalogues_beyond_memory(dataset, monkeypatch):

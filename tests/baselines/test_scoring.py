@@ -1,11 +1,13 @@
 """Lists and metrics of baselines."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from baseline_cases import ITEMS, SMALL, USERS, all_scores, dense
 
 from hlr_jax import baselines
-from hlr_jax.baselines import MostPopular, methods, scoring
+from hlr_jax.baselines import MostPopular, ease, scoring
 from hlr_jax.config import EvaluationConfig
 from hlr_jax.data.datasets import Dataset
 from hlr_jax.data.interactions import Interactions
@@ -43,7 +45,7 @@ def test_metrics_exclude_what_is_known_before_the_split(split, dataset):
     train, valid = dense(dataset.train), dense(dataset.valid)
     known = train if split == "valid" else train + valid
     relevant = dense(getattr(dataset, split))
-    weights = methods.ease_weights(dataset.train, 3.0)
+    weights = ease.ease_weights(dataset.train, 3.0)
     recalls = []
     for user in range(USERS):
         if relevant[user].any():
@@ -54,6 +56,72 @@ def test_metrics_exclude_what_is_known_before_the_split(split, dataset):
     assert found["users"] == len(recalls)
     assert found["recall@3"] == pytest.approx(np.mean(recalls))
     assert found["protocol"] == "full"
+
+
+def held_out(dataset: Dataset) -> Dataset:
+    """The same, with users 0 to 9 held out: nothing of them is trained on."""
+    out = np.arange(USERS) < 10
+    return dataclasses.replace(
+        dataset,
+        train=dataset.train.of_users(~out),
+        given=dataset.train.of_users(out),
+        valid=dataset.valid.of_users(np.arange(USERS) < 5),
+        test=dataset.test.of_users(out & (np.arange(USERS) >= 5)),
+    )
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_held_out_users_are_ranked_by_what_is_given(split, dataset):
+    dataset = held_out(dataset)
+    given, relevant = dense(dataset.given), dense(getattr(dataset, split))
+    weights = ease.ease_weights(dataset.train, 3.0)
+    recalls = []
+    for user in range(10):
+        if relevant[user].any():
+            scores = np.where(given[user] > 0, -np.inf, given[user] @ weights)
+            hits = relevant[user, np.argsort(-scores)[:3]].sum()
+            recalls.append(hits / min(3, relevant[user].sum()))
+    evaluation = EvaluationConfig(cutoffs=(3,), bootstrap=0)
+    found = baselines.evaluate(SMALL["ease"].fit(dataset.train), dataset, evaluation, split)
+    assert found["users"] == len(recalls) > 1
+    assert found["recall_capped@3"] == pytest.approx(np.mean(recalls))
+
+
+def test_untrained_users_are_folded_into_ials(dataset):
+    dataset = held_out(dataset)
+    method = SMALL["ials"]
+    scorer = method.fit(dataset.train, seed=5)
+    found = all_scores(scorer, dataset.known("test"))
+    given, items = dense(dataset.known("test")), scorer.item.astype(np.float64)
+    for user in range(USERS):
+        vector = scorer.user[user].astype(np.float64)
+        if not dataset.train.counts[user]:
+
+            def slope(vector, wanted=given[user]):
+                """Half of the gradient of what ALS minimises."""
+                total = method.regularization * vector
+                for item in range(ITEMS):
+                    weight = method.alpha if wanted[item] else 1.0
+                    total = total + weight * (items[item] @ vector - wanted[item]) * items[item]
+                return total
+
+            # The slope is linear: its zero is one Newton step from anywhere.
+            matrix = np.stack([slope(axis) - slope(np.zeros(4)) for axis in np.eye(4)], 1)
+            vector = -np.linalg.solve(matrix, slope(np.zeros(4)))
+            np.testing.assert_allclose(slope(vector), 0, atol=1e-12)
+        np.testing.assert_allclose(found[user], items @ vector, rtol=1e-4, atol=1e-6)
+    assert np.abs(found[:5]).max() > 0.05
+
+
+def test_a_method_without_vectors_of_held_out_users_is_refused(dataset):
+    out = held_out(dataset)
+    for tuning in (baselines.Tuning(), baselines.Tuning(fixed={"factors": 3})):
+        with pytest.raises(InputError) as caught:
+            baselines.tune(baselines.BPR, out, tuning)
+        assert str(caught.value) == (
+            "BPR has no vectors of the users that data set made holds out; use most_popular, "
+            "ease, ials, item_knn"
+        )
 
 
 def test_given_negatives_by_hand():

@@ -80,7 +80,9 @@ def test_every_entry_has_a_configuration(protocol):
         config = config_of(protocol, entry, seed=5)
         assert config.seed == 5
         assert config.data.name == shared.data.name
-        assert config.evaluation.cutoffs == shared.evaluation.cutoffs
+        cutoffs = protocol.settings.get("evaluation.cutoffs", shared.evaluation.cutoffs)
+        assert config.evaluation.cutoffs == cutoffs
+        assert {int(metric.split("@")[1]) for metric in protocol.metrics} <= set(cutoffs)
         for field, value in protocol.settings.items():
             section, _, name = field.partition(".")
             assert getattr(getattr(config, section), name) == value
@@ -201,6 +203,25 @@ def test_a_page_keeps_what_people_wrote():
     assert ".6000" in again
     assert ".5250" not in again
     assert again.count("<!-- begin made-up -->") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "users", "held_out"),
+    [("ml-20m-strong", 136_677, 10_000), ("msd-strong", 571_355, 50_000)],
+)
+def test_fractions_of_users_hold_out_the_numbers_of_the_paper(name, users, held_out):
+    config = config_of(PROTOCOLS[name], PROTOCOLS[name].entries[0], seed=0).data
+    for fraction in (config.valid_fraction, config.test_fraction):
+        assert np.ceil(np.round(users * fraction, 6)) == held_out
+
+
+def test_a_page_says_where_interactions_are_given():
+    results = filled(RESULTS)
+    found = summaries.summary(PROTOCOL, results)
+    assert "given;" not in pages.as_markdown(PROTOCOL, results, found, "")
+    results["data"] = DATA | {"split_sizes": DATA["split_sizes"] | {"given": 7}}
+    page = pages.as_markdown(PROTOCOL, results, found, "")
+    assert "of training and validation and those given; 4 users are counted" in page
 
 
 def test_a_plot_shows_what_the_table_does(tmp_path):

@@ -46,6 +46,7 @@ CHANGED = Config(
         item_core=2,
         features="f.csv",
         split="per_user",
+        valid_split="random",
         valid_fraction=0.1,
         test_fraction=0.3,
         split_seed=1,

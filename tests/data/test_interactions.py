@@ -88,3 +88,19 @@ def test_a_part_has_consecutive_users_numbered_from_0(users):
     assert part.num_items == 6
     assert [part.of(user).tolist() for user in range(part.num_users)] == rows[slice(*users)]
     assert len(part) == sum(map(len, rows[slice(*users)]))
+
+
+@settings(max_examples=40)
+@given(pairs=pair_lists, chosen=st.lists(st.booleans(), min_size=USERS, max_size=USERS))
+def test_the_interactions_of_some_users(pairs, chosen):
+    kept = build(pairs).of_users(np.array(chosen))
+    assert pairs_of(kept) == sorted({(user, item) for user, item in pairs if chosen[user]})
+    assert (kept.num_users, kept.num_items) == (USERS, ITEMS)
+    assert kept.offsets.dtype == np.int64
+
+
+def test_nothing_adds_nothing():
+    rows, nothing = build([(0, 3), (2, 1)]), Interactions.none(USERS, ITEMS)
+    assert rows.union(nothing) is rows
+    assert pairs_of(nothing.union(rows)) == pairs_of(rows)
+    assert (len(nothing), nothing.num_users, nothing.num_items) == (0, USERS, ITEMS)

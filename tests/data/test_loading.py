@@ -1,14 +1,15 @@
 """Data sets from configuration to interactions: what is read and kept, and how it is split."""
 
+import dataclasses
 import re
 
 import numpy as np
 import polars as pl
 import pytest
-from data_files import fault, ratings, write, write_ncf, write_split
+from data_files import fault, joined, ratings, write, write_ncf, write_split
 
 from hlr_jax.config import DataConfig
-from hlr_jax.data import load
+from hlr_jax.data import Interactions, load
 from hlr_jax.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("folders", "generated_once")
@@ -146,11 +147,152 @@ def test_own_lists(tmp_path, form, text):
     assert dataset.item_ids.tolist() == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("split", ["per_user", "leave_one_out", "global_time", "per_user_time"])
+@pytest.mark.parametrize(
+    "split",
+    ["per_user", "leave_one_out", "global_time", "per_user_time", "held_out_users"],
+)
 def test_every_split(table, split):
     config = DataConfig(name="ml_100k", min_rating=0.0, core=0, split=split, valid_fraction=0.2)
     dataset = load(config)
     assert all(size > 0 for size in dataset.split_sizes.values())
+
+
+# Users who are held out.
+
+STRONG = {"name": "ml_100k", "min_rating": 0.0, "core": 0, "split": "held_out_users"}
+
+
+def test_held_out_users_have_what_is_given_and_what_is_to_be_predicted(table):
+    # Another user, who has an item of its own, and one with too few to be asked of.
+    lines = ratings() + "".join(f"50\t{item}\t5\t0\n" for item in (100, 102, 104, 106, 108, 999))
+    write(table, lines + "51\t100\t5\t0\n51\t102\t5\t0\n")
+    pairs_of_file = {tuple(map(int, line.split()[:2])) for line in lines.splitlines()}
+    pairs_of_file |= {(51, 100), (51, 102)}
+    was_alone = was_silent = False
+    for seed in range(12):
+        dataset = load(
+            DataConfig(**STRONG, split_seed=seed, valid_fraction=0.25, test_fraction=0.25)
+        )
+        parts = {
+            name: {
+                (int(dataset.user_ids[user]), int(dataset.item_ids[item]))
+                for user, item in pairs(getattr(dataset, name))
+            }
+            for name in ("train", "valid", "test", "given")
+        }
+        trained = {user for user, _ in parts["train"]}
+        known = {item for _, item in parts["train"]}
+        # The catalogue is what training users have; the rest of the file is all there.
+        assert set(dataset.item_ids.tolist()) == known
+        kept = {(user, item) for user, item in pairs_of_file if item in known}
+        assert set.union(*parts.values()) == kept
+        assert sum(map(len, parts.values())) == len(kept)
+        asked = [{user for user, _ in parts[name]} for name in ("valid", "test")]
+        assert not asked[0] & asked[1]
+        assert not trained & set.union(*asked)
+        assert len(trained) == 14 - 4 - 4
+        for user in set(dataset.user_ids.tolist()) - trained:
+            row, mine = dataset.user_index(user), {item for one, item in kept if one == user}
+            predicted = len(dataset.valid.of(row)) + len(dataset.test.of(row))
+            assert predicted == len(mine) // 5
+            assert dataset.given.counts[row] == len(mine) - predicted
+        was_alone |= 999 not in dataset.item_ids
+        was_silent |= 51 not in trained
+        assert dataset.split_sizes["given"] == len(parts["given"])
+    assert was_alone
+    assert was_silent
+
+
+def test_what_is_given_is_known_and_moves_with_validation(table):
+    config = DataConfig(**STRONG, valid_fraction=0.25, test_fraction=0.25)
+    dataset = load(config)
+    later = load(dataclasses.replace(config, join_valid=True))
+    for user in range(dataset.num_users):
+        of = {name: set(getattr(dataset, name).of(user)) for name in ("train", "valid", "given")}
+        assert set(dataset.known("valid").of(user)) == of["train"] | of["given"]
+        assert set(dataset.known("test").of(user)) == of["train"] | of["given"] | of["valid"]
+        moved = of["given"] if of["valid"] else set()
+        assert set(later.train.of(user)) == of["train"] | of["valid"] | moved
+        assert set(later.given.of(user)) == of["given"] - moved
+    part = slice(3, 8)
+    for split in ("valid", "test"):
+        mine, whole = dataset.known(split, part), dataset.known(split)
+        assert [mine.of(user).tolist() for user in range(5)] == [
+            whole.of(user).tolist() for user in range(3, 8)
+        ]
+    assert len(later.given) > 0
+    assert len({dataset.digest, later.digest, _without_given(dataset).digest}) == 3
+    again = load(config)  # as it was stored
+    np.testing.assert_array_equal(again.given.offsets, dataset.given.offsets)
+    np.testing.assert_array_equal(again.given.items, dataset.given.items)
+    assert again.digest == dataclasses.replace(again, _stored=None).digest == dataset.digest
+    assert _without_given(again).digest == _without_given(dataset).digest
+
+
+def _without_given(dataset):
+    nothing = Interactions.none(dataset.num_users, dataset.num_items)
+    return dataclasses.replace(dataset, given=nothing)
+
+
+def test_a_held_out_user_may_not_have_every_item(folders):
+    rows = [(user, item) for user in range(9) for item in range(9 if user else 10)]
+    for user in range(10, 20):
+        rows += [(user, item) for item in range(10) if (user + item) % 3]
+    path = write(folders[0] / "a.csv", "user,item\n" + joined(rows, ","))
+    with pytest.raises(InputError, match="user 0 has all 10 items"):
+        load(DataConfig(name="file", path=str(path), split="held_out_users", split_seed=3))
+
+
+# Validation of a split that is shipped.
+
+
+@pytest.fixture
+def shipped(folders):
+    """Five users with a list of items in an order of their own, of which a few are validation."""
+    rng = np.random.default_rng(0)
+    lists = {user: rng.permutation(40)[: 9 + 3 * user].tolist() for user in range(5)}
+    lines = dict.fromkeys(("train", "valid", "test"), "")
+    for user, items in lists.items():
+        parts = {"train": items[4:], "valid": items[:2], "test": items[2:4]}
+        for name, mine in parts.items():
+            lines[name] += " ".join(map(str, [user, *mine])) + "\n"
+    for name, text in lines.items():
+        write(folders[0] / "gowalla" / f"{name}.txt", text)
+    return lists
+
+
+@pytest.mark.parametrize("rule", ["", "random", "per_user", "per_user_last"])
+def test_validation_of_a_shipped_split_is_drawn_by_a_rule(shipped, rule):
+    config = DataConfig(name="gowalla", valid_split=rule, valid_fraction=0.3)
+    dataset, seeded = load(config), load(dataclasses.replace(config, split_seed=1))
+    assert (pairs(seeded.valid) != pairs(dataset.valid)) == (rule in ("random", "per_user"))
+    total = 0
+    for user, items in shipped.items():
+        row = dataset.user_index(user)
+        train, valid, test = (
+            {int(dataset.item_ids[item]) for item in getattr(dataset, part).of(row)}
+            for part in ("train", "valid", "test")
+        )
+        assert test == set(items[2:4])
+        assert train | valid == set(items) - test
+        assert not train & valid
+        number = int(np.floor(round(0.3 * (len(items) - 2), 6) + 0.5))
+        if rule == "":
+            assert valid == set(items[:2])
+        elif rule == "per_user":
+            assert len(valid) == number
+        elif rule == "per_user_last":
+            assert valid == set(items[-number:])
+        total += len(valid)
+    if rule == "random":
+        assert total == round(0.3 * sum(len(items) - 2 for items in shipped.values()))
+
+
+def test_validation_that_is_not_shipped_can_be_each_users_last(folders):
+    write(folders[0] / "mine" / "train.txt", "0 5 4 3 2 1\n1 1 2 3 4 5\n")
+    write(folders[0] / "mine" / "test.txt", "0 6\n1 6\n")
+    config = DataConfig(predefined="mine", valid_split="per_user_last", valid_fraction=0.4)
+    assert pairs(load(config).valid) == {(0, 0), (0, 1), (1, 3), (1, 4)}
 
 
 # What cannot be used.
@@ -159,6 +301,19 @@ def test_every_split(table, split):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        ({"valid_split": "random"}, r"config\.data\.valid_split='random'.*draws validation and"),
+        (
+            {"name": "ml_100k", "core": 2, "split": "per_user", "valid_split": "per_user"},
+            r"config\.data\.valid_split='per_user': config\.data\.split='per_user' draws",
+        ),
+        (
+            {"name": "pinterest", "valid_split": "per_user_last"},
+            r"valid_split='per_user_last': val",
+        ),
+        (
+            {"name": "gowalla", "valid_split": "per_user", "valid_fraction": 0.01},
+            r"config\.data\.valid_split='per_user': there are too few.*valid_fraction=0\.01",
+        ),
         ({"name": "ml-100k"}, r"config\.data\.name='ml-100k'.*did you mean ml_100k"),
         ({"name": "zzz"}, r"config\.data\.name='zzz'.*use one of embedded, file, ml_100k"),
         ({"name": "zzz", "predefined": "mine"}, r"config\.data\.name='zzz'"),
@@ -169,7 +324,9 @@ def test_every_split(table, split):
         ({"core": 5000}, r"config\.data\.core"),
     ],
 )
-def test_bad_fields_are_named(fields, message):
+def test_bad_fields_are_named(folders, table, fields, message):
+    write_ncf(folders[0] / "pinterest")
+    write_split(folders[0] / "gowalla", "txt")
     assert re.search(message, fault(lambda: load(DataConfig(**fields))))
 
 

@@ -105,7 +105,9 @@ def test_damage_to_the_length_of_large_prepared_data_is_noticed(folders, table, 
     assert datasets._from_arrays("x", prepared.restore(kept)) is not None
 
 
-@pytest.mark.parametrize("name", ["user_ids", "item_ids", "test_offsets", "popularity", "digest"])
+@pytest.mark.parametrize(
+    "name", ["user_ids", "item_ids", "test_offsets", "given_items", "popularity", "digest"]
+)
 def test_prepared_data_without_an_array_is_prepared_again(folders, table, name):
     config = DataConfig(name="ml_100k", core=2)
     digest = load(config).digest
@@ -144,7 +146,10 @@ def test_every_field_changes_the_key(folders, table):
         "split_seed": 1,
         "predefined": "mine",
     }
-    keys = {_key(base)} | {_key(dataclasses.replace(base, **{f: v})) for f, v in other.items()}
+    fixed = dataclasses.replace(base, predefined="mine", valid_split="per_user")
+    keys = {_key(base), _key(fixed)} | {
+        _key(dataclasses.replace(base, **{f: v})) for f, v in other.items()
+    }
     path = str(write(table.parent / "own.tsv", "a\tb\tc\td\tuser\titem\n"))
     own = DataConfig(name="file", path=path)
     changed = {
@@ -155,9 +160,9 @@ def test_every_field_changes_the_key(folders, table):
         "timestamp_column": "d",
     }
     keys |= {_key(own)} | {_key(dataclasses.replace(own, **{f: v})) for f, v in changed.items()}
-    assert len(keys) == len(other) + len(changed) + 2
+    assert len(keys) == len(other) + len(changed) + 3
     # With `join_valid`, train and valid are prepared apart and joined later.
-    tried = set(other) | set(changed) | {"name", "path", "join_valid"}
+    tried = set(other) | set(changed) | {"name", "path", "join_valid", "valid_split"}
     assert tried == {field.name for field in dataclasses.fields(DataConfig)}
 
 

@@ -5,10 +5,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hlr_jax.data.splits import (
+    GIVEN,
     TEST,
     TRAIN,
+    UNKNOWN,
     VALID,
     global_time,
+    held_out_users,
+    last_of_users,
     leave_one_out,
     per_user_ratio,
     per_user_time,
@@ -111,6 +115,94 @@ def test_leave_one_out_takes_the_last_two(history):
         assert labels[rows].tolist() == expected
 
 
+@settings(max_examples=80)
+@given(
+    num_users=st.integers(20, 40),
+    num_items=st.integers(10, 60),
+    share=st.sampled_from([(0.08, 0.2), (0.1, 0.1), (0.2, 0.2), (0.3, 0.6)]),
+    seed=st.integers(0, 2**32),
+)
+def test_held_out_users_are_never_trained_on(num_users, num_items, share, seed):
+    chosen = np.random.default_rng(seed).random((num_users, num_items)) < 0.3
+    users, items = np.nonzero(chosen)
+    users = np.unique(users, return_inverse=True)[1]
+    try:
+        labels = held_out_users(users, items, *share, seed)
+    except InputError:  # nobody has five interactions with items of training users
+        assume(False)
+    assert labels.dtype == np.int8
+    np.testing.assert_array_equal(labels, held_out_users(users, items, *share, seed))
+    # By loops: which users are trained on, and what these have.
+    of_user = {user: [] for user in users.tolist()}
+    for row, user in enumerate(users.tolist()):
+        of_user[user].append(row)
+    trained = [user for user, rows in of_user.items() if TRAIN in labels[rows]]
+    known = {int(items[row]) for user in trained for row in of_user[user]}
+    roles = {TRAIN: len(trained), VALID: 0, TEST: 0}
+    silent = 0  # held-out users with too few interactions to tell for what
+    for user, rows in of_user.items():
+        found = set(labels[rows].tolist())
+        if user in trained:
+            assert found == {TRAIN}
+            continue
+        countable = [row for row in rows if int(items[row]) in known]
+        assert all(labels[row] == UNKNOWN for row in rows if row not in countable)
+        number = len(countable) // 5
+        predicted = found & {VALID, TEST}
+        assert len(predicted) == (number > 0)
+        assert counts_of(labels[countable]) == [
+            0,
+            number * (VALID in found),
+            number * (TEST in found),
+            *([len(countable) - number] if countable else []),
+        ]
+        for role in predicted:
+            roles[role] += 1
+        silent += not predicted
+    total = len(of_user)
+    wanted = {VALID: share[0], TEST: share[1]}
+    wanted = {role: int(np.ceil(round(total * part, 6))) for role, part in wanted.items()}
+    assert roles[TRAIN] == total - sum(wanted.values())
+    assert all(roles[role] <= number for role, number in wanted.items())
+    assert silent == sum(wanted.values()) - roles[VALID] - roles[TEST]
+
+
+def test_held_out_users_by_hand():
+    # Users 0 to 9 have items 0 to 9 and one of their own, of which nobody else knows.
+    users = np.repeat(np.arange(10), 11)
+    items = np.tile(np.arange(11), 10)
+    items[10::11] += np.arange(10)
+    labels = held_out_users(users, items, 0.2, 0.3, 5).reshape(10, 11)
+    assert (
+        sorted(row[row < GIVEN].max() for row in labels) == [TRAIN] * 5 + [VALID] * 2 + [TEST] * 3
+    )
+    for row in labels:
+        if row[0] != TRAIN or row[-1] != TRAIN:
+            assert row[-1] == UNKNOWN
+            assert (row[:-1] == GIVEN).sum() == 8
+    other = held_out_users(users, items, 0.2, 0.3, 6).reshape(10, 11)
+    assert (other != labels).any()
+
+
+def test_what_is_to_be_predicted_is_drawn_evenly():
+    users, items = np.divmod(np.arange(200 * 10), 10)
+    labels = held_out_users(users, items, 0.1, 0.8, 3).reshape(200, 10)
+    assert ((labels == TEST).sum(1)[(labels == TEST).any(1)] == 2).all()
+    # Of 160 users, 32 are expected to be tested on each item; the deviation is about 5.
+    assert ((labels == TEST).sum(0) - 32).__abs__().max() < 20
+
+
+@settings(max_examples=50)
+@given(history=histories, fraction=st.sampled_from([0.05, 0.2, 0.5, 0.9]))
+def test_the_last_of_users_by_loops(history, fraction):
+    users, stamps = arrays(history)
+    found = last_of_users(users, stamps, fraction)
+    for user in np.unique(users):
+        rows = in_time(users, stamps, user)
+        number = min(int(np.floor(round(len(rows) * fraction, 6) + 0.5)), len(rows) - 1)
+        assert found[rows].tolist() == [False] * (len(rows) - number) + [True] * number
+
+
 def test_without_timestamps_the_order_of_rows_is_time():
     users = np.array([1, 0, 1, 1, 0, 1, 0])
     assert leave_one_out(users, None).tolist() == [0, 0, 0, 1, 1, 2, 2]
@@ -127,6 +219,8 @@ def test_without_timestamps_the_order_of_rows_is_time():
         lambda: per_user_ratio(np.zeros(0, np.int64), 0.1, 0.2, 0),
         lambda: per_user_time(np.arange(5), np.arange(5), 0.1, 0.2),
         lambda: leave_one_out(np.array([0, 0, 1, 1]), np.arange(4)),
+        lambda: held_out_users(np.zeros(0, int), np.zeros(0, int), 0.1, 0.1, 0),
+        lambda: held_out_users(np.arange(4).repeat(4), np.tile(np.arange(4), 4), 0.2, 0.2, 0),
     ],
 )
 def test_no_test_row_is_an_error(call):

@@ -57,6 +57,8 @@ def naive(name: str, items: list[int], relevant: set[int], k: int) -> float:
     match name:
         case "recall":
             return len(ranks) / len(relevant)
+        case "recall_capped":
+            return len(ranks) / min(k, len(relevant))
         case "precision":
             return len(ranks) / k
         case "hit_rate":

@@ -15,6 +15,7 @@ from hlr_jax.evaluation.metrics.definitions import (
     parse,
     precision,
     recall,
+    recall_capped,
 )
 from hlr_jax.evaluation.metrics.lists import (
     catalogue,
@@ -49,6 +50,7 @@ __all__ = [
     "parse",
     "precision",
     "recall",
+    "recall_capped",
     "recommended",
     "sampled_ranks",
     "summarize",

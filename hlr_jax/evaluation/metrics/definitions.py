@@ -24,6 +24,17 @@ def recall(
     return hits.sum(1) / num_relevant
 
 
+def recall_capped(
+    hits: Bool[np.ndarray, "U k"], num_relevant: Int[np.ndarray, "U"]
+) -> Float[np.ndarray, "U"]:
+    """Compute `sum_r h_r / min(k, n)`, the recall that a perfect list has 1 of, however short.
+
+    It is the Recall@k of Liang et al. (WWW 2018, section 4.2) and of those who follow its protocol;
+    "capped recall" in BEIR (Thakur et al., NeurIPS 2021). It is recall where `n <= k`.
+    """
+    return hits.sum(1) / np.minimum(num_relevant, hits.shape[1])
+
+
 def precision(
     hits: Bool[np.ndarray, "U k"], num_relevant: Int[np.ndarray, "U"]
 ) -> Float[np.ndarray, "U"]:
@@ -111,6 +122,7 @@ Metric = Callable[[Bool[np.ndarray, "U k"], Int[np.ndarray, "U"]], Float[np.ndar
 METRICS: dict[str, Metric] = {
     "ndcg": ndcg,
     "recall": recall,
+    "recall_capped": recall_capped,
     "precision": precision,
     "hit_rate": hit_rate,
     "mrr": mrr,
