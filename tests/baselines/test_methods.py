@@ -232,13 +232,16 @@ def test_read_only_interactions_are_enough(name, dataset):
 def test_fitting_leaves_threads_and_warnings_alone(dataset):
     import threadpoolctl
 
-    before = [pool["num_threads"] for pool in threadpoolctl.threadpool_info()]
+    def threads():
+        return {pool["filepath"]: pool["num_threads"] for pool in threadpoolctl.threadpool_info()}
+
+    before = threads()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for method in SMALL.values():
             method.fit(dataset.train)
     assert not caught
-    assert [pool["num_threads"] for pool in threadpoolctl.threadpool_info()] == before
+    assert before.items() <= threads().items()  # a package may bring a library of its own
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
