@@ -73,7 +73,8 @@ class LossConfig(Section):
     # cpe: |g - margin| (CPE). sfcml: mean of (margin - g)^2 (SFCML). contrastive: distance of the
     # positive, plus `negative_weight` times the mean of max(0, margin - distance of the negative)
     # (SimpleX). softmax: -log p of the positive, where p ~ exp(-distance / temperature).
-    # All distances are squared ones.
+    # softmax_at_k: the same, times a weight of positives among the first `cutoff` (SL@K). psl: the
+    # softmax with a bent exponential (PSL). All distances are squared ones.
     name: str = "hinge"
     # sum over the batch (the published HLR code), or mean.
     reduction: str = "sum"

@@ -27,8 +27,10 @@ from hlr_jax.functional.losses import Loss, NegativeDistances
 from hlr_jax.functional.losses.contrastive import contrastive
 from hlr_jax.functional.losses.cpe import two_sided_hinge
 from hlr_jax.functional.losses.hinge import hardest_hinge, rank_weight, triplet_hinge
+from hlr_jax.functional.losses.psl import pairwise_softmax
 from hlr_jax.functional.losses.sfcml import squared_margin
 from hlr_jax.functional.losses.softmax import sampled_softmax
+from hlr_jax.functional.losses.softmax_at_k import distance_at_rank
 from hlr_jax.functional.regularizers import covariance_divergence, covariance_penalty
 from hlr_jax.functional.translation import translate, translated_distance
 
@@ -44,11 +46,13 @@ __all__ = [
     "contrastive",
     "covariance_divergence",
     "covariance_penalty",
+    "distance_at_rank",
     "hardest_hinge",
     "history_attention",
     "memory_attention",
     "memory_pairs",
     "normalize",
+    "pairwise_softmax",
     "pairwise_squared_distances",
     "project_on_ball",
     "rank_weight",

@@ -12,9 +12,11 @@ from jax.test_util import check_grads
 from numpy.typing import ArrayLike
 from support.cases import loss_name, numbers_of
 
+from hlr_jax.errors import InputError
 from hlr_jax.functional import (
     NegativeDistances,
     contrastive,
+    distance_at_rank,
     hardest_hinge,
     sampled_softmax,
     squared_margin,
@@ -22,6 +24,9 @@ from hlr_jax.functional import (
     two_sided_hinge,
 )
 from hlr_jax.functional.losses import LOSSES
+from hlr_jax.functional.losses.psl import PSL
+from hlr_jax.functional.losses.softmax import Softmax
+from hlr_jax.functional.losses.softmax_at_k import SoftmaxAtK
 
 ITEMS = 1000
 ROWS = 40
@@ -43,11 +48,22 @@ def loss_and_terms(loss: Any, positive: Any, values: Any, mask: Any) -> Any:
 
 
 # Exponentials of -4 / 0.01 are no float32; what matters are differences.
-OPTIONS: dict[str, list[dict[str, float]]] = {
+OPTIONS: dict[str, list[dict[str, Any]]] = {
     name: [{"margin": 0.0}, {"margin": 0.5}, {"margin": 2.0}] for name in LOSSES.names()
 } | {
     "contrastive": [{"margin": 0.5}, {"margin": 2.0, "negative_weight": 3.0}],
     "softmax": [{"temperature": x} for x in (0.01, 0.1, 0.5, 2.0)],
+    "psl": [
+        {"activation": activation, "temperature": temperature, "scale": scale}
+        for activation in ("tanh", "atan", "relu")
+        for temperature, scale in ((0.5, 4.0), (0.1, 4.0), (0.5, 1.5))
+    ],
+    # Of 10 among 1000 negatives the first 500 are 5; of 3, the first or second.
+    "softmax_at_k": [
+        {"cutoff": 10, "temperature": 0.1},
+        {"cutoff": 500, "temperature": 0.5, "weight_temperature": 2.0},
+        {"cutoff": 5000, "temperature": 0.5, "weight_temperature": 0.1},
+    ],
 }
 
 
@@ -75,6 +91,17 @@ def test_losses_match_the_oracle(name: str) -> None:
             np.testing.assert_array_equal(terms, of_terms)
 
 
+def held_constant(
+    name: str, positive: float, values: np.ndarray, mask: np.ndarray
+) -> dict[str, tuple[float, float]]:
+    """What a loss of a row holds constant in its gradient."""
+    if name != "softmax_at_k":
+        return {}
+    counted = values[mask].tolist()
+    last = oracles.top_k_threshold(counted, len(values), ITEMS, SoftmaxAtK().cutoff)
+    return {"held": (positive, last)}
+
+
 @pytest.mark.parametrize("name", LOSSES.names())
 def test_gradients_are_those_of_the_oracle_and_finite(name: str) -> None:
     """In the last row no negative counts; in the one before it, none is farther."""
@@ -85,10 +112,11 @@ def test_gradients_are_those_of_the_oracle_and_finite(name: str) -> None:
     assert mask[5].any()
     loss = LOSSES.build(name, {})
     arguments = dict(num_items=ITEMS, **numbers_of(loss))
+    held = [held_constant(name, *row) for row in zip(positive, values, mask, strict=True)]
 
     def expected(point: dict[str, np.ndarray]) -> float:
-        rows = zip(point["positive"], point["values"], mask, strict=True)
-        return sum(oracles.loss_of_row(loss_name(loss), *row, **arguments)[0] for row in rows)
+        rows = zip(point["positive"], point["values"], mask, held, strict=True)
+        return sum(oracles.loss_of_row(name, *row, **arguments, **x)[0] for *row, x in rows)
 
     by_differences = oracles.numerical_gradient(expected, {"positive": positive, "values": values})
     with jax.enable_x64(True):
@@ -170,10 +198,70 @@ def test_far_distances_neither_overflow_nor_vanish_in_a_softmax() -> None:
     np.testing.assert_allclose(found, [np.log1p(np.exp(-2))], rtol=1e-5)
 
 
+@pytest.mark.parametrize("activation", ["tanh", "atan", "relu"])
+def test_surrogates_of_the_exponential_are_a_softmax_at_a_large_scale(activation: str) -> None:
+    """And at a small one a close negative weighs less, and a far one not more."""
+    negatives = NegativeDistances(f32([[1.0, 3.0], [9.0, 9.0]]), jnp.ones((2, 2), bool), ITEMS)
+    softmax = Softmax(0.5)(f32([2.0, 2.0]), negatives)
+    with jax.enable_x64(True):
+        exact = NegativeDistances(jnp.asarray(negatives.values, float), negatives.mask, ITEMS)
+        found = PSL(activation, 0.5, 1e6)(jnp.asarray([2.0, 2.0]), exact)
+    np.testing.assert_allclose(found, softmax, rtol=1e-4)
+    bent = PSL(activation, 0.5, 4.0)(f32([2.0, 2.0]), negatives)
+    assert (bent < softmax - 1e-7).all()
+
+
+def test_negatives_that_a_surrogate_leaves_out_have_no_gradient() -> None:
+    """At and beyond the scale for relu; farther than any distance in the ball for atan."""
+    for activation, far in (("relu", [6.0, 7.0]), ("atan", [9.0, 50.0])):
+
+        def loss(values: jax.Array, activation: str = activation) -> jax.Array:
+            negatives = NegativeDistances(values, jnp.ones((1, 3), bool), ITEMS)
+            return PSL(activation)(f32([2.0]), negatives).sum()
+
+        value, gradient = jax.value_and_grad(loss)(f32([[3.0, *far]]))
+        alone = oracles.loss_of_row("psl", 2.0, [3.0], activation=activation)[0]
+        np.testing.assert_allclose(value, alone, rtol=1e-5)
+        assert gradient[0, 0] < 0
+        np.testing.assert_array_equal(gradient[0, 1:], [0, 0])
+
+
+def test_the_weight_of_a_positive_is_by_the_last_of_the_first_k() -> None:
+    """By hand: with all 4 items, and with 2 of 4, of which the first stands for the first 2."""
+    values = f32([[3, 1, 2, 4], [3, 1, 2, 4]])
+    mask = jnp.asarray([[True] * 4, [True, False, True, False]])
+    np.testing.assert_array_equal(distance_at_rank(values, mask, 2), [2, 3])
+    np.testing.assert_array_equal(distance_at_rank(values, mask, 3), [3, np.inf])
+    for columns, last in ((4, 2.0), (2, 1.0)):
+        negatives = NegativeDistances(values[:1, :columns], mask[:1, :columns], 4)
+        options = {"cutoff": 2, "temperature": 0.5, "weight_temperature": 0.25}
+        found = SoftmaxAtK(**options)(f32([1.5]), negatives)
+        softmax = sampled_softmax(f32([1.5]), *negatives[:2], 0.5)
+        np.testing.assert_allclose(found, softmax / (1 + np.exp((1.5 - last) / 0.25)), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "fault"),
+    [
+        ("psl", {"activation": "exp"}, "activation='exp': use one of tanh, atan, relu"),
+        ("psl", {"temperature": 0.0}, "temperature=0.0: use more than 0"),
+        ("psl", {"scale": 0.25}, "scale=0.25: use the temperature or more"),
+        ("softmax_at_k", {"cutoff": 0}, "cutoff=0: use 1 or more"),
+        ("softmax_at_k", {"temperature": -1.0}, "temperature=-1.0: use more than 0"),
+        ("softmax_at_k", {"weight_temperature": 0.0}, "weight_temperature=0.0: use more than 0"),
+    ],
+)
+def test_options_out_of_range_are_refused(name: str, options: dict[str, Any], fault: str) -> None:
+    with pytest.raises(InputError) as caught:
+        LOSSES.build(name, options)
+    assert str(caught.value) == f"config.loss.{fault}"
+
+
 SHARING: dict[str, Callable[..., Any]] = {
     "softmax": lambda *x: sampled_softmax(*x, 0.5),
     "sfcml": lambda *x: squared_margin(*x, 0.5),
     "contrastive": lambda *x: contrastive(*x, 0.5, 100.0),
+    "softmax_at_k": lambda *x: SoftmaxAtK()(x[0], NegativeDistances(*x[1:], ITEMS)),
 }
 
 
@@ -187,7 +275,7 @@ def test_negatives_serve_many_positives(name: str) -> None:
     positives, values = uniform(1, 6, 3), uniform(0, 6, 5)
     mask = np.random.default_rng(0).random((6, 5)) < 0.7
     found = SHARING[name](f32(positives), f32(values)[:, None], jnp.asarray(mask)[:, None])
-    arguments = numbers_of(LOSSES.build(name, {}))
+    arguments = dict(num_items=ITEMS, **numbers_of(LOSSES.build(name, {})))
     for row, column in np.ndindex(6, 3):
         wanted = oracles.loss_of_row(
             name, positives[row, column], values[row], mask[row], **arguments
@@ -204,6 +292,10 @@ def test_gradients_forwards_and_backwards() -> None:
         @jax.jit
         def losses(positive: jax.Array, values: jax.Array) -> Any:
             hinges = triplet_hinge(positive, values, mask, 0.5)
-            return hinges, [loss(positive, values, mask) for loss in SHARING.values()]
+            return hinges, [
+                loss(positive, values, mask)
+                for name, loss in SHARING.items()
+                if not LOSSES.get(name).holds_constant
+            ]
 
         check_grads(losses, (positive, values), 1, ("fwd", "rev"))

@@ -26,12 +26,14 @@ from support.small_runs import (
 )
 
 from hlr_jax.config import Config, LossConfig, SamplingConfig
-from hlr_jax.functional.losses import Loss
+from hlr_jax.functional.losses import LOSSES, Loss
 from hlr_jax.functional.losses.contrastive import Contrastive
 from hlr_jax.functional.losses.cpe import CPE
 from hlr_jax.functional.losses.hinge import Hardest, Hinge, Warp
+from hlr_jax.functional.losses.psl import PSL
 from hlr_jax.functional.losses.sfcml import SFCML
 from hlr_jax.functional.losses.softmax import Softmax
+from hlr_jax.functional.losses.softmax_at_k import SoftmaxAtK
 from hlr_jax.models import relation as relations
 from hlr_jax.runs import experiment
 from hlr_jax.runs.recommender import Recommender
@@ -68,6 +70,11 @@ CASES: list[tuple[str, str, Loss, float]] = [
     ("history_mean", "lorentz", Warp(0.5), 0.0),
     ("transcf", "ball", Softmax(0.5), 0.5),
     ("transcf", "ball", CPE(0.5), 0.0),
+    ("cml", "ball", PSL("tanh", 0.5), 0.5),
+    ("hlr", "lorentz", PSL("atan", 0.5), 0.0),
+    ("cml", "sphere", PSL("relu", 0.5), 0.5),
+    ("cml", "ball", SoftmaxAtK(2, 0.5, 0.3), 0.5),
+    ("hlr", "ball", SoftmaxAtK(1, 0.5, 0.3), 0.0),
 ]
 each_case = pytest.mark.parametrize(
     ("name", "geometry", "loss", "exponent"),
@@ -89,9 +96,17 @@ def _known_pool(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def loss_by_oracle(
-    case: Case, batch: UserBatch, loss: Loss, exponent: float
+    case: Case,
+    batch: UserBatch,
+    loss: Loss,
+    exponent: float,
+    held: Params | None = None,
 ) -> tuple[float, float]:
-    """Of every positive among the targets, each target out of its own history, and the terms."""
+    """Of every positive among the targets, each target out of its own history, and the terms.
+
+    Args:
+      held: parameters that decide what the loss holds constant, instead of those of the case.
+    """
     total = terms = 0.0
     num_targets = batch.is_positive.shape[1]
     items = np.asarray(batch.items)
@@ -103,15 +118,24 @@ def loss_by_oracle(
         drawn = items[np.asarray(batch.history.items[row])][np.asarray(batch.history.mask[row])]
         distances = np.array([distance(case, user, item, drawn) for item in targets])
         counts = first & ~np.isin(targets, LIKED[user])
+        numbers: dict[str, Any] = numbers_of(loss)
+        fixed = distances
+        if held is not None and isinstance(loss, SoftmaxAtK):
+            now, case.params = case.params, held
+            fixed = np.array([distance(case, user, item, drawn) for item in targets])
+            case.params = now
+            last = oracles.top_k_threshold(fixed[counts].tolist(), num_targets, ITEMS, loss.cutoff)
         weight = oracles.user_weight(len(LIKED[user]), exponent)
         for place in np.flatnonzero(first & np.isin(targets, LIKED[user])):
+            if held is not None and isinstance(loss, SoftmaxAtK):
+                numbers["held"] = (fixed[place], last)
             of_row = oracles.loss_of_row(
                 loss_name(loss),
                 distances[place],
                 distances,
                 counts,
                 num_items=ITEMS,
-                **numbers_of(loss),
+                **numbers,
             )
             own = penalty(case, user, targets[place], distances[place])
             total, terms = total + weight * (of_row[0] + own), terms + weight * of_row[1]
@@ -158,6 +182,10 @@ def batch_of(case: Case, exponent: float, sampler: Sampler) -> UserBatch:
 def case_of(name: str, geometry: str) -> Case:
     diverse = {"vectors": 2, "diversity_weight": 10.0, "min_diversity": 0.9, "max_diversity": 1.2}
     return Case(name, diverse if name == "dpcml" else {}, geometry)
+
+
+def test_every_loss_is_among_the_cases() -> None:
+    assert {loss_name(loss) for _, _, loss, _ in CASES} == set(LOSSES.names())
 
 
 @each_pool
@@ -212,7 +240,7 @@ def test_the_gradient_is_that_of_the_loss(
         sides = []
         for sign in (1, -1):
             case.params = before | {table: before[table] + sign * step * direction}
-            sides.append(loss_by_oracle(case, batch, loss, exponent)[0])
+            sides.append(loss_by_oracle(case, batch, loss, exponent, before)[0])
         slope = (sides[0] - sides[1]) / (2 * step)
         assert abs(slope) > 1e-3
         np.testing.assert_allclose(np.sum(gradient[table] * direction), slope, rtol=2e-5)

@@ -31,6 +31,7 @@ from oracles.losses import (
     sampled_softmax,
     sampling_free_loss,
     shared_negatives_loss,
+    top_k_threshold,
     warp_weight,
 )
 from oracles.objective import batch_distances, batch_loss, triplet_distances
@@ -105,6 +106,7 @@ __all__ = [
     "smoothed_attention",
     "squared_distance",
     "top_k",
+    "top_k_threshold",
     "transcf_neighbours",
     "transcf_penalty",
     "transcf_relation",

@@ -18,9 +18,12 @@ class Loss:
     """Which loss, and its numbers.
 
     Attributes:
-      name: hinge, hardest, warp, cpe, sfcml, contrastive or softmax.
+      name: hinge, hardest, warp, cpe, sfcml, contrastive, softmax, psl or softmax_at_k.
       negative_weight: of the contrastive.
-      num_items: size of the catalogue, for WARP.
+      activation, scale: of PSL.
+      cutoff, weight_temperature: of SL@K.
+      held: distance of the positive and threshold that decide SL@K's weight, instead of its own.
+      num_items: size of the catalogue, for WARP and SL@K.
       rank_floor: of WARP; see `warp_weight`.
       reduction: sum, or mean over the terms.
     """
@@ -29,6 +32,11 @@ class Loss:
     margin: float = 0.5
     temperature: float = 0.5
     negative_weight: float = 100.0
+    activation: str = "tanh"
+    scale: float = 4.0
+    cutoff: int = 10
+    weight_temperature: float = 0.5
+    held: tuple[float, float] | None = None
     num_items: int | None = None
     rank_floor: bool = True
     reduction: str = "sum"
@@ -52,6 +60,39 @@ def sampled_softmax(positive: float, negatives: Sequence[float], temperature: fl
     return largest + math.log(total) - scores[0]
 
 
+def pairwise_softmax(
+    positive: float, negatives: Sequence[float], temperature: float, activation: str, scale: float
+) -> float:
+    """``log(1 + sum_j sigma(d_j)^(1 / tau))``, ``d_j = (D_i - D_j) / scale``, ``tau = T / scale``.
+
+    PSL (Yang et al., NeurIPS 2024, section 4.1) of scores ``-D / scale``.
+    """
+    total = 1.0
+    for distance in negatives:
+        d = (positive - distance) / scale
+        sigma = {
+            "tanh": math.tanh(d) + 1.0,
+            "atan": max(0.0, math.atan(d) + 1.0),
+            "relu": max(0.0, d + 1.0),
+        }[activation]
+        total += sigma ** (scale / temperature)
+    return math.log(total)
+
+
+def top_k_threshold(
+    negatives: Sequence[float], of_sample: int, num_items: int, cutoff: int
+) -> float:
+    """The distance of the K-th closest negative, or of the closest ``K / I`` of a sample.
+
+    Args:
+      of_sample: how many were drawn, with those that do not count.
+    """
+    if of_sample < num_items:
+        cutoff = min(of_sample, max(1, round(cutoff * of_sample / num_items)))
+    closest = sorted(negatives)
+    return closest[cutoff - 1] if cutoff <= len(closest) else math.inf
+
+
 def loss_of_row(
     name: str,
     positive: float,
@@ -69,6 +110,9 @@ def loss_of_row(
     - sfcml (SFCML): the mean of ``(margin - g_j)^2``.
     - contrastive (SimpleX): ``D_i + weight * mean_j max(0, margin - D_j)``.
     - softmax: `sampled_softmax`.
+    - psl (PSL): `pairwise_softmax`.
+    - softmax_at_k (SL@K): `sampled_softmax` times ``1 / (1 + exp((D_i - beta) / T_w))``, with
+      ``beta`` the `top_k_threshold`.
 
     Args:
       negatives, mask: `[k]` distances, and which of them count; all if there is no mask.
@@ -76,6 +120,7 @@ def loss_of_row(
     """
     loss = Loss(name, **numbers)
     values = [float(d) for d in as_array(negatives)]
+    drawn = len(values)
     if mask is not None:
         values = [d for d, counts in zip(values, np.asarray(mask), strict=True) if counts]
     hinges = [max(0.0, positive - d + loss.margin) for d in values]
@@ -103,6 +148,17 @@ def loss_of_row(
         return sum(squares) / len(squares), 1
     if name == "softmax":
         return sampled_softmax(positive, values, loss.temperature), 1
+    if name == "psl":
+        numbers = {"activation": loss.activation, "scale": loss.scale}
+        return pairwise_softmax(positive, values, loss.temperature, **numbers), 1
+    if name == "softmax_at_k":
+        if loss.num_items is None:
+            raise ValueError("softmax_at_k needs num_items")
+        near, beta = positive, top_k_threshold(values, drawn, loss.num_items, loss.cutoff)
+        if loss.held is not None:
+            near, beta = loss.held
+        weight = 1.0 / (1.0 + math.exp((near - beta) / loss.weight_temperature))
+        return weight * sampled_softmax(positive, values, loss.temperature), 1
     raise ValueError(f"unknown loss {name!r}")
 
 

@@ -16,7 +16,7 @@ from hlr_jax.functional.geometry import Geometry
 from hlr_jax.functional.geometry.ball import Ball
 from hlr_jax.functional.geometry.lorentz import Lorentz
 from hlr_jax.functional.geometry.sphere import Sphere
-from hlr_jax.functional.losses import Loss
+from hlr_jax.functional.losses import LOSSES, Loss
 from hlr_jax.models import RELATIONS, Relation
 from hlr_jax.models.relation import apply, embed_tables
 from hlr_jax.training.objective import Covariance, Objective, completed_gradient, triplet_distances
@@ -146,7 +146,7 @@ class Setting(NamedTuple):
 
 def loss_name(loss: Loss) -> str:
     """By which a configuration asks for it."""
-    return type(loss).__name__.lower()
+    return next(name for name in LOSSES.names() if LOSSES.get(name) is type(loss))
 
 
 def numbers_of(loss: Loss) -> dict[str, float]:

@@ -30,10 +30,13 @@ class Loss(Component):
     Attributes:
       shares_negatives: whether leading axes broadcast, so that negatives `[b, 1, K]` serve all
         positives `[b, P]` of a row in a time that grows with `P + K`; for batches of users.
+      holds_constant: whether a part of the loss counts as a constant in its gradient
+        (`jax.lax.stop_gradient`), so that finite differences are not that.
     """
 
     section: ClassVar[str] = "loss"
     shares_negatives: ClassVar[bool] = False
+    holds_constant: ClassVar[bool] = False
 
     def __call__(
         self, positive: Float[Array, "*#b"], negatives: NegativeDistances
