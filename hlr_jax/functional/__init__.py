@@ -14,6 +14,7 @@ from hlr_jax.functional.change import (
     MemoryPairs,
     TwoSidedPairs,
     memory_pairs,
+    pooling_change,
     relation_change,
 )
 from hlr_jax.functional.distance import (
@@ -50,6 +51,7 @@ __all__ = [
     "memory_pairs",
     "normalize",
     "pairwise_squared_distances",
+    "pooling_change",
     "project_on_ball",
     "rank_weight",
     "relation_change",
