@@ -81,6 +81,10 @@ CONFIGS = {
     "transcf": _hinge("transcf"),
     "dpcml": _hinge("dpcml"),
     "history_mean": _hinge("history_mean", history_length=20),
+    "items_only": _hinge("items_only", history_length=20),
+    "nearest_items": _hinge("nearest_items", history_length=20),
+    "rotation": _hinge("rotation"),
+    "multi_head": _hinge("multi_head", options=_MEMORY | {"heads": 4}),
     "cpe": _CPE,
     "sfcml": _SFCML,
 }

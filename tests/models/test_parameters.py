@@ -134,9 +134,7 @@ def test_the_user_alone_as_a_reference_is_lrml() -> None:
         np.testing.assert_array_equal(relation("hlr", empty, include_user=False), 0)
 
 
-@pytest.mark.parametrize(
-    "name", ["hlr", "hlrpp", "adacml", "history_mean", "items_only", "nearest_items"]
-)
+@pytest.mark.parametrize("name", ["hlr", "hlrpp", "adacml", "history_mean", "nearest_items"])
 def test_the_order_of_the_history_is_irrelevant(name: str) -> None:
 
     case, rng = Case(name, {}), np.random.default_rng(9)
