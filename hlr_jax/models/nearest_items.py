@@ -24,8 +24,8 @@ def nearest_items_relation(
 ) -> Float[Array, "*b d"]:
     """`r = weight * sum_k a_k (p_k - u)`, where `a = softmax_k(item . p_k / temperature)`.
 
-    So the user goes that part of the way to its items nearest to the target: between weights 0 and
-    1 it stays in the ball, however long the rows are. AdaCML (Zhang et al., DASFAA 2019) adds
+    So the user goes that part of the way to its items nearest to the target, and stays in the ball
+    for weights from 0 to 1. AdaCML (Zhang et al., DASFAA 2019) adds
     `sum_k a_k p_k` instead, at temperature 1. On the sphere inner products are in the order of
     distances. An empty history gives a zero relation.
     """
@@ -40,7 +40,9 @@ class NearestItems(Relation):
     """The user goes a learned part of the way to its items that are nearest to the target.
 
     Attributes:
-      start_weight: the part before the first step; it is learned, and not bounded.
+      start_weight: the part before the first step, between 0 and 1; it is learned, and stays there
+        by a sigmoid. Left free it turns negative: a positive is not in its own history, so that
+        away from the history is towards positives, in training only.
       start_temperature: of the softmax over the history, before the first step; learned as its
         logarithm, so that it stays positive.
     """
@@ -51,14 +53,15 @@ class NearestItems(Relation):
     uses_history: ClassVar[bool] = True
 
     def check(self) -> None:
-        self.require(self.start_weight > 0, "start_weight", "use a weight above 0")
+        self.require(0 < self.start_weight < 1, "start_weight", "use a weight between 0 and 1")
         self.require(self.start_temperature > 0, "start_temperature", "use a temperature above 0")
 
     def setup(self) -> None:
-        start = nn.initializers.constant
-        self.weight = self.param("weight", start(self.start_weight), (), jnp.float32)
-        log_temperature = start(jnp.log(self.start_temperature))
-        self.temperature = jnp.exp(self.param("log_temperature", log_temperature, (), jnp.float32))
+        def learned(name: str, start: float | Array) -> Float[Array, ""]:
+            return self.param(name, nn.initializers.constant(start), (), jnp.float32)
+
+        self.weight = jax.nn.sigmoid(learned("logit", jax.scipy.special.logit(self.start_weight)))
+        self.temperature = jnp.exp(learned("log_temperature", jnp.log(self.start_temperature)))
 
     def __call__(
         self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History

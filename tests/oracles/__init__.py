@@ -61,7 +61,7 @@ from oracles.relations import (
     transcf_neighbours,
     transcf_relation,
 )
-from oracles.rows import embedded_table, history_vectors, user_vectors
+from oracles.rows import embedded_table, first_vector, history_vectors, user_vectors
 from oracles.samplers import negative_probabilities, unseen_negatives, user_weight
 
 __all__ = [
@@ -87,6 +87,7 @@ __all__ = [
     "embedded_table",
     "feature_penalty",
     "feature_points",
+    "first_vector",
     "history_mean_relation",
     "history_vectors",
     "hlr_relation",

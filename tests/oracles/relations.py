@@ -195,7 +195,8 @@ def relation_function(
     if model == "items_only":
         return lambda u, i, history: items_only_relation(i, history, float(params["weight"]))
     if model == "nearest_items":
-        part, temperature = float(params["weight"]), float(np.exp(params["log_temperature"]))
+        part = float(1 / (1 + np.exp(-params["logit"])))
+        temperature = float(np.exp(params["log_temperature"]))
         return lambda u, i, history: nearest_items_relation(u, i, history, part, temperature)
     if model == "rotation":
         return lambda u, i, history: rotation_relation(u, i, params["key"], params["angles"])
