@@ -60,8 +60,8 @@ CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
     },
     "transcf": {"alpha_nbr": (0.1, 0.4), "alpha_dist": (0.1, 0.0)},
 }
-# Options that size, start or bound parameters, choose a program, or are of what is added to the loss
-# of a step; they have tests of their own.
+# Options that size, start or bound parameters, choose a program, or are of what is added to the
+# loss of a step; they have tests of their own.
 NOT_IN_RELATION = {
     "slots",
     "clip_memory",
