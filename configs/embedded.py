@@ -7,8 +7,9 @@ CML or HLR. NDCG@10 on test (seed 2021; most popular items .130), and triplets a
 cores (AMD EPYC):
 
     cml .188 (2.6M), lrml .185 (1.6M), hlr .186 (220k), hlrpp .189 (140k), adacml .192 (780k, cores
-    shared with other work), transcf .186, dpcml .191, history_mean .186 (1.7M), cpe .135 (500k),
-    sfcml .188 (2,765M, because it computes each distance once)
+    shared with other work), transcf .186, dpcml .191, history_mean .186 (1.7M), items_only .190,
+    nearest_items .193, rotation .151, multi_head .190, cpe .135 (500k), sfcml .188 (2,765M, because
+    it computes each distance once)
 
 The data show that things work, not which model is better.
 """
@@ -81,6 +82,10 @@ CONFIGS = {
     "transcf": _hinge("transcf"),
     "dpcml": _hinge("dpcml"),
     "history_mean": _hinge("history_mean", history_length=20),
+    "items_only": _hinge("items_only", history_length=20),
+    "nearest_items": _hinge("nearest_items", history_length=20),
+    "rotation": _hinge("rotation"),
+    "multi_head": _hinge("multi_head", options=_MEMORY | {"heads": 4}),
     "cpe": _CPE,
     "sfcml": _SFCML,
 }

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-# {"user": [U, d], "item": [I, d], "relation": the module's own parameters}
+# {"user": [U, d], "item": [I, d], "relation": the module's own parameters}; "user" is as wide as
+# the model says, [U, 0] where users have no rows.
 Params = dict[str, Any]
 
 

@@ -14,6 +14,7 @@ from hlr_jax.functional.change import (
     MemoryPairs,
     TwoSidedPairs,
     memory_pairs,
+    pooling_change,
     relation_change,
 )
 from hlr_jax.functional.distance import (
@@ -54,6 +55,7 @@ __all__ = [
     "normalize",
     "pairwise_softmax",
     "pairwise_squared_distances",
+    "pooling_change",
     "project_on_ball",
     "rank_weight",
     "relation_change",

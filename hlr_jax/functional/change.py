@@ -1,4 +1,4 @@
-"""How a relation that is read from memory changes squared distances, by definition."""
+"""How a relation changes squared distances, by its coordinates in a memory or a history."""
 
 from typing import NamedTuple
 
@@ -102,3 +102,19 @@ def _mirrored(two_sided: TwoSidedPairs, beta: float) -> Float[Array, "u n m"]:
     logits = jnp.sum(slots * pairs.item_query[None, :, None], axis=-1)
     weights = attention_weights(logits, mask[:, None], beta)
     return jnp.sum(weights[..., None] * slots, axis=-2)
+
+
+def pooling_change(
+    user: Float[Array, " d"],
+    items: Float[Array, "t d"],
+    rows: Float[Array, "p d"],
+    weights: Float[Array, "t p"],
+) -> Float[Array, " t"]:
+    """Compute by how much `r = weights @ rows` changes a user's squared distance to each item.
+
+    `||u + r - i||^2 - ||u - i||^2 = a . (2 rows @ (u - i) + G @ a)`, with an item's weights `a` and
+    `G = rows @ rows.T`: relations `[t, d]` are not built.
+    """
+    # Rows are the last axis: the sums over them are then fastest on a CPU.
+    queries = 2 * ((rows @ user)[None] - items @ rows.T)
+    return jnp.sum(weights * (queries + weights @ (rows @ rows.T)), axis=-1)

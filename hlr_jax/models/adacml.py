@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from hlr_jax.functional import attention_weights, pairwise_squared_distances
+from hlr_jax.functional import attention_weights, pairwise_squared_distances, pooling_change
 from hlr_jax.kernels.tiled_scores import blockwise
 from hlr_jax.models.relation import Relation
 from hlr_jax.registry import register
@@ -83,14 +83,8 @@ def change_by_history(
 ) -> Float[Array, " t"]:
     """Compute by how much the relation changes a user's squared distance to each item.
 
-    With `r = a @ rows`, `||u + r - i||^2` is `||u - i||^2 + a . (2 rows @ (u - i) + G @ a)`,
-    where `G = rows @ rows.T`.
-
     Args:
       rows, mask: the user's history.
     """
-    # References are the last axis: the sums over them are then fastest on a CPU.
-    logits = items @ rows.T
-    weights = attention_weights(logits, mask[None], beta)
-    of_user, gram = rows @ user, rows @ rows.T
-    return jnp.sum(weights * (2 * (of_user[None] - logits) + weights @ gram), axis=-1)
+    weights = attention_weights(items @ rows.T, mask[None], beta)
+    return pooling_change(user, items, rows, weights)

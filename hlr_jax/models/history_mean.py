@@ -11,6 +11,13 @@ from hlr_jax.registry import register
 from hlr_jax.types import History
 
 
+def history_mean(history: History) -> Float[Array, "*b d"]:
+    """Average the rows of each history; that of an empty one is zero."""
+    counted = history.mask.astype(history.rows.dtype)
+    total = jnp.einsum("...p,...pd->...d", counted, history.rows)
+    return total / jnp.maximum(jnp.sum(counted, axis=-1, keepdims=True), 1)
+
+
 def history_mean_relation(
     user: Float[Array, "*#b d"],
     history: History,
@@ -24,10 +31,7 @@ def history_mean_relation(
     takes inner products. The ball is CML's (Hsieh et al. 2017, section 3.4). The mean of an empty
     history is zero.
     """
-    counted = history.mask.astype(history.rows.dtype)
-    total = jnp.einsum("...p,...pd->...d", counted, history.rows)
-    mean = total / jnp.maximum(jnp.sum(counted, axis=-1, keepdims=True), 1)
-    return project_on_ball(user + weight * mean, radius) - user
+    return project_on_ball(user + weight * history_mean(history), radius) - user
 
 
 @register("history_mean")

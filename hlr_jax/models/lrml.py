@@ -13,7 +13,7 @@ from hlr_jax.functional import (
 from hlr_jax.kernels import tiled_scores as tiles
 from hlr_jax.kernels.relation_change import is_by_gpu
 from hlr_jax.kernels.sizes import scoring_sizes
-from hlr_jax.models.memory import MemoryRelation
+from hlr_jax.models.memory import Matrices, MemoryRelation
 from hlr_jax.registry import register
 from hlr_jax.types import History, HistoryIds
 
@@ -41,8 +41,14 @@ class LRML(MemoryRelation):
         self, users: Float[Array, "u d"], items: Float[Array, "k d"], history: History
     ) -> Float[Array, "u k"]:
         """Measure by slot weights `[u, M, k]`, without relations."""
-        key, memory = self.shared
-        pairs = self._pairs(users, items)
+        return self.distances_by_slots(users, items, self.shared)
+
+    def distances_by_slots(
+        self, users: Float[Array, "u d"], items: Float[Array, "k d"], matrices: Matrices
+    ) -> Float[Array, "u k"]:
+        """Measure through this key and memory."""
+        key, memory = matrices
+        pairs = _pairs(users, items, matrices)
         if is_by_gpu(pairs, self.implementation):
             return self.distances_of_pairs(users, items, pairs)
         logits = (users[:, None] * key.T[None]) @ items.T  # [u, M, k]
@@ -58,9 +64,15 @@ class LRML(MemoryRelation):
         histories: HistoryIds,
     ) -> Float[Array, "u t"]:
         """Score by slot weights alone, which are the relation's coordinates in the memory."""
-        key, memory = self.shared
-        if is_by_gpu(self._pairs(users, tile), self.implementation):
-            return -self.euclidean_pairwise(users, tile, History.empty(users))
+        return self.scores_by_slots(users, tile, self.shared)
+
+    def scores_by_slots(
+        self, users: Float[Array, "u d"], tile: Float[Array, "t d"], matrices: Matrices
+    ) -> Float[Array, "u t"]:
+        """Score through this key and memory, some items at a time."""
+        key, memory = matrices
+        if is_by_gpu(_pairs(users, tile, matrices), self.implementation):
+            return -self.distances_by_slots(users, tile, matrices)
 
         def scores_of_tile(items: Float[Array, "s d"]) -> Float[Array, "u s"]:
             slots = tiles.slots_of_row(items, key)
@@ -69,7 +81,10 @@ class LRML(MemoryRelation):
 
         return tiles.tilewise(scores_of_tile, tile, scoring_sizes().items)
 
-    def _pairs(self, users: Float[Array, "u d"], items: Float[Array, "k d"]) -> MemoryPairs:
-        """The user's own row is all that an item refers to."""
-        mask = jnp.ones((len(users), 1), bool)
-        return memory_pairs(users, items, users[:, None], mask, *self.shared)
+
+def _pairs(
+    users: Float[Array, "u d"], items: Float[Array, "k d"], matrices: Matrices
+) -> MemoryPairs:
+    """The user's own row is all that an item refers to."""
+    mask = jnp.ones((len(users), 1), bool)
+    return memory_pairs(users, items, users[:, None], mask, *matrices)

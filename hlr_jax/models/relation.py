@@ -92,7 +92,9 @@ class Relation(Options, nn.Module):
     def user_width(self) -> int:
         """Numbers in a user's row of the table: `d`, or of several vectors one after another.
 
-        The first vector is the one that the relation translates.
+        The first vector is the one that the relation translates. At 0 users have no rows: their
+        table is `[U, 0]`, and the relation leads from the origin to where a user is. Such a model
+        reads no neighbours.
         """
         return self.dim
 
@@ -102,7 +104,7 @@ class Relation(Options, nn.Module):
         """Compute the relation `r` that translates each user to each item.
 
         Args:
-          user: `[*b, d]`.
+          user: `[*b, d]`, or as wide as `user_width` says.
           item: `[*b, d]`; batch axes broadcast against the user's (axes of size 1 stretch).
           history: `rows [*b, P, d]` and `mask [*b, P]`; P = 0 if `uses_history` is False.
         """
@@ -124,7 +126,12 @@ class Relation(Options, nn.Module):
         return translated_distance(self.geometry, self.first(user), relation, self.first(item))
 
     def first(self, rows: Float[Array, "*b a"]) -> Float[Array, "*b d"]:
-        """Take the first vector of each row, which is translated and compared."""
+        """Take the first vector of each row, which is translated and compared.
+
+        A user without a row stands at the origin.
+        """
+        if not rows.shape[-1]:
+            return jnp.zeros((*rows.shape[:-1], self.dim), rows.dtype)
         return rows[..., : self.dim]
 
     # ---------------------------------------------------------------------------------------------

@@ -1,13 +1,16 @@
 """Save and restore Orbax checkpoints: the latest state of a run, and its best parameters."""
 
 import contextlib
+import math
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
+from jaxtyping import Array
 
 from hlr_jax.errors import InputError
 from hlr_jax.training.loop import Progress
@@ -96,7 +99,7 @@ class Checkpoints:
             manager.save(
                 1 + (-1 if manager.latest_step() is None else manager.latest_step()),
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(tree),
+                    state=ocp.args.StandardSave(_without_empty(tree)),
                     progress=ocp.args.JsonSave(
                         {**progress._asdict(), "rows": self._rows_of(_params(kind, tree))}
                     ),
@@ -133,16 +136,17 @@ class Checkpoints:
                 kind, progress.pop("rows", {}), _params(kind, stored), _params(kind, like)
             )
             # Not strict: unused rows are added or left out.
-            wanted = ocp.args.StandardRestore(_targets(like), strict=False)
-            restored = manager.restore(number, args=ocp.args.Composite(state=wanted))
-            return restored["state"], Progress(**progress)
+            targets = _targets(like)
+            wanted = ocp.args.StandardRestore(_without_empty(targets), strict=False)
+            restored = manager.restore(number, args=ocp.args.Composite(state=wanted))["state"]
+            return _with_empty(restored, targets), Progress(**progress)
 
     def _check_shapes(
         self, kind: str, rows: Mapping[str, int], stored: Params, wanted: Params
     ) -> None:
         """Raise InputError for arrays of another shape, which Orbax would fill up or shorten."""
         found = _shapes(stored, rows)
-        expected = _shapes(wanted, self._rows_of(wanted))
+        expected = _shapes(_without_empty(wanted), self._rows_of(wanted))
         differing = [
             f"{name} is {found.get(name)} and not {expected.get(name)}"
             for name in sorted(found.keys() | expected.keys())
@@ -173,7 +177,25 @@ def _shapes(params: Params, rows: Mapping[str, int]) -> dict[str, tuple[int, ...
     """List shapes by name; tables without their unused rows."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
     shapes = {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in leaves}
-    return shapes | {f"['{name}']": (n, *shapes[f"['{name}']"][1:]) for name, n in rows.items()}
+    tables = {f"['{name}']": n for name, n in rows.items()}
+    used = {name: (tables[name], *shape[1:]) for name, shape in shapes.items() if name in tables}
+    return shapes | used
+
+
+def _without_empty(tree: Any) -> Any:
+    """Leave out arrays without a number, as a table of users without rows: Orbax takes none."""
+    return jax.tree.map(lambda x: x if math.prod(x.shape) else None, tree)
+
+
+def _with_empty(tree: Any, targets: Any) -> Any:
+    """Put arrays without a number back to where `_without_empty` left them out."""
+
+    def filled(target: jax.ShapeDtypeStruct, x: Array | None) -> Array:
+        if x is None:
+            return jnp.zeros(target.shape, target.dtype, device=target.sharding)
+        return x
+
+    return jax.tree.map(filled, targets, tree)
 
 
 def _targets(like: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,8 @@ def pretrained_tables(config: Config, model: Relation, dataset: Dataset) -> dict
     """Read the tables `user` and `item` that `config.training.pretrained` holds.
 
     That is the working directory of another run on the same data, or an .npz file with
-    arrays `user [U, d]` and/or `item [I, d]`, rows in the order of the data set's ids.
+    arrays `user [U, d]` and/or `item [I, d]`, rows in the order of the data set's ids. Where users
+    have no rows, in that run or in this one, `user` is left out.
 
     Raises:
       InputError: it cannot be read, or users, items or embedding size differ.
@@ -41,6 +42,7 @@ def pretrained_tables(config: Config, model: Relation, dataset: Dataset) -> dict
                     "the same split, without config.data.join_valid"
                 )
         found = {name: np.asarray(other.params[name]) for name in ("user", "item")}
+        found = {name: table for name, table in found.items() if table.size}
     else:
         try:
             # Opened here: NumPy leaves a damaged archive open. What is not an archive, an .npy
@@ -49,9 +51,10 @@ def pretrained_tables(config: Config, model: Relation, dataset: Dataset) -> dict
                 found = {name: arrays[name] for name in ("user", "item") if name in arrays}
         except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise InputError(f"{field}: not a run's folder or an .npz file ({error})") from None
-    if not found:
-        raise InputError(f"{field}: it holds neither an array 'user' nor 'item'")
     sizes = {"user": (dataset.num_users, model.user_width), "item": (dataset.num_items, model.dim)}
+    found = {name: table for name, table in found.items() if sizes[name][1]}
+    if not found:
+        raise InputError(f"{field}: it holds neither an array 'user' nor 'item' of this model")
     for name, wanted in sizes.items():
         if name in found and found[name].shape != wanted:
             raise InputError(f"{field}: {name} has shape {found[name].shape}, expected {wanted}")

@@ -87,6 +87,8 @@ def check_relation(
     made: Relation = instance(relation, dim=_DIM)
     if geometries is None:
         geometries = tuple(GEOMETRIES.build(name, {}) for name in GEOMETRIES.names())
+    reads_rows = made.user_width > 0 or not made.uses_neighbours
+    Expect(made).that(reads_rows, "users have neighbours, but no rows; give them a user_width")
     with Expect(made).traceable():
         _check(made, geometries, largest)
 

@@ -56,6 +56,13 @@ OUT_OF_RANGE = [
     ("history_mean", "history_weight", -0.5, "use 0 or more"),
     ("history_mean", "clip_translated", 0.0, "use a radius above 0"),
     ("history_mean", "clip_translated", -1.0, "use a radius above 0"),
+    ("items_only", "start_weight", 0.0, "use a weight above 0"),
+    ("nearest_items", "start_weight", 0.0, "use a weight between 0 and 1"),
+    ("nearest_items", "start_weight", 1.0, "use a weight between 0 and 1"),
+    ("nearest_items", "start_temperature", 0.0, "use a temperature above 0"),
+    ("rotation", "rank", 0, "use a rank of 1 or more"),
+    ("multi_head", "heads", 0, f"use a divisor of config.model.dim={DIM}"),
+    ("multi_head", "heads", 4, f"use a divisor of config.model.dim={DIM}"),
     ("transcf", "alpha_nbr", -0.1, "use a weight, or 0 for none"),
     ("transcf", "alpha_dist", -0.1, "use a weight, or 0 for none"),
 ]
@@ -66,6 +73,11 @@ def test_values_out_of_range_are_refused(name: str, option: str, value: float, r
     with pytest.raises(InputError, match=rf"config\.model\.{option}={value}: {remedy}") as caught:
         build(name, {option: value})
     assert "\n" not in str(caught.value)
+
+
+def test_a_rotation_needs_an_even_number_of_dimensions() -> None:
+    with pytest.raises(InputError, match=r"config\.model\.dim=5: use an even number"):
+        RELATIONS.build("rotation", {}, dim=5)
 
 
 @pytest.fixture

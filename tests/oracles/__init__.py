@@ -53,12 +53,16 @@ from oracles.relations import (
     history_mean_relation,
     hlr_relation,
     hlrpp_relation,
+    items_only_relation,
     lrml_relation,
+    multi_head_relation,
+    nearest_items_relation,
     relation_function,
+    rotation_relation,
     transcf_neighbours,
     transcf_relation,
 )
-from oracles.rows import embedded_table, history_vectors, user_vectors
+from oracles.rows import embedded_table, first_vector, history_vectors, user_vectors
 from oracles.samplers import negative_probabilities, unseen_negatives, user_weight
 
 __all__ = [
@@ -84,15 +88,19 @@ __all__ = [
     "embedded_table",
     "feature_penalty",
     "feature_points",
+    "first_vector",
     "history_mean_relation",
     "history_vectors",
     "hlr_relation",
     "hlrpp_relation",
+    "items_only_relation",
     "latent_relation",
     "loss_of_distances",
     "loss_of_row",
     "lrml_relation",
     "memory_attention",
+    "multi_head_relation",
+    "nearest_items_relation",
     "negative_probabilities",
     "numerical_gradient",
     "pairwise",
@@ -100,6 +108,7 @@ __all__ = [
     "project_on_sphere",
     "rank_scores",
     "relation_function",
+    "rotation_relation",
     "sampled_softmax",
     "sampling_free_loss",
     "shared_negatives_loss",

@@ -11,7 +11,7 @@ from oracles.geometries import BALL, Geometry
 from oracles.losses import Loss, loss_of_distances, loss_of_row
 from oracles.regularizers import covariance_penalty, dpcml_penalty, is_valid, transcf_penalty
 from oracles.relations import RelationFn, relation_function, transcf_relation
-from oracles.rows import embedded_tables, history_vectors, user_vectors
+from oracles.rows import embedded_tables, first_vector, history_vectors
 
 
 def triplet_distances(
@@ -28,7 +28,7 @@ def triplet_distances(
     positive's relation is reused (an option of the published HLR code).
     """
     positive, *negatives = as_array(items)
-    first = user_vectors(u, len(positive))[0]
+    first = first_vector(u, len(positive))
     positive_relation = relation_fn(u, positive, history)
     positive_distance = geometry.distance(first + positive_relation, positive)
     negative_distances = []

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from oracles.arrays import Array, Params, as_array
 from oracles.geometries import BALL, Geometry
 from oracles.relations import relation_function, transcf_relation
-from oracles.rows import embedded_tables, history_vectors, user_vectors
+from oracles.rows import embedded_tables, first_vector, history_vectors
 
 
 def rank_scores(
@@ -36,7 +36,7 @@ def rank_scores(
                 relation = transcf_relation(nbr_u, as_array(options["item_neighbours"])[n])
             else:
                 relation = relation_function(params, model, options, geometry)(u, i, references)
-            scores[row, n] = -geometry.distance(user_vectors(u, len(i))[0] + relation, i)
+            scores[row, n] = -geometry.distance(first_vector(u, len(i)) + relation, i)
     return scores
 
 

@@ -92,6 +92,40 @@ def history_mean_relation(
     return project(u + weight * mean, radius) - u
 
 
+def items_only_relation(i: Array, history: Sequence[Array], weight: float) -> Array:
+    """``r = weight * mean_k p_k`` from the origin: the user is where its items are."""
+    total = np.zeros(len(i))
+    for p_k in history:
+        total += p_k
+    return weight * total / max(len(history), 1)
+
+
+def nearest_items_relation(
+    u: Array, i: Array, history: Sequence[Array], weight: float, temperature: float
+) -> Array:
+    """``r = weight * sum_k a_k (p_k - u)``, with ``a`` a softmax of ``i . p_k / temperature``."""
+    logits = [float(i @ p_k) / temperature for p_k in history]
+    return weight * attend(u, [p_k - u for p_k in history], logits, 1.0)
+
+
+def rotation_relation(u: Array, i: Array, key: Array, angles: Array) -> Array:
+    """``r = u' - u``: complex number ``n`` is turned by ``sum_m ((u * i) . key_m) angles_mn``."""
+    rotated, half = np.zeros(len(u)), len(u) // 2
+    products = [sum(u[k] * i[k] * key[k, m] for k in range(len(u))) for m in range(len(angles))]
+    for n in range(half):
+        theta = sum(product * angles[m, n] for m, product in enumerate(products))
+        turned = complex(u[n], u[half + n]) * np.exp(1j * theta)
+        rotated[n], rotated[half + n] = turned.real, turned.imag
+    return rotated - u
+
+
+def multi_head_relation(u: Array, i: Array, key: Array, memory: Array, heads: int) -> Array:
+    """LRML's relation of each of ``heads`` equal parts of the dimensions, joined."""
+    width = len(u) // heads
+    parts = [slice(h * width, (h + 1) * width) for h in range(heads)]
+    return np.concatenate([lrml_relation(u[p], i[p], key[p], memory[:, p]) for p in parts])
+
+
 def transcf_relation(user_neighbour: Array, item_neighbour: Array) -> Array:
     """``r = nbr(u) * nbr(i)``, elementwise (TransCF)."""
     return user_neighbour * item_neighbour
@@ -135,7 +169,7 @@ def relation_function(
     """The relation of a model with its parameters, as a function of ``(u, i, history)``.
 
     Options: ``beta``, ``include_user``, ``separate_user_memory``, ``history_weight``,
-    ``clip_translated``.
+    ``clip_translated``, ``heads``.
     TransCF has none: its relation is not a function of these vectors.
     """
     beta = float(options.get("beta", 1.0))
@@ -158,6 +192,18 @@ def relation_function(
         names_of = "history_weight", "clip_translated"
         weight, radius = (float(options.get(name, 1.0)) for name in names_of)
         return lambda u, i, history: history_mean_relation(u, history, weight, radius)
+    if model == "items_only":
+        return lambda u, i, history: items_only_relation(i, history, float(params["weight"]))
+    if model == "nearest_items":
+        part = float(1 / (1 + np.exp(-params["logit"])))
+        temperature = float(np.exp(params["log_temperature"]))
+        return lambda u, i, history: nearest_items_relation(u, i, history, part, temperature)
+    if model == "rotation":
+        return lambda u, i, history: rotation_relation(u, i, params["key"], params["angles"])
+    if model == "multi_head":
+        heads = int(options.get("heads", 2))
+        matrices = params["key"], params["memory"]
+        return lambda u, i, history: multi_head_relation(u, i, *matrices, heads)
     if model == "dpcml":
         return lambda u, i, history: dpcml_relation(u, i, history, geometry)
     raise ValueError(f"no relation of (u, i, history) for the model {model!r}")

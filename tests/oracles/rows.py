@@ -15,10 +15,17 @@ def user_vectors(row: Array, dim: int) -> list[Array]:
     return [row[start : start + dim] for start in range(0, len(row), dim)]
 
 
+def first_vector(row: Array, dim: int) -> Array:
+    """The vector of a user that is translated; a user without a row stands at the origin."""
+    return user_vectors(row, dim)[0] if len(row) else np.zeros(dim)
+
+
 def embedded_table(geometry: Geometry, table: ArrayLike, dim: int) -> Array:
     """The points that the rows of a table stand for, vector by vector."""
     rows = [user_vectors(row, dim) for row in as_array(table)]
-    return np.stack([np.concatenate([geometry.embed(v) for v in vectors]) for vectors in rows])
+    none = np.zeros(0)
+    points = [[geometry.embed(vector) for vector in vectors] for vectors in rows]
+    return np.stack([np.concatenate([none, *vectors]) for vectors in points])
 
 
 def embedded_tables(geometry: Geometry, params: Any) -> tuple[Array, Array]:

@@ -109,6 +109,43 @@ def test_history_mean_by_hand() -> None:
     np.testing.assert_array_equal(oracles.history_mean_relation(u, [], 0.5, 1.0), [0.0, 0.0])
 
 
+def test_items_only_by_hand() -> None:
+    history = [np.array([1.0, 2.0]), np.array([3.0, 6.0])]
+    found = oracles.items_only_relation(np.zeros(2), history, 0.5)
+    np.testing.assert_allclose(found, [1.0, 2.0])
+    np.testing.assert_array_equal(oracles.items_only_relation(np.ones(2), [], 0.5), [0.0, 0.0])
+
+
+def test_nearest_items_by_hand() -> None:
+    u, i = np.array([0.0, 1.0]), np.array([1.0, 0.0])
+    history = [np.array([0.0, 2.0]), np.array([0.5 * math.log(3.0), 0.0])]
+    # The second is three times as near, and half of the way is gone.
+    expected = 0.5 * (0.25 * history[0] + 0.75 * history[1] - u)
+    np.testing.assert_allclose(oracles.nearest_items_relation(u, i, history, 0.5, 0.5), expected)
+    np.testing.assert_array_equal(oracles.nearest_items_relation(u, i, [], 0.5, 0.5), [0.0, 0.0])
+
+
+def test_rotation_by_hand() -> None:
+    """The first of two planes is turned by a right angle, the second by none."""
+    u, i = np.array([1.0, 2.0, 0.5, -1.0]), np.array([math.pi / 4, 0.0, 0.0, 0.0])
+    key = np.array([[1.0, 4.0], [5.0, 5.0], [5.0, 5.0], [5.0, 5.0]])
+    angles = np.array([[-2.0, -4.0], [1.0, 1.0]])
+    rotated = u + oracles.rotation_relation(u, i, key, angles)
+    np.testing.assert_allclose(rotated, [-0.5, 2.0, 1.0, -1.0], atol=1e-12)
+
+
+def test_one_head_is_lrml_and_others_are_lrml_on_their_dimensions() -> None:
+    case = random_case(seed=6)
+    u, i, (key, memory) = case["u"], case["i"], (case["memories"][n] for n in ("key", "memory"))
+    one = oracles.multi_head_relation(u, i, key, memory, 1)
+    np.testing.assert_allclose(one, oracles.lrml_relation(u, i, key, memory))
+    half = len(u) // 2
+    two = oracles.multi_head_relation(u, i, key, memory, 2)
+    of_first = oracles.lrml_relation(u[:half], i[:half], key[:half], memory[:, :half])
+    np.testing.assert_allclose(two[:half], of_first)
+    assert np.abs(two - one).max() > 1e-3
+
+
 def test_transcf_neighbours_are_means() -> None:
     params = {"user": np.array([[1.0], [2.0]]), "item": np.array([[3.0], [5.0], [7.0]])}
     user_mean, item_mean = oracles.transcf_neighbours(params, [(0, 0), (0, 1), (1, 1)])

@@ -54,6 +54,8 @@ def alone(name: str, update: str) -> tuple[list[np.ndarray], list[float]]:
         ("hlrpp", "sparse", "users", 2, 1),
         ("transcf", "dense", "replicated", 8, 1),
         ("transcf", "sparse", "everywhere", 4, 1),
+        ("items_only", "dense", "users", 4, 1),
+        ("items_only", "sparse", "both", 8, 2),
         ("dpcml", "dense", "users", 4, 1),
         ("dpcml", "sparse", "both", 8, 2),
     ],

@@ -73,6 +73,22 @@ def test_a_state_comes_back_as_it_was(tmp_path):
         assert progress == PROGRESS
 
 
+def test_a_table_of_users_without_rows_comes_back_as_it_was(tmp_path):
+    """Orbax stores no array without a number: it is left out, and made again."""
+    params = params_of(0)
+    without = params | {"user": params["user"][:, :0]}
+    store, state = Checkpoints(tmp_path / "checkpoints"), state_of(without, step=12)
+    store.save(state, PROGRESS)
+    store.save_best(state, PROGRESS)
+    like = TrainState.of(params_of(1) | {"user": without["user"]}, ADAM)
+    assert_same(store.restore(like)[0], state)
+    found = store.restore_best(jax.eval_shape(lambda: like.params))
+    assert_same(found, without)
+    assert found["user"].shape == (5, 0)
+    with pytest.raises(InputError, match=r"\['user'\] is None and not \(5, 3\)"):
+        store.restore_best(params)
+
+
 def test_shapes_alone_suffice_to_restore(tmp_path):
     store, params = Checkpoints(tmp_path), params_of(0)
     store.save_best(state_of(params, 3), PROGRESS)
@@ -187,6 +203,10 @@ def test_a_state_goes_to_a_process_with_one_device_and_back(tmp_path):
     ("other", "fault"),
     [
         (params_of(0, num_users=6), r"\['user'\] is \(5, 3\) and not \(6, 3\)"),
+        (
+            params_of(0) | {"user": jnp.zeros((5, 0))},
+            r"\['user'\] is \(5, 3\) and not None",
+        ),
         (params_of(0, dim=4), r"\['item'\] is \(7, 3\) and not \(7, 4\)"),
         (params_of(0) | {"relation": {}}, r"\['relation'\]\['key'\] is \(3, 4\) and not None"),
         (
@@ -194,7 +214,7 @@ def test_a_state_goes_to_a_process_with_one_device_and_back(tmp_path):
             r"\['relation'\]\['user_key'\] is None and not \(3, 4\)",
         ),
     ],
-    ids=["users", "embedding size", "another model", "another option"],
+    ids=["users", "users without rows", "embedding size", "another model", "another option"],
 )
 def test_other_shapes_are_refused(tmp_path, other, fault):
     store = Checkpoints(tmp_path)

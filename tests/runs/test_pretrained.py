@@ -75,6 +75,25 @@ def test_pretrained_tables_of_another_run(tmp_path, monkeypatch):
         experiment.train(second, None, others, show_progress=False)
 
 
+@pytest.mark.parametrize(("first", "second"), [("cml", "items_only"), ("items_only", "cml")])
+def test_where_users_have_no_rows_items_alone_are_read(first, second, tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "load", lambda *_: planted())
+    before = train(config_of(first, epochs=2), tmp_path / "first")
+    config = config_of(
+        second, pretrained=str(tmp_path / "first"), freeze_item=True, freeze_user=True
+    )
+    after = train(config, tmp_path / "second")
+    np.testing.assert_array_equal(after["item"], before["item"])
+    assert after["user"].shape == (USERS, 0 if second == "items_only" else 6)
+
+
+def test_a_table_of_users_alone_is_nothing_to_users_without_rows(tables, tmp_path):
+    _, arrays = tables
+    np.savez(tmp_path / "users.npz", user=arrays["user"])
+    with pytest.raises(InputError, match="holds neither an array 'user' nor 'item' of this model"):
+        train(config_of("items_only", pretrained=str(tmp_path / "users.npz")))
+
+
 @pytest.mark.parametrize(
     ("arrays", "fault"),
     [

@@ -50,7 +50,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Finished
     return run
 
 
-@pytest.mark.parametrize("model", ["cml", "cmlf", "hlr", "transcf"])
+@pytest.mark.parametrize("model", ["cml", "cmlf", "hlr", "items_only", "transcf"])
 def test_a_resumed_run_is_the_uninterrupted_run(model, finished, tmp_path, monkeypatch):
     expected, expected_log, _ = finished(model)
     for name, steps in (

@@ -47,6 +47,10 @@ CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
     "adacml": {"beta": (1.0, 0.5)},
     # Most translated users leave the smaller ball, and none the larger.
     "history_mean": {"history_weight": (1.0, 0.5), "clip_translated": (1.0, 3.0)},
+    "items_only": {},
+    "nearest_items": {},
+    "rotation": {},
+    "multi_head": {"heads": (2, 3)},
     # Users' diversity is below, between and above the bounds.
     "dpcml": {
         "vectors": (2, 3),
@@ -56,8 +60,8 @@ CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
     },
     "transcf": {"alpha_nbr": (0.1, 0.4), "alpha_dist": (0.1, 0.0)},
 }
-# Options that size or bound parameters, choose a program, or are of what is added to the loss of a
-# step; they have tests of their own.
+# Options that size, start or bound parameters, choose a program, or are of what is added to the
+# loss of a step; they have tests of their own.
 NOT_IN_RELATION = {
     "slots",
     "clip_memory",
@@ -65,6 +69,9 @@ NOT_IN_RELATION = {
     "feature_weight",
     "feature_hidden",
     "implementation",
+    "rank",
+    "start_weight",
+    "start_temperature",
 }
 
 # Each registered geometry, of the library and of the oracle.
