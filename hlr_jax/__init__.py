@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from hlr_jax.functional.losses import Loss, NegativeDistances
     from hlr_jax.models import Relation
     from hlr_jax.registry import register
+    from hlr_jax.runs.diagnosis import Diagnosis, diagnose
     from hlr_jax.runs.experiment import train, train_and_evaluate
     from hlr_jax.runs.recommender import Recommender
     from hlr_jax.sampling.samplers import Sampler
@@ -38,6 +39,7 @@ __all__ = [
     "Config",
     "DataConfig",
     "Dataset",
+    "Diagnosis",
     "DivergedError",
     "EvaluationConfig",
     "Geometry",
@@ -58,6 +60,7 @@ __all__ = [
     "ShardingConfig",
     "SharedNegatives",
     "TrainingConfig",
+    "diagnose",
     "register",
     "train",
     "train_and_evaluate",
@@ -65,6 +68,7 @@ __all__ = [
 
 _HOMES = {
     "Dataset": "data",
+    "Diagnosis": "runs.diagnosis",
     "DivergedError": "errors",
     "Geometry": "functional.geometry",
     "History": "types",
@@ -77,6 +81,7 @@ _HOMES = {
     "Relation": "models",
     "Sampler": "sampling.samplers",
     "SharedNegatives": "types",
+    "diagnose": "runs.diagnosis",
     "register": "registry",
     "train": "runs.experiment",
     "train_and_evaluate": "runs.experiment",

@@ -4,11 +4,13 @@ What computes the same numbers faster is in `hlr_jax.kernels`.
 """
 
 from hlr_jax.functional.attention import (
+    Attention,
     References,
     attend,
     attention_weights,
     history_attention,
     memory_attention,
+    reference_attention,
 )
 from hlr_jax.functional.change import (
     MemoryPairs,
@@ -33,6 +35,7 @@ from hlr_jax.functional.regularizers import covariance_divergence, covariance_pe
 from hlr_jax.functional.translation import translate, translated_distance
 
 __all__ = [
+    "Attention",
     "Geometry",
     "Loss",
     "MemoryPairs",
@@ -52,6 +55,7 @@ __all__ = [
     "pairwise_squared_distances",
     "project_on_ball",
     "rank_weight",
+    "reference_attention",
     "relation_change",
     "sampled_softmax",
     "squared_distance",
