@@ -104,7 +104,7 @@ def measure(ranker: Ranker, history: Interactions, grid: Grid) -> Measured:
     rows = jnp.asarray(grid.users, jnp.int32)
     drawn = user_histories(ranker.draw, DeviceInteractions.of(history), rows, rows)
     mask = np.asarray(drawn.mask)
-    kept = _without_one(mask, grid.removed)
+    kept = jnp.asarray(_without_one(mask, grid.removed))
     size = min(len(users), pair_tile(len(items) * (1 + mask.shape[1]) * model.dim))
     # With precise products: differences between distances are what is looked for.
     with jax.default_matmul_precision("highest"):
@@ -142,7 +142,7 @@ def measure(ranker: Ranker, history: Interactions, grid: Grid) -> Measured:
     return Measured(
         moments,
         distances,
-        mask.any(axis=1),
+        np.asarray(mask.any(axis=1)),
         _entropies([part["attentions"] for part in parts]),
         {name: np.asarray(memory, np.float64) for name, memory in memories.items()},
     )

@@ -181,7 +181,7 @@ def summarized(found: Measured, unseen: Bool[np.ndarray, "u i"]) -> Diagnosis:
 
     def moves(name: str, counts: Bool[np.ndarray, "r i"]) -> float:
         change = of_rows[name] - of_rows["relation"]
-        return _rms(_centred(change, counts), counts) / max(spread, np.finfo("f4").tiny)
+        return _rms(_centred(change, counts), counts) / max(spread, float(np.finfo("f4").tiny))
 
     replaced = ["mean", "user_mean", "item_mean", "zero"]
     of_replaced = {name: moves(name, unseen) for name in replaced}
