@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from hlr_jax.functional.losses import Loss, NegativeDistances
     from hlr_jax.models import Relation
     from hlr_jax.registry import register
+    from hlr_jax.runs.diagnosis import Diagnosis, diagnose
     from hlr_jax.runs.experiment import train, train_and_evaluate
     from hlr_jax.runs.recommender import Recommender
     from hlr_jax.sampling.samplers import Sampler
@@ -40,6 +41,7 @@ __all__ = [
     "Config",
     "DataConfig",
     "Dataset",
+    "Diagnosis",
     "DivergedError",
     "EvaluationConfig",
     "Geometry",
@@ -61,6 +63,7 @@ __all__ = [
     "SharedNegatives",
     "TrainingConfig",
     "compare",
+    "diagnose",
     "register",
     "train",
     "train_and_evaluate",
@@ -69,6 +72,7 @@ __all__ = [
 _HOMES = {
     "Comparison": "comparison",
     "Dataset": "data",
+    "Diagnosis": "runs.diagnosis",
     "DivergedError": "errors",
     "Geometry": "functional.geometry",
     "History": "types",
@@ -82,6 +86,7 @@ _HOMES = {
     "Sampler": "sampling.samplers",
     "SharedNegatives": "types",
     "compare": "comparison",
+    "diagnose": "runs.diagnosis",
     "register": "registry",
     "train": "runs.experiment",
     "train_and_evaluate": "runs.experiment",

@@ -28,11 +28,13 @@ flags.mark_flags_as_required(["config", "workdir"])
 
 
 def main() -> None:
-    """Train, evaluate, print the test metrics."""
+    """Train, evaluate, print the test metrics and what the relation is."""
     from hlr_jax.runs import experiment
 
     results = experiment.train_and_evaluate(config.from_config_dict(_CONFIG.value), _WORKDIR.value)
     cli.say(cli.metrics_table({name: results[name] for name in ("test", "valid") if results[name]}))
+    if "diagnosis" in results:
+        cli.say(results["diagnosis"]["text"])
     cli.say(f"written to {_WORKDIR.value}/results.json")
 
 

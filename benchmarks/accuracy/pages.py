@@ -107,6 +107,11 @@ def _caption(protocol: Protocol, results: Mapping[str, Any], summary: Mapping[st
             "over users, each with the mean of its seeds, and not corrected for their number. The "
             "best peer is the baseline that is best on test."
         )
+    if any(relation(record) for record in records.values()):
+        lines.append(
+            "Relation: constant, by user, by item, or varies (docs/extending.md); in brackets, how "
+            "far distances move with its mean in its place, as a share of their spread."
+        )
     if protocol.references:
         lines.append("Rows in italics are others' figures:")
         sources: dict[str, list[str]] = {}
@@ -121,7 +126,8 @@ def _main_table(
     protocol: Protocol, results: Mapping[str, Any], summary: Mapping[str, Any]
 ) -> tuple[list[str], list[list[str]]]:
     records, best = results["entries"], summary["best_peer"]
-    head = ["", "settings", "chosen by", "trained on", "seeds", *map(metric_name, protocol.metrics)]
+    head = ["", "settings", "relation", "chosen by", "trained on", "seeds"]
+    head += map(metric_name, protocol.metrics)
     if best:
         head += [f"{metric_name(protocol.metrics[0])} minus {name_of(records[best])}'s (95 %)", "p"]
     rows = []
@@ -132,6 +138,7 @@ def _main_table(
             [
                 name_of(record),
                 record["label"],
+                relation(record),
                 *_origin(record),
                 str(len(row["seeds"])),
                 *(over_seeds(row[metric]) for metric in protocol.metrics),
@@ -143,9 +150,27 @@ def _main_table(
         digits = 3 if all(round(v, 3) == v for v in reference.values.values()) else 4
         values = [reference.values.get(metric) for metric in protocol.metrics]
         cells = ["" if value is None else decimal(value, digits) for value in values]
-        row = [f"*{reference.name}*", "*reference*", "", "", "", *cells]
+        row = [f"*{reference.name}*", "*reference*", "", "", "", "", *cells]
         rows.append(row + [""] * (len(head) - len(row)))
     return head, rows
+
+
+def relation(record: Mapping[str, Any]) -> str:
+    """Say what a model's relation is, and how far its mean in its place moves distances.
+
+    The latter is the mean over seeds, of which the former is told. Runs from before this was
+    measured do not count; without any other it is "not measured". What has no relation gets "".
+    """
+    # These import JAX, which --help need not wait for.
+    from hlr_jax.models import RELATIONS
+    from hlr_jax.runs.diagnosis import of_seeds
+
+    if "baseline" in record or not RELATIONS.get(record["name"]).has_relation:
+        return ""
+    found = [run["diagnosis"]["moves"] for run in record["runs"].values() if "diagnosis" in run]
+    if not found:
+        return "not measured"
+    return of_seeds(found)[1]
 
 
 def _origin(record: Mapping[str, Any]) -> list[str]:

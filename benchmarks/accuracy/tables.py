@@ -150,7 +150,7 @@ def run_model(protocol: Protocol, model: Model, seed: int) -> dict[str, Any]:
     return (
         {name: results["train"][name] for name in ("seconds", "epochs", "best_epoch")}
         | {"device": peaks.device()}
-        | {name: results[name] for name in ("valid", "test")}
+        | {name: results[name] for name in ("valid", "test", "diagnosis") if name in results}
     )
 
 

@@ -1,6 +1,7 @@
 """The baselines: their hyperparameters, the ranges to tune these in, and how they are fitted."""
 
 import dataclasses
+import functools
 import math
 import warnings
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from hlr_jax.baselines.scoring import (
     ItemScores,
     ItemWeights,
     Scorer,
+    als_vectors,
     as_matrix,
 )
 from hlr_jax.data.interactions import Interactions
@@ -109,10 +111,10 @@ class IALS(Method):
 
             model = AlternatingLeastSquares(**dataclasses.asdict(self), random_state=seed)
             model.fit(as_matrix(train), show_progress=False)
-        return FoldedInFactors(
-            *(model.user_factors, model.item_factors, train.counts > 0),
-            *(self.alpha, self.regularization),
-        )
+        users, items = model.user_factors, model.item_factors
+        settings = {"alpha": self.alpha, "regularization": self.regularization}
+        solve = functools.partial(als_vectors, item=items, **settings)
+        return FoldedInFactors(users, items, train.counts > 0, solve)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,7 +226,8 @@ class ScaledIALS(Method):
             model.start_learning()
             for _ in range(self.ITERATIONS):
                 model.run_epoch()
-        return Factors(model.get_user_embedding(), model.get_item_embedding())
+        users, items = model.get_user_embedding(), model.get_item_embedding()
+        return FoldedInFactors(users, items, train.counts > 0, model.compute_user_embedding)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -66,19 +66,14 @@ class Factors:
 class FoldedInFactors:
     """Scores as `Factors` does, with vectors of untrained users solved for from their history.
 
-    Such a user's vector minimises what implicit ALS does, with the items' vectors as they are
-    (Hu, Koren and Volinsky, ICDM 2008, eq. 4).
-
     Attributes:
-      alpha: the weight of an item of the history; that of others is 1.
-      regularization: of the squared norm.
+      solve: `[n, I]` histories to `[n, d]` vectors, with the items' vectors as they are.
     """
 
     user: Float[np.ndarray, "U d"]
     item: Float[np.ndarray, "I d"]
     is_trained: Bool[np.ndarray, "U"]
-    alpha: float
-    regularization: float
+    solve: Callable[[scipy.sparse.csr_matrix], np.ndarray]
 
     def __call__(
         self, users: Int[np.ndarray, "u"], history: scipy.sparse.csr_matrix
@@ -86,13 +81,32 @@ class FoldedInFactors:
         vectors = self.user[users]
         untrained = np.flatnonzero(~self.is_trained[users])
         if untrained.size:
-            item = self.item.astype(np.float64)
-            gram = item.T @ item + self.regularization * np.eye(item.shape[1])
-            for row in untrained:
-                rows = item[history.indices[history.indptr[row] : history.indptr[row + 1]]]
-                weights = gram + (self.alpha - 1) * (rows.T @ rows)
-                vectors[row] = np.linalg.solve(weights, self.alpha * rows.sum(0))
+            vectors[untrained] = self.solve(history[untrained])
         return vectors @ self.item.T
+
+
+def als_vectors(
+    history: scipy.sparse.csr_matrix,
+    item: Float[np.ndarray, "I d"],
+    alpha: float,
+    regularization: float,
+) -> Float[np.ndarray, "n d"]:
+    """Solve for the vectors of users that minimise what implicit ALS does.
+
+    Hu, Koren and Volinsky, ICDM 2008, eq. 4.
+
+    Args:
+      alpha: the weight of an item of the history; that of others is 1.
+      regularization: of the squared norm.
+    """
+    item = item.astype(np.float64)
+    gram = item.T @ item + regularization * np.eye(item.shape[1])
+    vectors = np.zeros((history.shape[0], item.shape[1]))
+    for row, vector in enumerate(vectors):
+        rows = item[history.indices[history.indptr[row] : history.indptr[row + 1]]]
+        weights = gram + (alpha - 1) * (rows.T @ rows)
+        vector[:] = np.linalg.solve(weights, alpha * rows.sum(0))
+    return vectors
 
 
 def as_matrix(interactions: Interactions) -> scipy.sparse.csr_matrix:

@@ -10,11 +10,12 @@ import numpy as np
 
 from hlr_jax import baselines
 from hlr_jax import config as configs
-from hlr_jax.config import Config, DataConfig, EvaluationConfig
+from hlr_jax.config import Config, DataConfig, EvaluationConfig, build
 from hlr_jax.data.datasets import Dataset
 from hlr_jax.errors import InputError
 from hlr_jax.evaluation import metrics
 from hlr_jax.files import read_json_object
+from hlr_jax.runs.diagnosis import Diagnosis, diagnose, undiagnosed
 from hlr_jax.runs.recommender import Recommender
 from hlr_jax.runs.workdir import check_finished, load_config
 
@@ -71,14 +72,6 @@ class Plan(NamedTuple):
             "cohorts": 0,
             "per_user": True,
         }
-
-
-class Diagnosis(NamedTuple):
-    """What a run says of its relation."""
-
-    is_constant: bool
-    effect: float
-    text: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,9 +135,28 @@ class TrainedRun:
         stored = _stored_values(self.results, joined, plan)
         if stored and plan.is_as_stored(self.config.training.refit):
             return stored
-        loaded = Recommender.load(self.folder, joined, refitted=plan.takes_refit)
+        loaded = self._load(joined, plan)
         measured = loaded.with_evaluation(**plan.changes()).evaluate(plan.split)
         return _as_arrays(measured["per_user"], plan)
+
+    def diagnoses(self, dataset: Dataset, plan: Plan) -> list[Diagnosis]:
+        """Say what the relation of the model that is measured is, if it can be said."""
+        if not build.build_model(self.config).has_relation:
+            return []
+        joined = dataset.joined() if self.config.data.join_valid else dataset
+        stored = self.results.get("diagnosis")
+        is_of_this = self._is_final_model(plan)
+        if stored and is_of_this and self.results.get("digests") == joined.digests:
+            return [Diagnosis.from_dict(stored)]
+        loaded = self._load(joined, plan)
+        return [] if undiagnosed(loaded) else [diagnose(loaded)]
+
+    def _is_final_model(self, plan: Plan) -> bool:
+        """Whether what is measured is the last model that the run trained."""
+        return plan.takes_refit or not self.config.training.refit
+
+    def _load(self, joined: Dataset, plan: Plan) -> Recommender:
+        return Recommender.load(self.folder, joined, refitted=plan.takes_refit)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,6 +212,10 @@ class TunedBaseline:
         measured = baselines.evaluate(scorer, joined, evaluation, plan.split)
         return _as_arrays(measured["per_user"], plan)
 
+    def diagnoses(self, dataset: Dataset, plan: Plan) -> list[Diagnosis]:
+        """A baseline has no relation."""
+        return []
+
     def _check_same_data(self, dataset: Dataset) -> None:
         # Older results know the sizes alone.
         known = self.results.get("digests", {}).get("data", dataset.digest)
@@ -234,15 +250,6 @@ def open_folder(folder: str | pathlib.Path) -> Measurable:
         f"{folder}: holds neither a training run (config.json) nor the results of a baseline "
         "(results.json); name a folder that launch/train.py or launch/baseline.py has written"
     )
-
-
-def diagnosis_of(found: Measurable) -> list[Diagnosis]:
-    """Read what a run says of its relation, if it does."""
-    stored = found.results.get("diagnosis")
-    if not isinstance(stored, Mapping) or not set(Diagnosis._fields) <= stored.keys():
-        return []
-    is_constant, effect, text = (stored[name] for name in Diagnosis._fields)
-    return [Diagnosis(bool(is_constant), float(effect), str(text))]
 
 
 def _stored_values(

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from tqdm import tqdm
 
-from hlr_jax.comparison.folders import Measurable, Plan, diagnosis_of, open_folder
+from hlr_jax.comparison.folders import Measurable, Plan, open_folder
 from hlr_jax.comparison.groups import Group, grouped
 from hlr_jax.comparison.result import Comparison, Entry, paired_tests
 from hlr_jax.config import DataConfig
@@ -189,7 +189,9 @@ def _measured(group: Group, data: Mapping[DataConfig, Dataset], plan: Plan) -> E
         of_seeds={m: [_mean(found[m]) for found in of_seeds] for m in plan.metrics},
         means={metric: summary[metric] for metric in plan.metrics},
         intervals={metric: summary["intervals"][metric] for metric in plan.metrics},
-        diagnoses=[found for member in members for found in diagnosis_of(member)],
+        diagnoses=[
+            found for member in members for found in member.diagnoses(data[member.data], plan)
+        ],
     )
 
 

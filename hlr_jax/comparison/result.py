@@ -9,9 +9,10 @@ import numpy as np
 import polars as pl
 
 from hlr_jax import files
-from hlr_jax.comparison.folders import Diagnosis, Plan
+from hlr_jax.comparison.folders import Plan
 from hlr_jax.comparison.words import decimal, metric_name, p_value, signed
 from hlr_jax.evaluation import metrics
+from hlr_jax.runs.diagnosis import Diagnosis, of_seeds
 
 LEVEL = 0.05
 
@@ -26,7 +27,7 @@ class Entry:
         the user out.
       of_seeds: by metric, the mean of each seed over users.
       means: by metric; `intervals`: of 95 %, by a bootstrap of the users.
-      diagnoses: what the runs say of their relation, if they do.
+      diagnoses: of the relation of each run, if it has one.
     """
 
     name: str
@@ -42,20 +43,17 @@ class Entry:
 
     @property
     def is_constant(self) -> bool:
-        """Whether every run says that its relation is a constant."""
-        return bool(self.diagnoses) and all(found.is_constant for found in self.diagnoses)
+        """Whether the relation of these runs is a constant."""
+        return bool(self.diagnoses) and self._kind[0] == "constant"
 
     @property
     def relation(self) -> str:
-        """What the runs say of their relation, in a word or two; `-` if they say nothing."""
-        if not self.diagnoses:
-            return "-"
-        effect = decimal(float(np.mean([found.effect for found in self.diagnoses])))
-        constant = sum(found.is_constant for found in self.diagnoses)
-        some = f" in {constant} of {len(self.diagnoses)} seeds"
-        if constant:
-            return f"constant{'' if self.is_constant else some}, effect {effect}"
-        return f"varies, effect {effect}"
+        """What the relation of these runs is, in a word or two; `-` if they have none."""
+        return self._kind[1] if self.diagnoses else "-"
+
+    @property
+    def _kind(self) -> tuple[str, str]:
+        return of_seeds([found.moves for found in self.diagnoses])
 
     def users(self, metric: str) -> int:
         """Count the users that the metric does not leave out."""
@@ -158,7 +156,7 @@ class Comparison:
             "entries": [
                 {k: v for k, v in vars(entry).items() if k not in hidden}
                 | {"users": {metric: entry.users(metric) for metric in self.plan.metrics}}
-                | {"diagnoses": [found._asdict() for found in entry.diagnoses]}
+                | {"diagnoses": [found.as_dict() for found in entry.diagnoses]}
                 for entry in self.entries
             ],
             "tests": [pair._asdict() for pair in self.pairs],

@@ -254,12 +254,12 @@ class Ranker:
             groups = DeviceGroups.of(self.placement)
             return groups, _points(self.model, groups.params(self.params))
         # Tables are replicated, and few users are ranked by a single device.
-        params = self._replicated_points(history)
+        params = self.replicated_points(history)
         count = devices.count() if min(self.batch_size, users) >= FEW_USERS else 1
         placement = Placement.replicated(count, len(params["user"]), len(params["item"]))
         return DeviceGroups.of(placement), placement.params(params)
 
-    def _replicated_points(self, history: Interactions) -> Params:
+    def replicated_points(self, history: Interactions) -> Params:
         """Compute the points of replicated tables on one device.
 
         Args:
@@ -281,7 +281,7 @@ class Ranker:
         A candidate that is in the user's history is left out of that history.
         """
         tables = _Tables(
-            self.model, self._replicated_points(history), DeviceInteractions.of(history), self.draw
+            self.model, self.replicated_points(history), DeviceInteractions.of(history), self.draw
         )
         scores = np.empty(items.shape, np.float32)
         for start in range(0, len(users), self.batch_size):

@@ -4,11 +4,13 @@ What computes the same numbers faster is in `hlr_jax.kernels`.
 """
 
 from hlr_jax.functional.attention import (
+    Attention,
     References,
     attend,
     attention_weights,
     history_attention,
     memory_attention,
+    reference_attention,
 )
 from hlr_jax.functional.change import (
     MemoryPairs,
@@ -36,6 +38,7 @@ from hlr_jax.functional.regularizers import covariance_divergence, covariance_pe
 from hlr_jax.functional.translation import translate, translated_distance
 
 __all__ = [
+    "Attention",
     "Geometry",
     "Loss",
     "MemoryPairs",
@@ -58,6 +61,7 @@ __all__ = [
     "pooling_change",
     "project_on_ball",
     "rank_weight",
+    "reference_attention",
     "relation_change",
     "sampled_softmax",
     "squared_distance",

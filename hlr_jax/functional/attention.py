@@ -77,6 +77,34 @@ def attention_weights(
     return weights * jnp.exp((1 - beta) * top) / total**beta
 
 
+class Attention(NamedTuple):
+    """Weights over entries of which some count, for whoever looks at a trained model.
+
+    Attributes:
+      weights: `[*b, n]`; with `beta < 1` they do not add up to 1.
+      mask: `[*b, n]`; which entries count.
+    """
+
+    weights: Float[Array, "*b n"]
+    mask: Bool[Array, "*#b n"]
+
+
+def reference_attention(
+    query: Float[Array, "*#b d"], groups: Sequence[References], beta: float = 1.0
+) -> Attention:
+    """Weigh the references of all groups, one group after another, by `w_k = query . r_k`."""
+    logits = [
+        jnp.sum(group.slots * (query @ group.memory.T)[..., None, :], axis=-1) for group in groups
+    ]
+    batch = jnp.broadcast_shapes(*(logit.shape[:-1] for logit in logits))
+
+    def joined(parts: Sequence[Array]) -> Array:
+        return jnp.concatenate([jnp.broadcast_to(x, (*batch, x.shape[-1])) for x in parts], -1)
+
+    mask = joined([group.mask for group in groups])
+    return Attention(attention_weights(joined(logits), mask, beta), mask)
+
+
 def attend(
     query: Float[Array, "*#b d"], groups: Sequence[References], beta: float = 1.0
 ) -> Float[Array, "*b d"]:
@@ -87,16 +115,9 @@ def attend(
     their memory, or in which batch axes their slots vary along. No valid reference at all
     gives a zero relation.
     """
-    logits = [
-        jnp.sum(group.slots * (query @ group.memory.T)[..., None, :], axis=-1) for group in groups
-    ]
-    batch = jnp.broadcast_shapes(*(logit.shape[:-1] for logit in logits))
-
-    def joined(parts: Sequence[Array]) -> Array:
-        return jnp.concatenate([jnp.broadcast_to(x, (*batch, x.shape[-1])) for x in parts], -1)
-
-    weights = attention_weights(joined(logits), joined([group.mask for group in groups]), beta)
-    ends = [sum(logit.shape[-1] for logit in logits[: i + 1]) for i in range(len(logits) - 1)]
+    weights, _ = reference_attention(query, groups, beta)
+    sizes = [group.slots.shape[-2] for group in groups]
+    ends = [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)]
     pooled = [
         jnp.sum(part[..., None] * group.slots, axis=-2) @ group.memory
         for part, group in zip(jnp.split(weights, ends, axis=-1), groups, strict=True)

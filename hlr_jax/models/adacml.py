@@ -7,7 +7,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from hlr_jax.functional import attention_weights, pairwise_squared_distances, pooling_change
+from hlr_jax.functional import (
+    Attention,
+    attention_weights,
+    pairwise_squared_distances,
+    pooling_change,
+)
 from hlr_jax.kernels.tiled_scores import blockwise
 from hlr_jax.models.relation import Relation
 from hlr_jax.registry import register
@@ -22,9 +27,14 @@ def adacml_relation(
     `a` is from `attention_weights` (Zhang et al., DASFAA 2019). An empty history gives a zero
     relation.
     """
-    logits = jnp.einsum("...d,...pd->...p", item, history.rows)
-    weights = attention_weights(logits, history.mask, beta)
+    weights, _ = history_weights(item, history, beta)
     return jnp.einsum("...p,...pd->...d", weights, history.rows)
+
+
+def history_weights(item: Float[Array, "*#b d"], history: History, beta: float = 1.0) -> Attention:
+    """Weigh the rows of a history by `w_k = item . p_k`."""
+    logits = jnp.einsum("...d,...pd->...p", item, history.rows)
+    return Attention(attention_weights(logits, history.mask, beta), history.mask)
 
 
 @register("adacml")
@@ -48,6 +58,11 @@ class AdaCML(Relation):
     ) -> Float[Array, "*b d"]:
         relation = adacml_relation(item, history, self.beta)
         return jnp.broadcast_to(relation, jnp.broadcast_shapes(user.shape, relation.shape))
+
+    def attentions(
+        self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History
+    ) -> dict[str, Attention]:
+        return {"history": history_weights(item, history, self.beta)}
 
     def euclidean_pairwise(
         self, users: Float[Array, "u d"], items: Float[Array, "k d"], history: History

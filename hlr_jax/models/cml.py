@@ -15,6 +15,7 @@ class CML(Relation):
     """`r = 0`: a user is close to the items it likes."""
 
     reads_item: ClassVar[bool] = False
+    has_relation: ClassVar[bool] = False
 
     def __call__(
         self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History

@@ -7,15 +7,22 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from hlr_jax.functional import (
+    Attention,
     MemoryPairs,
     References,
     attend,
     memory_pairs,
+    reference_attention,
 )
 from hlr_jax.kernels import tiled_scores as tiles
 from hlr_jax.kernels.relation_change import is_by_gpu
 from hlr_jax.kernels.sizes import table_tile
-from hlr_jax.models.memory import HistoryRelation, needed_rows, single_reference
+from hlr_jax.models.memory import (
+    HistoryRelation,
+    needed_rows,
+    single_reference,
+    slot_attention,
+)
 from hlr_jax.registry import register
 from hlr_jax.types import History, HistoryIds
 
@@ -58,10 +65,31 @@ class HLR(HistoryRelation):
         history: History,
         references: References,
     ) -> Float[Array, "*b d"]:
-        groups = [references]
+        return hlr_relation(user, self._groups(user, item, references), self.beta)
+
+    def attentions(
+        self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History
+    ) -> dict[str, Attention]:
+        references = self.references(user, item, history)
+        groups = self._groups(user, item, references)
+        found = {
+            "slots": slot_attention(references),
+            "history": reference_attention(user, groups, self.beta),
+        }
         if self._reads_two_memories:
-            groups.insert(0, single_reference(user, item, *self.own))
-        return hlr_relation(user, groups, self.beta)
+            found["user_slots"] = slot_attention(groups[0])
+        return found
+
+    def memories(self) -> dict[str, Float[Array, "m d"]]:
+        found = super().memories()
+        return found | {"user_memory": self.own[1]} if self._reads_two_memories else found
+
+    def _groups(
+        self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], references: References
+    ) -> list[References]:
+        if self._reads_two_memories:
+            return [single_reference(user, item, *self.own), references]
+        return [references]
 
     def rows_before(self, user: Float[Array, "*b d"]) -> History:
         """Refer to the user's row as to one more of the history, if it reads the same memory."""

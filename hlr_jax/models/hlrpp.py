@@ -4,11 +4,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from hlr_jax.functional import (
+    Attention,
     References,
     TwoSidedPairs,
     attend,
     memory_attention,
     memory_pairs,
+    reference_attention,
 )
 from hlr_jax.kernels import tiled_scores as tiles
 from hlr_jax.kernels.relation_change import is_by_gpu
@@ -20,6 +22,7 @@ from hlr_jax.models.memory import (
     history_references,
     needed_rows,
     single_reference,
+    slot_attention,
 )
 from hlr_jax.registry import register
 from hlr_jax.types import History, HistoryIds
@@ -43,11 +46,18 @@ def hlrpp_relation(
       references: the history as references of the item.
       matrices: key and memory.
     """
-    of_user = [
+    of_user = references_of_user(user, item, history, matrices)
+    return hlr_relation(user, [references], beta) + attend(item, of_user, beta)
+
+
+def references_of_user(
+    user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History, matrices: Matrices
+) -> list[References]:
+    """Compute the references of the user as a target: the item, and the history."""
+    return [
         single_reference(user, item, *matrices),
         history_references(user, *history, *matrices),
     ]
-    return hlr_relation(user, [references], beta) + attend(item, of_user, beta)
 
 
 @register("hlrpp")
@@ -62,6 +72,19 @@ class HLRPlusPlus(HistoryRelation):
         references: References,
     ) -> Float[Array, "*b d"]:
         return hlrpp_relation(user, item, history, references, self.shared, self.beta)
+
+    def attentions(
+        self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History
+    ) -> dict[str, Attention]:
+        references = self.references(user, item, history)
+        of_user = references_of_user(user, item, history, self.shared)
+        return {
+            "slots": slot_attention(references),
+            "history": reference_attention(user, [references], self.beta),
+            "pair_slots": slot_attention(of_user[0]),
+            "user_slots": slot_attention(of_user[1]),
+            "user_history": reference_attention(item, of_user, self.beta),
+        }
 
     def euclidean_pairwise(
         self, users: Float[Array, "u d"], items: Float[Array, "k d"], history: History

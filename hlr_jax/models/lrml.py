@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from hlr_jax.functional import (
+    Attention,
     MemoryPairs,
     memory_attention,
     memory_pairs,
@@ -13,7 +14,7 @@ from hlr_jax.functional import (
 from hlr_jax.kernels import tiled_scores as tiles
 from hlr_jax.kernels.relation_change import is_by_gpu
 from hlr_jax.kernels.sizes import scoring_sizes
-from hlr_jax.models.memory import Matrices, MemoryRelation
+from hlr_jax.models.memory import Matrices, MemoryRelation, single_reference, slot_attention
 from hlr_jax.registry import register
 from hlr_jax.types import History, HistoryIds
 
@@ -36,6 +37,11 @@ class LRML(MemoryRelation):
         self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History
     ) -> Float[Array, "*b d"]:
         return lrml_relation(user, item, *self.shared)
+
+    def attentions(
+        self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History
+    ) -> dict[str, Attention]:
+        return {"slots": slot_attention(single_reference(user, item, *self.shared))}
 
     def euclidean_pairwise(
         self, users: Float[Array, "u d"], items: Float[Array, "k d"], history: History

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from hlr_jax.functional import (
+    Attention,
     MemoryPairs,
     References,
     TwoSidedPairs,
@@ -56,6 +57,9 @@ class MemoryRelation(Relation):
 
     def setup(self) -> None:
         self.shared = self.matrices()
+
+    def memories(self) -> dict[str, Float[Array, "m d"]]:
+        return {"memory": self.shared[1]}
 
     def distances_of_pairs(
         self,
@@ -122,9 +126,19 @@ class HistoryRelation(MemoryRelation):
     def __call__(
         self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History
     ) -> Float[Array, "*b d"]:
+        return self.from_references(user, item, history, self.references(user, item, history))
+
+    def references(
+        self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History
+    ) -> References:
+        """Compute the item's references: the rows before the history, and the history."""
         rows, mask = self.rows_before(user).joined(history)
-        references = history_references(item, rows, mask, *self.shared)
-        return self.from_references(user, item, history, references)
+        return history_references(item, rows, mask, *self.shared)
+
+    def attentions(
+        self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History
+    ) -> dict[str, Attention]:
+        return {"slots": slot_attention(self.references(user, item, history))}
 
     def rows_before(self, user: Float[Array, "*b d"]) -> History:
         """Choose rows that an item refers to before the user's history: none by default."""
@@ -185,6 +199,11 @@ def single_reference(
     """Take the user-item pair as the only reference: its slot weights are LRML's."""
     slots = memory_attention(user, item, key)[..., None, :]
     return References(slots, jnp.ones(slots.shape[:-1], bool), memory)
+
+
+def slot_attention(references: References) -> Attention:
+    """Take the slot weights of the references that count."""
+    return Attention(references.slots, references.mask[..., None])
 
 
 def history_references(

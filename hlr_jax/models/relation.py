@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from hlr_jax.errors import InputError
-from hlr_jax.functional import translate, translated_distance
+from hlr_jax.functional import Attention, translate, translated_distance
 from hlr_jax.functional.geometry import Geometry
 from hlr_jax.functional.geometry.ball import Ball
 from hlr_jax.kernels.sizes import pair_tile, scoring_sizes
@@ -40,6 +40,7 @@ _FOLLOWS = {
     "general_scores": ("__call__",),
     "euclidean_pairwise": ("__call__", "from_references", "rows_before"),
     "euclidean_scores": ("__call__", "from_references", "rows_before"),
+    "attentions": ("__call__", "from_references", "rows_before"),
 }
 
 
@@ -59,6 +60,7 @@ class Relation(Options, nn.Module):
         These means are constants in the gradient.
       uses_features: whether training reads features of items, by `features_penalty`.
       reads_item: whether the relation depends on the item; if not, users are translated once.
+      has_relation: whether there is one; if not, it is zero, and there is nothing to diagnose.
     """
 
     dim: int
@@ -69,6 +71,7 @@ class Relation(Options, nn.Module):
     uses_neighbours: ClassVar[bool] = False
     uses_features: ClassVar[bool] = False
     reads_item: ClassVar[bool] = True
+    has_relation: ClassVar[bool] = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         own = vars(cls)
@@ -81,8 +84,9 @@ class Relation(Options, nn.Module):
         for fast, definitions in _FOLLOWS.items():
             if fast not in own and any(name in own for name in definitions):
                 setattr(cls, fast, getattr(Relation, fast))
-        if "__call__" in own and "reads_item" not in own:
-            cls.reads_item = True
+        for name in ("reads_item", "has_relation"):
+            if "__call__" in own and name not in own:
+                setattr(cls, name, True)
         make_defaults_floats(cls)
         super().__init_subclass__(**kwargs)
         fields = [f.name for f in dataclasses.fields(cls) if f.name not in ("parent", "name")]
@@ -286,6 +290,23 @@ class Relation(Options, nn.Module):
     def project(self, params: Params) -> Params:
         """Constrain the module's own parameters after an optimizer step, if it wants to."""
         return params
+
+    # ---------------------------------------------------------------------------------------------
+    # What a model shows to `hlr_jax.diagnose`.
+
+    def attentions(
+        self, user: Float[Array, "*#b u"], item: Float[Array, "*#b i"], history: History
+    ) -> dict[str, Attention]:
+        """Compute the attention weights behind the relation, by name; none by default.
+
+        It takes what `__call__` takes. It is not inherited by a class that defines the relation
+        again.
+        """
+        return {}
+
+    def memories(self) -> dict[str, Float[Array, "_ d"]]:
+        """Return the memories that the relation is read from, `[M, d]` by name; none by default."""
+        return {}
 
 
 def _unchecked(cls: type[Relation], values: Mapping[str, Any]) -> Relation:

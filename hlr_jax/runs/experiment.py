@@ -21,6 +21,7 @@ from hlr_jax.parallel.placement import Placement
 from hlr_jax.registry import is_own
 from hlr_jax.runs import compatibility
 from hlr_jax.runs.background import while_training
+from hlr_jax.runs.diagnosis import diagnosis_in_results
 from hlr_jax.runs.pretrained import pretrained_tables
 from hlr_jax.runs.recommender import Recommender, mean_loss
 from hlr_jax.runs.workdir import open_run, refit_folder
@@ -67,7 +68,8 @@ def train(
     """Train a model, select its best epoch on validation, and return it.
 
     With `config.training.refit` the model is then trained again on training and validation
-    interactions together, for as many epochs, and the second model is returned.
+    interactions together, for as many epochs, and the second model is returned. It is warned of a
+    relation that is a constant (`hlr_jax.diagnose`).
 
     Args:
       workdir: where checkpoints, `config.json` and `metrics.jsonl` go; None keeps everything in
@@ -85,7 +87,9 @@ def train(
     """
     request = _Request(show_progress, on_epoch, optimizer)
     selected, progress = _train(config, workdir, dataset, request)
-    return _refitted(selected, progress, workdir, request)
+    final = _refitted(selected, progress, workdir, request)
+    diagnosis_in_results(final)
+    return final
 
 
 def train_and_evaluate(
@@ -95,7 +99,8 @@ def train_and_evaluate(
 
     Returns:
       What it also writes to `results.json`: `model`, `dataset`, `split_sizes`, `digests` (of the
-      data), `train`, `valid` and `test`.
+      data), `train`, `valid`, `test`, and `diagnosis` of the final model's relation
+      (`Diagnosis.as_dict`), if it has one and tables are replicated.
     """
     request = _Request(show_progress)
     selected, progress = _train(config, workdir, None, request)
@@ -123,6 +128,7 @@ def train_and_evaluate(
         on_all_items = selected.with_evaluation(protocol="full")
         results["valid"] |= on_all_items.evaluate("valid", show_progress)
     results["test"] = final.evaluate("test", show_progress)
+    results |= diagnosis_in_results(final)
     if processes.is_first():
         write_json(pathlib.Path(workdir) / "results.json", results)
     return results

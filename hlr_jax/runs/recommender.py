@@ -163,7 +163,7 @@ class Recommender:
           known: interactions of the users whose interactions this process has, all if tables are
             replicated. They are the histories too.
         """
-        return self._ranker.top_k(users, k, known, known, show_progress)
+        return self.ranker.top_k(users, k, known, known, show_progress)
 
     def evaluate(self, split: str = "test", show_progress: bool = False) -> dict[str, Any]:
         """Compute the metrics of all users with interactions in a split, `valid` or `test`.
@@ -184,7 +184,7 @@ class Recommender:
         return mean_loss(program, self.params, positives)
 
     @property
-    def _ranker(self) -> Ranker:
+    def ranker(self) -> Ranker:
         config, length = self.config, 0
         if self.model.uses_history:
             length = config.evaluation.history_length or config.sampling.history_length
@@ -212,7 +212,7 @@ class _Ranks:
         candidates: Int[np.ndarray, "u n"],
         known: Interactions,
     ) -> Float[np.ndarray, "u n"]:
-        return self.recommender._ranker.pair_scores(users, candidates, known)
+        return self.recommender.ranker.pair_scores(users, candidates, known)
 
 
 def mean_loss(program: Program, params: Params, positives: Positives) -> float:

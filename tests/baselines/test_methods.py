@@ -133,7 +133,7 @@ def test_scaled_ials_meets_the_equations_of_its_objective(dataset, monkeypatch):
     strength, unobserved, factors = 0.03, 0.3, 3
     matrix = dense(dataset.train)
     fitted = ScaledIALS(factors, strength, unobserved).fit(dataset.train, seed=5)
-    assert isinstance(fitted, scoring.Factors)
+    assert isinstance(fitted, scoring.FoldedInFactors)
     users, items = fitted.user.astype(np.float64), fitted.item.astype(np.float64)
     assert np.abs(users).max() > 0.1
     np.testing.assert_allclose(
@@ -149,6 +149,12 @@ def test_scaled_ials_meets_the_equations_of_its_objective(dataset, monkeypatch):
                 if data[row, column]:
                     gradient = gradient - (1 - product) * target
             np.testing.assert_allclose(gradient, 0, atol=1e-3)
+
+    # A user that is not trained, with the same items, is given the same vector.
+    untrained = dataclasses.replace(fitted, is_trained=np.zeros(USERS, bool))
+    np.testing.assert_allclose(
+        all_scores(untrained, dataset.train), all_scores(fitted, dataset.train), atol=1e-3
+    )
 
 
 def test_slim_meets_the_conditions_of_its_minimum(dataset):

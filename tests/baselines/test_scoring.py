@@ -120,7 +120,7 @@ def test_a_method_without_vectors_of_held_out_users_is_refused(dataset):
             baselines.tune(baselines.BPR, out, tuning)
         assert str(caught.value) == (
             "BPR has no vectors of the users that data set made holds out; use most_popular, "
-            "ease, ials, item_knn"
+            "ease, ials, item_knn, slim, rp3beta, ials_scaled"
         )
 
 

@@ -193,9 +193,9 @@ def test_a_page_keeps_what_people_wrote():
     found = summaries.summary(PROTOCOL, results)
     table = pages.as_markdown(PROTOCOL, results, found, "plots/")
     assert "(plots/made-up.png)" in table
-    assert "| CML | tuned | loss | train | 2 | .5250 ± .0354 |" in table
-    assert "| EASE | baseline | ndcg@10, 3 trials | train + valid | 1 | .4000 |" in table
-    assert "| *Others* | *reference* |  |  |  | .250 |" in table
+    assert "| CML | tuned |  | loss | train | 2 | .5250 ± .0354 |" in table
+    assert "| EASE | baseline |  | ndcg@10, 3 trials | train + valid | 1 | .4000 |" in table
+    assert "| *Others* | *reference* |  |  |  |  | .250 |" in table
     page = pages.render("", {"made-up": table})
     page = page.replace("<!-- end made-up -->", "<!-- end made-up -->\n\nHLR does not win here.")
     again = pages.render(page, {"made-up": table.replace(".5250", ".6000")})
@@ -222,6 +222,28 @@ def test_a_page_says_where_interactions_are_given():
     results["data"] = DATA | {"split_sizes": DATA["split_sizes"] | {"given": 7}}
     page = pages.as_markdown(PROTOCOL, results, found, "")
     assert "of training and validation and those given; 4 users are counted" in page
+
+
+def test_a_page_says_what_relations_are():
+    def shown(*means: float, user_mean: float = 0.5) -> str:
+        results = filled({("lrml-tuned", seed): [0.2, 0.4] for seed in range(len(means) + 1)})
+        # The last run is from before this was measured.
+        runs = list(results["entries"]["lrml-tuned"]["runs"].values())
+        for run, mean in zip(runs, means, strict=False):
+            moves = {"mean": mean, "user_mean": user_mean, "item_mean": 0.5}
+            run["diagnosis"] = {"moves": moves}
+        return pages.relation(results["entries"]["lrml-tuned"])
+
+    assert shown() == "not measured"
+    assert shown(0.002) == "constant (.002)"
+    assert shown(0.0002) == "constant (< .001)"
+    assert shown(0.29, 0.31) == "varies (.3)"
+    assert shown(0.03, 0.05) == "constant (.04)"
+    assert shown(0.8, user_mean=0.0) == "by user (.8)"
+    found = filled(RESULTS)
+    assert "| LRML | tuned | not measured | loss |" in pages.as_markdown(
+        PROTOCOL, found, summaries.summary(PROTOCOL, found)
+    )
 
 
 def test_a_plot_shows_what_the_table_does(tmp_path):

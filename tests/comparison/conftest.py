@@ -47,7 +47,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 @pytest.fixture(scope="package")
 def runs(tables: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.Path]:
-    """`cml_1` and `cml_2`, seeds; `fast`, of another rate; `fast_refit`; `ease`, a baseline."""
+    """`cml_1` and `cml_2`, seeds; `fast`, of another rate; `fast_refit`; `lrml`; `ease`."""
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("HLR_JAX_CACHE", str(folder / "cache"))
@@ -65,6 +65,7 @@ def runs(tables: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         config = run("cml_2", seed=2)
         run("fast", of_users=True, learning_rate=0.08)
         run("fast_refit", of_users=True, learning_rate=0.08, refit=True)
+        run("lrml", of_users=True, model="lrml")
         fixed = baselines.Tuning(fixed={"regularization": 30.0})
         baselines.tune_and_evaluate("ease", config, folder / "ease", fixed, show_progress=False)
         yield folder

@@ -198,9 +198,17 @@ def test_it_writes_json_and_csv(found, tmp_path):
 
 
 def test_a_constant_relation_is_named(runs, changed):
-    said = {"diagnosis": {"is_constant": True, "effect": 0.0123, "text": "the same for all"}}
-    folder = changed("fast", "results.json", said)
+    moves = {"diagnosis.moves.mean": 0.0123}
+    folder = changed("lrml", "results.json", moves)
     found = hlr_jax.compare([runs / "cml_1", folder], metrics=["ndcg@5"])
-    assert [entry.relation for entry in found.entries] == ["-", "constant, effect .0123"]
+    assert [entry.relation for entry in found.entries] == ["-", "constant (.01)"]
     assert found.verdicts[0].endswith("its relation is a constant")
-    assert found.as_dict()["entries"][1]["diagnoses"][0]["text"] == "the same for all"
+    assert found.as_dict()["entries"][1]["diagnoses"][0]["moves"]["mean"] == 0.0123
+
+
+def test_a_relation_that_results_do_not_tell_of_is_diagnosed(runs, changed):
+    stored = hlr_jax.compare([runs / "cml_1", runs / "lrml"], metrics=["ndcg@5"]).entries[1]
+    folder = changed("lrml", "results.json", {"diagnosis": None})
+    found = hlr_jax.compare([runs / "cml_1", folder], metrics=["ndcg@5"]).entries[1]
+    assert found.diagnoses == stored.diagnoses
+    assert found.diagnoses[0].norm > 0

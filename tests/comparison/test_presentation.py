@@ -11,12 +11,13 @@ from support.small_runs import config_of
 from hlr_jax import config as configs
 from hlr_jax import files
 from hlr_jax.comparison import Comparison, Entry
-from hlr_jax.comparison.folders import Diagnosis, Plan, TrainedRun
+from hlr_jax.comparison.folders import Plan, TrainedRun
 from hlr_jax.comparison.groups import grouped
 from hlr_jax.comparison.result import paired_tests
 from hlr_jax.comparison.words import decimal, metric_name, p_value, signed
 from hlr_jax.config import EvaluationConfig, ShardingConfig
 from hlr_jax.errors import InputError
+from hlr_jax.runs.diagnosis import Diagnosis
 
 
 def run_of(folder, seed=1, **fields):
@@ -119,8 +120,15 @@ RANDOM = np.random.default_rng(0)
 BASE = RANDOM.random(40) / 2
 BETTER = BASE + 0.1 + RANDOM.normal(0, 0.05, 40)
 SAME = BASE + RANDOM.permutation(np.repeat([0.01, -0.01], 20))
-CONSTANT = Diagnosis(True, 0.01, "a constant")
-VARYING = Diagnosis(False, 0.3, "of the item")
+
+
+def diagnosis_of(mean):
+    """Of a relation whose mean over pairs, in its place, moves distances by so much."""
+    moves = {"mean": mean, "user_mean": mean, "item_mean": mean, "zero": 1.0}
+    return Diagnosis(9, 9, 0.3, 0.1, {}, moves, {}, {}, {})
+
+
+CONSTANT, VARYING = diagnosis_of(0.01), diagnosis_of(0.3)
 
 
 def test_verdicts_say_it_in_words():
@@ -169,10 +177,10 @@ def test_verdicts_name_constant_relations():
     assert real.endswith("it pays")
     assert [entry.relation for entry in found.entries] == [
         "-",
-        "constant, effect .0100",
-        "constant, effect .0100",
-        "constant in 1 of 2 seeds, effect .1550",
-        "varies, effect .3000",
+        "constant (.01)",
+        "constant (.01)",
+        "varies (.2)",
+        "varies (.3)",
     ]
 
 

@@ -56,6 +56,20 @@ def test_only_the_same_command_goes_on_and_changes_nothing(trained, launch, trai
     assert_refused(done, f"--workdir={trained}", "config.loss.margin=0.5, not 0.7")
 
 
+def test_a_line_says_what_the_relation_is(trained, launch, train_flags, tmp_path):
+    done = launch("train", *train_flags, f"--workdir={tmp_path}", "--config.model.name=lrml")
+    assert done.returncode == 0, done.stderr
+    line = read(tmp_path / "results.json")["diagnosis"]["text"]
+    assert line.startswith("relation: ")
+    assert line in done.stdout.splitlines()
+    done = launch("evaluate", f"--workdir={tmp_path}", "--diagnose")
+    assert done.returncode == 0, done.stderr
+    assert line in done.stdout.splitlines()
+    # This one is CML.
+    done = launch("evaluate", f"--workdir={trained}", "--diagnose")
+    assert_refused(done, "config.model.name='cml'", "has no relation")
+
+
 @pytest.mark.parametrize("name", ["train", "evaluate", "recommend", "sweep", "baseline", "compare"])
 def test_help(name, launch):
     done = launch(name, "--help")

@@ -216,7 +216,7 @@ def test_ranking_goes_by_the_neighbours_of_what_is_known():
         in_place = np.take_along_axis(wanted, np.maximum(ids, 0), axis=1)
         np.testing.assert_allclose(scores, np.where(ids < 0, -np.inf, in_place), rtol=1e-4)
         candidates = np.tile(np.arange(ITEMS, dtype=np.int32), (USERS, 1))
-        pairs = rec._ranker.pair_scores(users, candidates, interactions)
+        pairs = rec.ranker.pair_scores(users, candidates, interactions)
         np.testing.assert_allclose(pairs, wanted, rtol=1e-4)
         found[name] = wanted
     assert np.abs(found["train"] - found["both"]).max() > 0.1
