@@ -30,9 +30,17 @@ from hlr_jax.functional.losses.hinge import hardest_hinge, rank_weight, triplet_
 from hlr_jax.functional.losses.sfcml import squared_margin
 from hlr_jax.functional.losses.softmax import sampled_softmax
 from hlr_jax.functional.regularizers import covariance_divergence, covariance_penalty
+from hlr_jax.functional.slots import (
+    SLOT_FORMS,
+    centred_slots,
+    orthogonal_slots,
+    scaled_slots,
+    slot_similarity,
+)
 from hlr_jax.functional.translation import translate, translated_distance
 
 __all__ = [
+    "SLOT_FORMS",
     "Geometry",
     "Loss",
     "MemoryPairs",
@@ -41,6 +49,7 @@ __all__ = [
     "TwoSidedPairs",
     "attend",
     "attention_weights",
+    "centred_slots",
     "contrastive",
     "covariance_divergence",
     "covariance_penalty",
@@ -49,11 +58,14 @@ __all__ = [
     "memory_attention",
     "memory_pairs",
     "normalize",
+    "orthogonal_slots",
     "pairwise_squared_distances",
     "project_on_ball",
     "rank_weight",
     "relation_change",
     "sampled_softmax",
+    "scaled_slots",
+    "slot_similarity",
     "squared_distance",
     "squared_margin",
     "translate",
