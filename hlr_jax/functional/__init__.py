@@ -35,9 +35,17 @@ from hlr_jax.functional.losses.sfcml import squared_margin
 from hlr_jax.functional.losses.softmax import sampled_softmax
 from hlr_jax.functional.losses.softmax_at_k import distance_at_rank
 from hlr_jax.functional.regularizers import covariance_divergence, covariance_penalty
+from hlr_jax.functional.slots import (
+    SLOT_FORMS,
+    centred_slots,
+    orthogonal_slots,
+    scaled_slots,
+    slot_similarity,
+)
 from hlr_jax.functional.translation import translate, translated_distance
 
 __all__ = [
+    "SLOT_FORMS",
     "Attention",
     "Geometry",
     "Loss",
@@ -47,6 +55,7 @@ __all__ = [
     "TwoSidedPairs",
     "attend",
     "attention_weights",
+    "centred_slots",
     "contrastive",
     "covariance_divergence",
     "covariance_penalty",
@@ -56,6 +65,7 @@ __all__ = [
     "memory_attention",
     "memory_pairs",
     "normalize",
+    "orthogonal_slots",
     "pairwise_softmax",
     "pairwise_squared_distances",
     "pooling_change",
@@ -64,6 +74,8 @@ __all__ = [
     "reference_attention",
     "relation_change",
     "sampled_softmax",
+    "scaled_slots",
+    "slot_similarity",
     "squared_distance",
     "squared_margin",
     "translate",

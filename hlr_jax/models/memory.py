@@ -7,13 +7,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from hlr_jax.functional import (
+    SLOT_FORMS,
     Attention,
     MemoryPairs,
     References,
     TwoSidedPairs,
+    centred_slots,
     memory_attention,
+    orthogonal_slots,
     pairwise_squared_distances,
     project_on_ball,
+    scaled_slots,
+    slot_similarity,
     translated_distance,
 )
 from hlr_jax.kernels import history_attention
@@ -35,6 +40,11 @@ class MemoryRelation(Relation):
         them free. The published option `clip_memory` is 1 here and for `clip_key`.
       clip_key: the same for the key `[d, M]`, feature by feature over the slots, as the
         published code has it.
+      slot_form: of the slots that are read: free, centred (minus their mean, so that equal slot
+        weights read a relation of zero) or orthogonal.
+      slot_norm: norm that each slot is given then; 0 leaves it.
+      key_scale: factor of the key: an inverse temperature of the slot weights.
+      similarity_weight: of the mean squared cosine between slots, added to the loss of each step.
       implementation: of all users with all items: "pallas" are programs for NVIDIA GPUs, "xla"
         runs everywhere, "auto" takes the former where they run.
     """
@@ -42,12 +52,26 @@ class MemoryRelation(Relation):
     slots: int = 20
     clip_memory: float = 0.0
     clip_key: float = 0.0
+    slot_form: str = "free"
+    slot_norm: float = 0.0
+    key_scale: float = 1.0
+    similarity_weight: float = 0.0
     implementation: str = "auto"
 
     def check(self) -> None:
         self.require(self.slots >= 1, "slots", "use at least 1 memory slot")
         for option in ("clip_memory", "clip_key"):
             self.require(getattr(self, option) >= 0, option, "use a radius, or 0 for none")
+        self.require(
+            self.slot_form in SLOT_FORMS, "slot_form", f"use one of {', '.join(SLOT_FORMS)}"
+        )
+        fits = self.slot_form != "orthogonal" or self.slots <= self.dim
+        self.require(fits, "slots", f"use at most config.model.dim={self.dim} orthogonal slots")
+        fits = self.slot_form != "centred" or self.slots >= 2
+        self.require(fits, "slots", "use 2 or more; a single slot minus their mean is zero")
+        self.require(self.key_scale > 0, "key_scale", "use a factor above 0; 1 changes nothing")
+        for option in ("slot_norm", "similarity_weight"):
+            self.require(getattr(self, option) >= 0, option, "use 0 or more; 0 is without")
         known = self.implementation in IMPLEMENTATIONS
         self.require(known, "implementation", f"use one of {', '.join(IMPLEMENTATIONS)}")
 
@@ -75,11 +99,31 @@ class MemoryRelation(Relation):
         return pairwise_squared_distances(users, items) + change
 
     def matrices(self, prefix: str = "") -> Matrices:
-        """Make parameters `key [d, M]` and `memory [M, d]`, from Normal(0, 1/sqrt(d))."""
+        """Make parameters `key [d, M]` and `memory [M, d]`, from Normal(0, 1/sqrt(d)).
+
+        Returns:
+          Both in the form that the options ask for, which is what relations read.
+        """
         init = nn.initializers.normal(self.dim**-0.5)
         key = self.param(prefix + "key", init, (self.dim, self.slots), jnp.float32)
         memory = self.param(prefix + "memory", init, (self.slots, self.dim), jnp.float32)
-        return key, memory
+        return self.key_scale * key, self.formed(memory)
+
+    def formed(self, memory: Float[Array, "m d"]) -> Float[Array, "m d"]:
+        """Form and scale the slots, with gradients through both."""
+        if self.slot_form == "centred":
+            memory = centred_slots(memory)
+        elif self.slot_form == "orthogonal":
+            memory = orthogonal_slots(memory)
+        # A norm is a number of the compiled program, 0 too.
+        scaled = scaled_slots(memory, jnp.where(self.slot_norm > 0, self.slot_norm, 1.0))
+        return jnp.where(self.slot_norm > 0, scaled, memory)
+
+    def parameter_penalty(self, params: Params) -> Float[Array, ""]:
+        """Weigh the mean squared cosine between slots, summed over memories."""
+        memories = [x for name, x in params.items() if name.endswith("memory")]
+        found = jnp.stack([slot_similarity(self.formed(memory)) for memory in memories])
+        return self.similarity_weight * jnp.sum(found)
 
     def project(self, params: Params) -> Params:
         def bound(name: str, x: Array) -> Array:

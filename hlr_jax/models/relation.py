@@ -284,6 +284,13 @@ class Relation(Options, nn.Module):
         """
         raise NotImplementedError
 
+    def parameter_penalty(self, params: Params) -> Float[Array, ""]:
+        """Compute what the module's own parameters add to the loss of a step; nothing by default.
+
+        Once in a step, beside a sum over the batch (`config.loss.reduction`) or a mean.
+        """
+        return jnp.zeros(())
+
     def check_devices(self) -> None:
         """Raise InputError where the model cannot be trained on the devices there are."""
 

@@ -243,7 +243,11 @@ def completed_gradient(
     for regularizer in objective.regularizers:
         more = jax.grad(lambda x, of=regularizer: of(objective.model, x))(params)
         gradient = jax.tree.map(jnp.add, gradient, more)
-    return gradient
+    if type(objective.model).parameter_penalty is Relation.parameter_penalty:
+        return gradient
+    # Of the module's own parameters alone, whichever rows of the tables a step updates.
+    more = jax.grad(objective.model.parameter_penalty)(params["relation"])
+    return gradient | {"relation": jax.tree.map(jnp.add, gradient["relation"], more)}
 
 
 def project(objective: Objective, params: Params) -> Params:

@@ -240,7 +240,7 @@ BUILD = {
 
 
 # Another value of each option that is a word.
-WORDS = {"implementation": "xla"}
+WORDS = {"implementation": "xla", "slot_form": "centred"}
 
 
 def changed(default: Any) -> Any:

@@ -21,7 +21,13 @@ as item numbers uses ``-1`` for an empty place; a history given as vectors holds
 """
 
 from oracles.arrays import Array, Params
-from oracles.attention import attend, latent_relation, memory_attention, smoothed_attention
+from oracles.attention import (
+    attend,
+    formed_slots,
+    latent_relation,
+    memory_attention,
+    smoothed_attention,
+)
 from oracles.distances import project, project_on_sphere, squared_distance
 from oracles.geometries import BALL, Ball, Geometry, Lorentz, Sphere, pairwise
 from oracles.losses import (
@@ -43,6 +49,7 @@ from oracles.regularizers import (
     dpcml_penalty,
     feature_penalty,
     feature_points,
+    slot_similarity,
     transcf_penalty,
 )
 from oracles.relations import (
@@ -89,6 +96,7 @@ __all__ = [
     "feature_penalty",
     "feature_points",
     "first_vector",
+    "formed_slots",
     "history_mean_relation",
     "history_vectors",
     "hlr_relation",
@@ -112,6 +120,7 @@ __all__ = [
     "sampled_softmax",
     "sampling_free_loss",
     "shared_negatives_loss",
+    "slot_similarity",
     "smoothed_attention",
     "squared_distance",
     "top_k",

@@ -42,3 +42,31 @@ def attend(query: Array, vectors: Sequence[Array], weights: Sequence[float], bet
     for a_k, v_k in zip(smoothed_attention(weights, beta), vectors, strict=True):
         result += a_k * v_k
     return result
+
+
+def formed_slots(memory: ArrayLike, form: str = "free", norm: float = 0.0) -> Array:
+    """Slots as a relation reads them, from ``memory`` as it is trained.
+
+    - ``"free"``: as they are.
+    - ``"centred"``: minus their mean.
+    - ``"orthogonal"``: orthonormal, by Gram and Schmidt, in their order.
+
+    A ``norm`` above 0 is that of every slot then.
+    """
+    slots = as_array(memory).copy()
+    if form == "centred":
+        mean = np.zeros(slots.shape[1])
+        for slot in slots:
+            mean += slot / len(slots)
+        slots = slots - mean
+    elif form == "orthogonal":
+        for m in range(len(slots)):
+            for earlier in slots[:m]:
+                slots[m] -= (slots[m] @ earlier) * earlier
+            slots[m] /= math.sqrt(slots[m] @ slots[m])
+    elif form != "free":
+        raise ValueError(f"unknown form {form!r}")
+    if norm > 0:
+        for m in range(len(slots)):
+            slots[m] *= norm / math.sqrt(slots[m] @ slots[m])
+    return slots

@@ -92,6 +92,18 @@ def dpcml_diversity(vectors: Sequence[Array], geometry: Geometry = BALL) -> floa
     return total / (2 * len(vectors) * (len(vectors) - 1))
 
 
+def slot_similarity(memory: ArrayLike) -> float:
+    """Mean of the squared cosines between two different slots."""
+    slots = as_array(memory)
+    cosines = []
+    for m in range(len(slots)):
+        for n in range(len(slots)):
+            if m != n:
+                norms = math.sqrt((slots[m] @ slots[m]) * (slots[n] @ slots[n]))
+                cosines.append(float(slots[m] @ slots[n]) / norms)
+    return sum(cosine**2 for cosine in cosines) / len(cosines)
+
+
 def dpcml_penalty(
     params: Params,
     batch: Mapping[str, ArrayLike],

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from oracles.arrays import Array, Params
-from oracles.attention import attend, latent_relation
+from oracles.attention import attend, formed_slots, latent_relation
 from oracles.distances import project
 from oracles.geometries import BALL, Geometry
 from oracles.rows import embedded_tables, user_vectors
@@ -163,29 +163,37 @@ def dpcml_relation(
     return closest - vectors[0]
 
 
+def read_memories(params: Params, options: Mapping[str, Any]) -> dict[str, Array]:
+    """The keys, times ``key_scale``, and the memories, formed, among parameters."""
+    scale, form = float(options.get("key_scale", 1.0)), str(options.get("slot_form", "free"))
+    norm = float(options.get("slot_norm", 0.0))
+    keys = {name: scale * x for name, x in params.items() if name.endswith("key")}
+    memories = {x: formed_slots(params[x], form, norm) for x in params if x.endswith("memory")}
+    return keys | memories
+
+
 def relation_function(
     params: Params, model: str, options: Mapping[str, Any], geometry: Geometry = BALL
 ) -> RelationFn:
     """The relation of a model with its parameters, as a function of ``(u, i, history)``.
 
     Options: ``beta``, ``include_user``, ``separate_user_memory``, ``history_weight``,
-    ``clip_translated``, ``heads``.
+    ``clip_translated``, ``heads``; of memories ``slot_form``, ``slot_norm`` and ``key_scale``.
     TransCF has none: its relation is not a function of these vectors.
     """
     beta = float(options.get("beta", 1.0))
     if model in ("cml", "cmlf"):
         return cml_relation
+    memories = read_memories(params, options)
     if model == "lrml":
-        return lambda u, i, history: lrml_relation(u, i, params["key"], params["memory"])
+        return lambda u, i, history: lrml_relation(u, i, memories["key"], memories["memory"])
     if model == "hlr":
-        names = ["key", "memory"]
-        if options.get("separate_user_memory", False):
-            names += ["user_key", "user_memory"]
-        memories = {name: params[name] for name in names}
+        if not options.get("separate_user_memory", False):
+            memories = {name: memories[name] for name in ("key", "memory")}
         include_user = bool(options.get("include_user", True))
         return lambda u, i, history: hlr_relation(u, i, history, memories, beta, include_user)
     if model == "hlrpp":
-        return lambda u, i, history: hlrpp_relation(u, i, history, params, beta)
+        return lambda u, i, history: hlrpp_relation(u, i, history, memories, beta)
     if model == "adacml":
         return lambda u, i, history: adacml_relation(u, i, history, beta)
     if model == "history_mean":

@@ -33,17 +33,25 @@ from hlr_jax.types import (
 # Tiny, so that the oracle's loops and numerical gradients are quick.
 USERS, ITEMS, DIM, SLOTS, PLACES = 4, 10, 6, 4, 4
 
+# Of the memories of a relation.
+MEMORY: dict[str, tuple[Any, ...]] = {
+    "slot_form": ("free", "centred", "orthogonal"),
+    "slot_norm": (0.0, 0.8),
+    "key_scale": (1.0, 1.7),
+}
+
 # Values that each option of a relation is tested with, alone and together.
 CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
     "cml": {},
     "cmlf": {},
-    "lrml": {},
+    "lrml": MEMORY,
     "hlr": {
         "include_user": (True, False),
         "separate_user_memory": (False, True),
         "beta": (1.0, 0.5),
+        **MEMORY,
     },
-    "hlrpp": {"beta": (1.0, 0.5)},
+    "hlrpp": {"beta": (1.0, 0.5), **MEMORY},
     "adacml": {"beta": (1.0, 0.5)},
     # Most translated users leave the smaller ball, and none the larger.
     "history_mean": {"history_weight": (1.0, 0.5), "clip_translated": (1.0, 3.0)},
@@ -66,6 +74,7 @@ NOT_IN_RELATION = {
     "slots",
     "clip_memory",
     "clip_key",
+    "similarity_weight",
     "feature_weight",
     "feature_hidden",
     "implementation",
@@ -86,10 +95,22 @@ def variants(name: str) -> list[dict[str, Any]]:
     """The options that a model is tested with; the first are the defaults."""
     choices = CHOICES.get(name, {})
     every = list(itertools.product(*choices.values()))
-    if len(choices) == 3:
-        # Each pair of values is among four of the eight combinations.
-        every = [every[n] for n in (0, 3, 5, 6)]
+    if len(choices) > 2:
+        every = covering(every)
     return [dict(zip(choices, values, strict=True)) for values in every]
+
+
+def covering(every: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """The first combination, and others until each pair of values is in one of them."""
+
+    def pairs(values: tuple[Any, ...]) -> set[Any]:
+        return set(itertools.combinations(enumerate(values), 2))
+
+    chosen, missing = [every[0]], set[Any]().union(*map(pairs, every)) - pairs(every[0])
+    while missing:
+        chosen.append(max(every, key=lambda values: len(pairs(values) & missing)))
+        missing -= pairs(chosen[-1])
+    return chosen
 
 
 NO_ORACLE = pytest.mark.skip(
