@@ -239,8 +239,8 @@ BUILD = {
 }
 
 
-# Another value of each option that is a word.
-WORDS = {"implementation": "xla", "slot_form": "centred"}
+# Another value of options that are words, or not any number.
+OTHERS = {"implementation": "xla", "slot_form": "centred", "activation": "atan", "heads": 4}
 
 
 def changed(default: Any) -> Any:
@@ -253,7 +253,7 @@ def changed(default: Any) -> Any:
 @pytest.mark.parametrize(("section", "name"), every_class())
 def test_every_option_of_a_class_can_be_set(section, name):
     for option, default in build.options(section, name).items():
-        value = WORDS.get(option) or changed(default)
+        value = OTHERS.get(option) or changed(default)
         values = configs.as_config_dict(named(section, name))
         values[section][option] = value
         config = configs.from_config_dict(values)

@@ -210,7 +210,7 @@ def relation_function(
         return lambda u, i, history: rotation_relation(u, i, params["key"], params["angles"])
     if model == "multi_head":
         heads = int(options.get("heads", 2))
-        matrices = params["key"], params["memory"]
+        matrices = memories["key"], memories["memory"]
         return lambda u, i, history: multi_head_relation(u, i, *matrices, heads)
     if model == "dpcml":
         return lambda u, i, history: dpcml_relation(u, i, history, geometry)

@@ -58,7 +58,7 @@ CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
     "items_only": {},
     "nearest_items": {},
     "rotation": {},
-    "multi_head": {"heads": (2, 3)},
+    "multi_head": {"heads": (2, 3), **MEMORY},
     # Users' diversity is below, between and above the bounds.
     "dpcml": {
         "vectors": (2, 3),
