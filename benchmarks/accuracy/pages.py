@@ -36,7 +36,7 @@ _MEANINGS = {
     "precision": "precision: hits / k",
     "hit_rate": "HR: 1 with a hit, else 0",
 }
-_NEW_PAGE = """# Results
+_NEW_PAGE = """# Tables
 
 All figures are measured on test; what has to be chosen is chosen on validation. Tables and plots
 are made by `benchmarks/accuracy/tables.py` from the files in `benchmarks/results/accuracy/`.

@@ -3,12 +3,12 @@ r"""Accuracy of models and baselines, by protocol: fills, prints and renders tab
   python -m benchmarks.accuracy.tables --protocol=ml-100k-hlr --render
   python -m benchmarks.accuracy.tables --protocol=ml-1m-hlr --entries=cml,hlr-tuned --seeds=2021 \
     --minutes=30   (a part of it; the same command again continues)
-  python -m benchmarks.accuracy.tables --render --record   (only write docs/results.md and plots)
+  python -m benchmarks.accuracy.tables --render --record   (only write docs/tables.md and plots)
 
 The entries of a protocol stand in `protocols.py`. Each is run once per seed, unless its
 configuration or data have changed since. Runs that are committed in `benchmarks/results/accuracy/`
 count; those that are added, the page and the plots go to the folder `accuracy` of --out, or with
---record to the committed results and docs/results.md. Without its data a protocol is skipped.
+--record to the committed results and docs/tables.md. Without its data a protocol is skipped.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ from hlr_jax.data import datasets, locate
 from hlr_jax.errors import DivergedError, InputError
 from hlr_jax.files import write_text
 
-_PAGE = output.ROOT / "docs" / "results.md"
+_PAGE = output.ROOT / "docs" / "tables.md"
 # The plots, as the page links them.
 _PLOTS = "../benchmarks/results/accuracy/"
 

@@ -1,0 +1,134 @@
+"""Settings of the user-batched full softmax, by data set and model, chosen on validation.
+
+    python launch/train.py --config=configs/full_catalog.py:ml_1m/cml --workdir=runs/ml_1m_cml
+
+A step takes some users, each with all of its interactions, against the whole catalogue. After the
+best epoch is known, the model is trained again on training and validation together. Models share
+what was chosen for CML on their data; what is their own stands under `_MODELS`. Memory models take
+the ball, in which they are fast, and a memory whose slots stay apart; see docs/objectives.md. On
+Gowalla validation is drawn anew, as the test was (docs/data.md).
+
+Scores are in docs/results.md.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from hlr_jax.config import (
+    Config,
+    DataConfig,
+    EvaluationConfig,
+    GeometryConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    SamplingConfig,
+    TrainingConfig,
+    as_config_dict,
+)
+
+
+class _Setting(NamedTuple):
+    """What was chosen for CML on a data set.
+
+    Attributes:
+      sphere, ball: temperatures; the former is that of models which take the sphere.
+      rate: of learning, at first; it falls as a cosine over all epochs.
+    """
+
+    sphere: float
+    ball: float
+    dim: int
+    rate: float
+    epochs: int
+    users: int = 32
+    cutoff: int = 10
+    user_weight_exponent: float = 0.3
+
+
+_DATA: Mapping[str, tuple[DataConfig, _Setting]] = {
+    "ml_100k": (
+        DataConfig(name="ml_100k"),
+        _Setting(0.35, 0.35, dim=400, rate=0.005, epochs=25, user_weight_exponent=0.4),
+    ),
+    "ml_1m": (DataConfig(name="ml_1m"), _Setting(0.25, 0.28, dim=800, rate=0.004, epochs=20)),
+    "ml_latest_small": (
+        DataConfig(name="ml_latest_small"),
+        _Setting(0.3, 0.25, dim=400, rate=0.003, epochs=40),
+    ),
+    "lastfm_2k": (
+        DataConfig(name="lastfm_2k"),
+        _Setting(0.3, 0.25, dim=400, rate=0.003, epochs=40),
+    ),
+}
+
+
+class _Own(NamedTuple):
+    """What a model has of its own.
+
+    Attributes:
+      options: of the model.
+      geometry: in which it is trained.
+      history: items of a user that it reads; 0 for the default.
+      most_dimensions: it takes no more, for its cost.
+    """
+
+    options: Mapping[str, Any] = {}
+    geometry: str = "sphere"
+    history: int = 0
+    most_dimensions: int = 800
+
+
+_APART = {"slots": 8, "slot_form": "orthogonal", "slot_norm": 0.1, "key_scale": 20.0}
+_MODELS: Mapping[str, _Own] = {
+    "cml": _Own(),
+    "items_only": _Own(history=100),
+    "history_mean": _Own(history=50),
+    "transcf": _Own({"alpha_nbr": 0.1, "alpha_dist": 0.1}, "ball"),
+    "adacml": _Own(geometry="ball", history=50, most_dimensions=200),
+    "nearest_items": _Own(geometry="ball", history=50, most_dimensions=200),
+    "lrml": _Own(_APART, "ball", most_dimensions=400),
+    "hlr": _Own(_APART, "ball", history=20, most_dimensions=400),
+    "hlrpp": _Own(_APART, "ball", history=20, most_dimensions=400),
+}
+
+
+def _config(data: str, model: str) -> Config:
+    chosen, setting = _DATA[data]
+    own = _MODELS[model]
+    sampling = SamplingConfig(negatives="full_catalog")
+    if own.history:
+        sampling = dataclasses.replace(sampling, history_length=own.history)
+    temperature = setting.sphere if own.geometry == "sphere" else setting.ball
+    return Config(
+        data=chosen,
+        model=ModelConfig(
+            name=model, dim=min(setting.dim, own.most_dimensions), options=dict(own.options)
+        ),
+        geometry=GeometryConfig(name=own.geometry),
+        sampling=sampling,
+        loss=LossConfig(
+            name="softmax",
+            user_weight_exponent=setting.user_weight_exponent,
+            options={"temperature": temperature},
+        ),
+        optimizer=OptimizerConfig(learning_rate=setting.rate, schedule="cosine"),
+        training=TrainingConfig(
+            epochs=setting.epochs,
+            batch_of="users",
+            batch_size=setting.users,
+            selection_metric=f"ndcg@{setting.cutoff}",
+            refit=True,
+        ),
+        evaluation=EvaluationConfig(cutoffs=(setting.cutoff,)),
+    )
+
+
+CONFIGS = {f"{data}/{model}": _config(data, model) for data in _DATA for model in _MODELS}
+
+
+def get_config(name: str) -> ConfigDict:
+    return as_config_dict(CONFIGS[name])
