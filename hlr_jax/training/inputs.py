@@ -89,11 +89,16 @@ def make_objective(
 
 
 def make_recipe(
-    config: Config, objective: Objective, steps_per_epoch: int, given: Optimizer | None = None
+    config: Config,
+    objective: Objective,
+    dataset: Dataset,
+    steps_per_epoch: int,
+    given: Optimizer | None = None,
 ) -> Recipe:
     """Build what a step does.
 
     Args:
+      dataset: what is trained on.
       given: an optimizer instead of the one that the configuration names.
     """
     drawing = Drawing(
@@ -101,7 +106,8 @@ def make_recipe(
         config.loss.user_weight_exponent,
         history_length=history_length(objective.model, config),
     )
-    optimizer = given or NamedOptimizer.of(config, steps_per_epoch)
+    counts = {"user": dataset.train.counts, "item": dataset.popularity}
+    optimizer = given or NamedOptimizer.of(config, steps_per_epoch, counts)
     return Recipe(
         objective,
         drawing,

@@ -78,6 +78,7 @@ CHANGED = Config(
         warmup_epochs=0.5,
         gradient_clip=3.0,
         weight_decay=0.1,
+        weight_decay_exponent=0.5,
     ),
     training=TrainingConfig(
         epochs=3,
@@ -240,7 +241,7 @@ BUILD = {
 
 
 # Another value of each option that is a word.
-WORDS = {"implementation": "xla"}
+WORDS = {"implementation": "xla", "activation": "relu"}
 
 
 def changed(default: Any) -> Any:

@@ -60,6 +60,16 @@ def nested(name: str, value: Any) -> dict[str, Any]:
         ("training.checkpoint_minutes", 0.0, "config.training.checkpoint_minutes=0.0"),
         ("optimizer.decay_rate", 1.5, "config.optimizer.decay_rate=1.5"),
         ("optimizer.schedule_epochs", -1, "config.optimizer.schedule_epochs=-1: use 0 or more"),
+        (
+            "optimizer.weight_decay_exponent",
+            1.5,
+            "config.optimizer.weight_decay_exponent=1.5: use -1",
+        ),
+        (
+            "optimizer.weight_decay_exponent",
+            0.5,
+            "config.optimizer.weight_decay_exponent=0.5: adam has no weight decay; set config.opt",
+        ),
         ("optimizer.updates", "some", "config.optimizer.updates='some': use one of dense, sparse"),
         ("optimizer.warmup_epochs", -1.0, "config.optimizer.warmup_epochs=-1.0"),
         ("sampling.history", "all", "config.sampling.history='all': use one of uniform"),

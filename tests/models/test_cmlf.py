@@ -288,7 +288,7 @@ def trained(axes: str, count: int) -> TrainState:
         mesh = Mesh(np.array(jax.devices()[:count]).reshape(-1, 1), layout.MESH)
         placement = dataclasses.replace(placement, mesh=mesh)
     objective = make_objective(config, MODEL, data.num_items, data.features)
-    recipe = jax.tree.map(placement.put, make_recipe(config, objective, 8))
+    recipe = jax.tree.map(placement.put, make_recipe(config, objective, data, 8))
     key = placement.put(jax.random.key(0))
     params = new_params(key, objective, placement, data.num_features)
     positives = training_positives(placement, data, config)

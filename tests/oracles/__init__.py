@@ -35,7 +35,7 @@ from oracles.losses import (
     warp_weight,
 )
 from oracles.objective import batch_distances, batch_loss, triplet_distances
-from oracles.optimizers import adam_steps_dense, numerical_gradient
+from oracles.optimizers import adam_steps_dense, decay_factors, numerical_gradient
 from oracles.ranking import rank_scores, top_k
 from oracles.regularizers import (
     covariance_penalty,
@@ -78,6 +78,7 @@ __all__ = [
     "batch_loss",
     "cml_relation",
     "covariance_penalty",
+    "decay_factors",
     "dpcml_diversity",
     "dpcml_penalty",
     "dpcml_relation",

@@ -66,6 +66,34 @@ def test_100_steps_are_those_of_one_device(name, update, mode, count, shards):
     assert_close(used(state, placement), expected)
 
 
+@functools.cache
+def decayed(update: str, mode: str, count: int, shards: int) -> list[np.ndarray]:
+    """The arrays after 20 steps in which rows decay by their frequency."""
+    optimizer = OptimizerConfig(
+        name="adamw",
+        learning_rate=0.05,
+        weight_decay=0.5,
+        weight_decay_exponent=0.5,
+        updates=update,
+    )
+    placement = placed(mode, count, shards)
+    return used(trained(config_of(optimizer=optimizer), placement, 20)[0], placement)
+
+
+@pytest.mark.parametrize(
+    ("update", "mode", "count", "shards"),
+    [
+        ("dense", "replicated", 2, 1),
+        ("sparse", "everywhere", 4, 1),
+        ("dense", "users", 4, 1),
+        ("dense", "both", 4, 2),
+        ("sparse", "both", 4, 4),
+    ],
+)
+def test_rows_decay_by_their_frequency_wherever_they_are(update, mode, count, shards):
+    assert_close(decayed(update, mode, count, shards), decayed(update, "replicated", 1, 1))
+
+
 # --- negatives that a batch shares, and batches of users ------------------------------------------
 
 

@@ -100,6 +100,7 @@ def test_numbers_of_loss_sampling_and_optimizer_compile_nothing():
             warmup_epochs=0.2,
             gradient_clip=1.0,
             weight_decay=0.1,
+            weight_decay_exponent=0.5,
         ),
     )
     values = {
@@ -108,6 +109,7 @@ def test_numbers_of_loss_sampling_and_optimizer_compile_nothing():
         "optimizer.warmup_epochs": 0.4,
         "optimizer.gradient_clip": 0.5,
         "optimizer.weight_decay": 0.3,
+        "optimizer.weight_decay_exponent": -0.5,
         "loss.margin": 0.7,
         "loss.user_weight_exponent": 1.0,
         "loss.covariance": 0.2,
