@@ -32,8 +32,15 @@ from hlr_jax.sampling.sources import (
 )
 from hlr_jax.sampling.stacking import equalize, once, sizes
 from hlr_jax.training.epoch import EpochRows, Recipe
-from hlr_jax.training.objective import Covariance, FeaturesPenalty, Objective, Regularizer
+from hlr_jax.training.objective import (
+    Covariance,
+    FeaturesPenalty,
+    Objective,
+    Regularizer,
+    Uniformity,
+)
 from hlr_jax.training.optimizers import NamedOptimizer, Optimizer, frozen_tables
+from hlr_jax.training.state import Keys
 
 # Of `config.training.matmul_precision`, by JAX's names; "" leaves it to JAX's configuration.
 _PRECISIONS = {"default": "", "float32": "float32", "bfloat16": "BF16_BF16_F32"}
@@ -75,6 +82,9 @@ def make_objective(
     regularizers: list[Regularizer] = []
     if config.loss.covariance:
         regularizers.append(Covariance(config.loss.covariance, config.loss.covariance_form))
+    if config.loss.uniformity:
+        key = jax.random.key_data(Keys.of(config.seed).penalty)
+        regularizers.append(Uniformity(config.loss.uniformity, np.asarray(key)))
     if model.uses_features and features is not None:
         regularizers.append(FeaturesPenalty(np.asarray(features, np.float32)))
     return Objective(

@@ -29,7 +29,7 @@ SECTIONS = [
 ]
 NAMED = list(build.NAME_FIELDS)
 
-# Nothing at its default, except optimizer.updates and sharding, which do not go with a covariance,
+# Nothing at its default, except optimizer.updates and sharding, which do not go with penalties,
 # and training.refit, which does not go with data.join_valid.
 CHANGED = Config(
     data=DataConfig(
@@ -67,6 +67,7 @@ CHANGED = Config(
         copy_relation=True,
         covariance=0.2,
         covariance_form="log_det",
+        uniformity=0.3,
         options={"margin": 0.1, "negative_weight": 20.0},
     ),
     optimizer=OptimizerConfig(

@@ -94,6 +94,7 @@ def nested(name: str, value: Any) -> dict[str, Any]:
         ("loss.margin", -0.1, "config.loss.margin=-0.1: the margin must not be negative"),
         ("loss.covariance_form", "trace", "config.loss.covariance_form='trace': use one of off_"),
         ("loss.covariance", -1.0, "config.loss.covariance=-1.0"),
+        ("loss.uniformity", -1.0, "config.loss.uniformity=-1.0: use 0 or more"),
         ("loss.name", "bpr", "config.loss.name='bpr': use one of contrastive, cpe, hardest, hinge"),
         ("loss.user_weight_exponent", 1.5, "config.loss.user_weight_exponent=1.5: use 0 to 1"),
         ("loss.user_weight_exponent", -0.1, "config.loss.user_weight_exponent=-0.1: use 0 to 1"),

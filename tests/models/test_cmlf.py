@@ -138,7 +138,7 @@ MODEL = model_in("ball", radius=RADIUS)
 
 
 def penalty(model: Relation, params: Params, rows: jax.Array) -> jax.Array:
-    return FeaturesPenalty(rows)(model, params)
+    return FeaturesPenalty(rows)(model, params, jnp.asarray(0))
 
 
 def test_the_penalty_is_that_of_the_equation() -> None:

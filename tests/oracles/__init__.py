@@ -12,6 +12,8 @@ the papers, so that it can be read beside them:
 - CPE: Bao et al., "Collaborative Preference Embedding against Sparse Labels", ACM MM 2019.
 - DPCML: Bao et al., "The Minority Matters: A Diversity-Promoting Collaborative Metric Learning
   Algorithm", NeurIPS 2022. A row of its user table is C vectors, one after another.
+- DirectAU: Wang et al., "Towards Representation Alignment and Uniformity in Collaborative
+  Filtering", KDD 2022.
 - SFCML: Bao et al., "Rethinking Collaborative Metric Learning: Toward an Efficient Alternative
   without Negative Sampling", TPAMI 2022.
 
@@ -44,6 +46,7 @@ from oracles.regularizers import (
     feature_penalty,
     feature_points,
     transcf_penalty,
+    uniformity,
 )
 from oracles.relations import (
     RelationFn,
@@ -112,6 +115,7 @@ __all__ = [
     "transcf_penalty",
     "transcf_relation",
     "triplet_distances",
+    "uniformity",
     "unseen_negatives",
     "user_vectors",
     "user_weight",

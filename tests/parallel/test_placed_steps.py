@@ -179,6 +179,7 @@ def test_100_steps_with_shared_negatives_are_those_of_one_device(name, update, m
     ("name", "update", "loss", "count"),
     [
         ("cml", "dense", {"name": "warp", "covariance": 0.1}, 2),
+        ("cml", "dense", {"name": "warp", "uniformity": 5.0}, 3),
         ("cml", "sparse", {"name": "warp"}, 8),
         ("lrml", "sparse", {"reduction": "mean"}, 3),
         ("hlr", "dense", {"reduction": "mean"}, 8),
@@ -197,6 +198,26 @@ def test_n_devices_take_unequal_parts_of_a_batch(name, update, loss, count):
     assert float(expected.loss_terms) == float(found.loss_terms) == rows
     assert int(expected.step) == int(found.step) == 7
     assert_close(used(found, several), used(expected, single))
+
+
+@pytest.mark.parametrize(("mode", "count"), [("replicated", 2), ("everywhere", 4)])
+def test_devices_draw_the_same_rows_for_a_penalty(mode, count):
+    """Of tables larger than a step takes of them; other rows in each step."""
+
+    def arrays(placement: Placement, most: int) -> list[np.ndarray]:
+        config = config_of(loss=LossConfig(uniformity=5.0, name="warp"))
+        state, recipe = start(config, placement)
+        penalty = recipe.objective.regularizers[0].replace(most=most)
+        objective = recipe.objective.replace(regularizers=(penalty,))
+        positives = training_positives(placement, data(), config)
+        rows = shuffled_rows(positives, BATCH, jax.random.key(4))
+        recipe = recipe.replace(objective=objective)
+        return used(advance(state, rows, (0, 5), recipe, placement), placement)
+
+    expected = arrays(placed("replicated", 1), 10)
+    assert_close(arrays(placed(mode, count), 10), expected)
+    of_all = arrays(placed("replicated", 1), 1024)
+    assert max(np.abs(x - y).max() for x, y in zip(of_all, expected, strict=True)) > 1e-3
 
 
 @pytest.mark.parametrize(("mode", "shards"), [("users", 1), ("both", 2)])
