@@ -66,18 +66,17 @@ def test_100_steps_are_those_of_one_device(name, update, mode, count, shards):
     assert_close(used(state, placement), expected)
 
 
+BY_FREQUENCY = OptimizerConfig(
+    name="adamw", learning_rate=0.05, weight_decay=0.5, weight_decay_exponent=0.5
+)
+
+
 @functools.cache
 def decayed(update: str, mode: str, count: int, shards: int) -> list[np.ndarray]:
     """The arrays after 20 steps in which rows decay by their frequency."""
-    optimizer = OptimizerConfig(
-        name="adamw",
-        learning_rate=0.05,
-        weight_decay=0.5,
-        weight_decay_exponent=0.5,
-        updates=update,
-    )
+    config = config_of(optimizer=dataclasses.replace(BY_FREQUENCY, updates=update))
     placement = placed(mode, count, shards)
-    return used(trained(config_of(optimizer=optimizer), placement, 20)[0], placement)
+    return used(trained(config, placement, 20)[0], placement)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +91,19 @@ def decayed(update: str, mode: str, count: int, shards: int) -> list[np.ndarray]
 )
 def test_rows_decay_by_their_frequency_wherever_they_are(update, mode, count, shards):
     assert_close(decayed(update, mode, count, shards), decayed(update, "replicated", 1, 1))
+
+
+def test_frequencies_are_of_training_interactions_and_where_their_rows_are():
+    placement = placed("both", 4, 2)
+    state, _ = start(config_of(optimizer=BY_FREQUENCY), placement)
+    frequency = state.opt_state[1].frequency
+    train = data().train
+    for name, rows in (("user", train.users), ("item", train.items)):
+        counts = np.bincount(rows, minlength=placement.num_rows[name])
+        expected = counts / counts[counts > 0].mean()
+        np.testing.assert_allclose(np.asarray(frequency[name])[:, 0], expected, rtol=1e-6)
+        assert frequency[name].sharding == state.params[name].sharding
+        assert expected.max() > 1.5
 
 
 # --- negatives that a batch shares, and batches of users ------------------------------------------
