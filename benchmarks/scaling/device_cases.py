@@ -97,7 +97,7 @@ class CaseOnDevices:
         self.placement = placed(case.mode, count, dataset)
         self.model = build.build_model(config)
         objective = make_objective(config, self.model, dataset.num_items, None)
-        recipe = make_recipe(config, objective, 1)
+        recipe = make_recipe(config, objective, dataset, 1)
         self.recipe = jax.tree.map(self.placement.put, recipe)
         params = new_params(jax.random.key(0), objective, self.placement)
         like = state_shapes(params, recipe.optimizer, self.placement)

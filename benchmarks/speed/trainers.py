@@ -123,13 +123,14 @@ class LibraryTrainer:
         self._placement = Placement.replicated(
             num_devices or devices.count_for(model, table_bytes), num_users, num_items
         )
-        self._positives = training_positives(self._placement, as_dataset(interactions), config)
+        dataset = as_dataset(interactions)
+        self._positives = training_positives(self._placement, dataset, config)
         self._batch_size = config.training.batch_size
         self.steps_per_epoch = len(self._positives) // self._batch_size
         if not self.steps_per_epoch:
             raise ValueError(f"fewer {config.training.batch_of} than {self._batch_size}, a batch")
         objective = make_objective(config, model, num_items, None)
-        recipe = make_recipe(config, objective, self.steps_per_epoch)
+        recipe = make_recipe(config, objective, dataset, self.steps_per_epoch)
         placed = self._placement.params(params)
         like = state_shapes(placed, recipe.optimizer, self._placement)
         self._state = new_state(placed, recipe.optimizer, like)

@@ -88,11 +88,16 @@ class LossConfig(Section):
     # off_diagonal: the entries beside the diagonal (CML, eq. 7). log_det: the divergence from the
     # identity (CPE, eq. 12).
     covariance_form: str = "off_diagonal"
+    # Weight of a penalty on users that are close to other users, and items to other items
+    # (DirectAU); 0 leaves it out.
+    uniformity: float = 0.0
     options: Mapping[str, Any] = _no_options()
 
     def check(self) -> None:
         exponent = self.user_weight_exponent
         require(0 <= exponent <= 1, "loss.user_weight_exponent", exponent, "use 0 to 1")
         require_one_of(self.reduction, ("sum", "mean"), "loss.reduction")
-        require(self.covariance >= 0, "loss.covariance", self.covariance, "use 0 or more")
+        for field in ("covariance", "uniformity"):
+            weight = getattr(self, field)
+            require(weight >= 0, f"loss.{field}", weight, "use 0 or more")
         require_one_of(self.covariance_form, ("off_diagonal", "log_det"), "loss.covariance_form")

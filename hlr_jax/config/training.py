@@ -22,6 +22,9 @@ class OptimizerConfig(Section):
     gradient_clip: float = 0.0
     # Decoupled weight decay, for adamw.
     weight_decay: float = 1e-4
+    # The row of a user or item with n training interactions decays by weight_decay times
+    # (n / mean n)^weight_decay_exponent; 0 decays all rows equally.
+    weight_decay_exponent: float = 0.0
     # Which rows of the tables a step updates. dense: all of them, as for the papers' figures.
     # sparse: only those of the batch, in a time that does not depend on the tables' sizes. With
     # sgd and adagrad both give the same numbers; with sparse updates adam leaves the moments of
@@ -42,6 +45,14 @@ class OptimizerConfig(Section):
         for field in ("schedule_epochs", "warmup_epochs", "gradient_clip", "weight_decay"):
             value = getattr(self, field)
             require(value >= 0, f"optimizer.{field}", value, "use 0 or more")
+        exponent = self.weight_decay_exponent
+        require(-1 <= exponent <= 1, "optimizer.weight_decay_exponent", exponent, "use -1 to 1")
+        require(
+            self.name == "adamw" or not exponent,
+            "optimizer.weight_decay_exponent",
+            exponent,
+            f"{self.name} has no weight decay; set config.optimizer.name='adamw'",
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -34,7 +34,7 @@ from hlr_jax.functional.losses.psl import pairwise_softmax
 from hlr_jax.functional.losses.sfcml import squared_margin
 from hlr_jax.functional.losses.softmax import sampled_softmax
 from hlr_jax.functional.losses.softmax_at_k import distance_at_rank
-from hlr_jax.functional.regularizers import covariance_divergence, covariance_penalty
+from hlr_jax.functional.regularizers import covariance_divergence, covariance_penalty, uniformity
 from hlr_jax.functional.slots import (
     SLOT_FORMS,
     centred_slots,
@@ -82,4 +82,5 @@ __all__ = [
     "translated_distance",
     "triplet_hinge",
     "two_sided_hinge",
+    "uniformity",
 ]

@@ -1,5 +1,6 @@
 """Penalties on whole tables."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -30,3 +31,19 @@ def covariance_divergence(rows: Float[Array, "n d"]) -> Float[Array, ""]:
     covariance = centred.T @ centred / rows.shape[0]
     identity = jnp.eye(dim, dtype=rows.dtype)
     return jnp.trace(covariance) - jnp.linalg.slogdet(covariance + 1e-6 * identity)[1] - dim
+
+
+def uniformity(distances: Float[Array, "n n"]) -> Float[Array, ""]:
+    """Compute `log mean exp(-2 D(x, y))` over the pairs of different points `x` and `y`.
+
+    The uniformity of Wang and Isola (ICML 2020), as DirectAU takes it for the points of users and
+    of items (Wang et al., "Towards Representation Alignment and Uniformity in Collaborative
+    Filtering", KDD 2022): on the unit sphere it is least where they are spread evenly.
+
+    Args:
+      distances: of every point to every point; those to themselves do not count.
+    """
+    number = len(distances)
+    others = ~jnp.eye(number, dtype=bool)
+    total = jax.nn.logsumexp(-2 * distances, where=others)
+    return total - jnp.log(jnp.asarray(number * (number - 1), distances.dtype))

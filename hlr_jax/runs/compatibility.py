@@ -22,23 +22,13 @@ FEW_TARGETS = 64
 
 def check_config(config: Config) -> None:
     """Raise InputError where fields do not go together, whatever the data."""
-    require(
-        config.optimizer.updates == "dense" or not config.loss.covariance,
-        "optimizer.updates",
-        config.optimizer.updates,
-        "use dense, because config.loss.covariance moves every row",
-    )
+    for penalty in ("covariance", "uniformity"):
+        _check_penalty(config, penalty)
     require(
         not (config.training.refit and config.data.join_valid),
         "training.refit",
         config.training.refit,
         "with config.data.join_valid=True there is nothing to add; set one of them to False",
-    )
-    require(
-        not (config.sharding.is_sharded and config.loss.covariance),
-        "loss.covariance",
-        config.loss.covariance,
-        "it needs all rows on a device; set config.sharding.tables='replicated'",
     )
     if config.training.batch_of == "users":
         _check_batches_of_users(config)
@@ -46,6 +36,23 @@ def check_config(config: Config) -> None:
         from hlr_jax.runs import probes  # Which takes its time to import.
 
         probes.check(config)
+
+
+def _check_penalty(config: Config, name: str) -> None:
+    """Raise InputError where a penalty on whole tables meets updates of a part of their rows."""
+    weight = getattr(config.loss, name)
+    require(
+        config.optimizer.updates == "dense" or not weight,
+        "optimizer.updates",
+        config.optimizer.updates,
+        f"use dense, because config.loss.{name} moves rows that the batch does not use",
+    )
+    require(
+        not (config.sharding.is_sharded and weight),
+        f"loss.{name}",
+        weight,
+        "it needs all rows on a device; set config.sharding.tables='replicated'",
+    )
 
 
 def check(config: Config, model: Relation, dataset: Dataset) -> None:

@@ -162,7 +162,7 @@ def _train(
         saving = while_training(checkpoints)
     positives = training_positives(placement, dataset, config)
     steps = num_steps(len(positives), config.training.batch_size)
-    recipe = make_recipe(config, objective, steps, _given(config, request))
+    recipe = make_recipe(config, objective, dataset, steps, _given(config, request))
     program = Program(config, recipe, placement, positives)
 
     def report(record: Record) -> None:

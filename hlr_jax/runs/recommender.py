@@ -179,7 +179,7 @@ class Recommender:
         positives = validation_positives(self.placement, self.dataset, self.config)
         dataset = self.dataset
         objective = make_objective(self.config, self.model, dataset.num_items, dataset.features)
-        recipe = make_recipe(self.config, objective, 1)
+        recipe = make_recipe(self.config, objective, dataset, 1)
         program = Program(self.config, recipe, self.placement, positives)
         return mean_loss(program, self.params, positives)
 

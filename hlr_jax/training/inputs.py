@@ -32,8 +32,15 @@ from hlr_jax.sampling.sources import (
 )
 from hlr_jax.sampling.stacking import equalize, once, sizes
 from hlr_jax.training.epoch import EpochRows, Recipe
-from hlr_jax.training.objective import Covariance, FeaturesPenalty, Objective, Regularizer
+from hlr_jax.training.objective import (
+    Covariance,
+    FeaturesPenalty,
+    Objective,
+    Regularizer,
+    Uniformity,
+)
 from hlr_jax.training.optimizers import NamedOptimizer, Optimizer, frozen_tables
+from hlr_jax.training.state import Keys
 
 # Of `config.training.matmul_precision`, by JAX's names; "" leaves it to JAX's configuration.
 _PRECISIONS = {"default": "", "float32": "float32", "bfloat16": "BF16_BF16_F32"}
@@ -75,6 +82,9 @@ def make_objective(
     regularizers: list[Regularizer] = []
     if config.loss.covariance:
         regularizers.append(Covariance(config.loss.covariance, config.loss.covariance_form))
+    if config.loss.uniformity:
+        key = jax.random.key_data(Keys.of(config.seed).penalty)
+        regularizers.append(Uniformity(config.loss.uniformity, np.asarray(key)))
     if model.uses_features and features is not None:
         regularizers.append(FeaturesPenalty(np.asarray(features, np.float32)))
     return Objective(
@@ -89,11 +99,16 @@ def make_objective(
 
 
 def make_recipe(
-    config: Config, objective: Objective, steps_per_epoch: int, given: Optimizer | None = None
+    config: Config,
+    objective: Objective,
+    dataset: Dataset,
+    steps_per_epoch: int,
+    given: Optimizer | None = None,
 ) -> Recipe:
     """Build what a step does.
 
     Args:
+      dataset: what is trained on.
       given: an optimizer instead of the one that the configuration names.
     """
     drawing = Drawing(
@@ -101,7 +116,8 @@ def make_recipe(
         config.loss.user_weight_exponent,
         history_length=history_length(objective.model, config),
     )
-    optimizer = given or NamedOptimizer.of(config, steps_per_epoch)
+    counts = {"user": dataset.train.counts, "item": dataset.popularity}
+    optimizer = given or NamedOptimizer.of(config, steps_per_epoch, counts)
     return Recipe(
         objective,
         drawing,

@@ -5,15 +5,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int, Key
 
 from hlr_jax.errors import InputError
-from hlr_jax.functional import covariance_divergence, covariance_penalty, translate
+from hlr_jax.functional import covariance_divergence, covariance_penalty, translate, uniformity
 from hlr_jax.functional.losses import Loss, NegativeDistances
 from hlr_jax.kernels.sizes import pair_tile
 from hlr_jax.kernels.tiled_scores import tilewise
 from hlr_jax.models.relation import Relation, apply, embed, embed_tables
 from hlr_jax.registry import path_of
+from hlr_jax.sampling import epoch_order
 from hlr_jax.types import Batch, History, Params, RowIds, SharedNegatives, TripletBatch, UserBatch
 
 
@@ -28,13 +29,48 @@ class Covariance(struct.PyTreeNode):
     weight: Any
     form: str = struct.field(pytree_node=False)
 
-    def __call__(self, model: Relation, params: Params) -> Float[Array, ""]:
+    def __call__(self, model: Relation, params: Params, step: Int[Array, ""]) -> Float[Array, ""]:
         """Compute the weighted penalty."""
         of_rows = covariance_divergence if self.form == "log_det" else covariance_penalty
         points = embed_tables(model, params)
         # A user's row may be several vectors.
         vectors = [points[name].reshape(-1, model.dim) for name in ("user", "item")]
         return self.weight * of_rows(jnp.concatenate(vectors))
+
+
+class Uniformity(struct.PyTreeNode):
+    """A penalty on points that are close to others: `weight` times the mean of two `uniformity`.
+
+    DirectAU's (Wang et al., KDD 2022), of the users and of the items. Of a large table each step
+    takes other vectors, drawn uniformly without replacement, the same on all devices.
+
+    Attributes:
+      weight: of the penalty, `gamma`.
+      key_data: of the key that vectors are drawn by.
+      most: vectors of a table that a step takes; all where it has no more.
+    """
+
+    weight: Any
+    key_data: Any
+    most: int = struct.field(pytree_node=False, default=1024)
+
+    def __call__(self, model: Relation, params: Params, step: Int[Array, ""]) -> Float[Array, ""]:
+        """Compute the weighted penalty."""
+        points = embed_tables(model, params)
+        key = jax.random.fold_in(jax.random.wrap_key_data(self.key_data), step)
+        total = jnp.zeros(())
+        for name, of_table in zip(("user", "item"), jax.random.split(key), strict=True):
+            # A user's row may be several vectors, or none.
+            chosen = self._drawn(of_table, points[name].reshape(-1, model.dim))
+            if len(chosen) > 1:
+                total = total + uniformity(model.geometry.pairwise(chosen, chosen))
+        return self.weight / 2 * total
+
+    def _drawn(self, key: Key[Array, ""], vectors: Float[Array, "n d"]) -> Float[Array, "m d"]:
+        if len(vectors) <= self.most:
+            return vectors
+        bounds = jnp.asarray([0, len(vectors)], jnp.int32)
+        return vectors[epoch_order.shuffled(key, jnp.arange(self.most, dtype=jnp.int32), bounds)]
 
 
 class FeaturesPenalty(struct.PyTreeNode):
@@ -46,7 +82,7 @@ class FeaturesPenalty(struct.PyTreeNode):
 
     features: Any
 
-    def __call__(self, model: Relation, params: Params) -> Float[Array, ""]:
+    def __call__(self, model: Relation, params: Params, step: Int[Array, ""]) -> Float[Array, ""]:
         """Compute the penalty, which the model weighs."""
         items = embed(model, params["item"], model.dim)
         found = apply(model, params["relation"], "features_penalty", items, self.features)
@@ -54,7 +90,7 @@ class FeaturesPenalty(struct.PyTreeNode):
         return found
 
 
-Regularizer = Covariance | FeaturesPenalty
+Regularizer = Covariance | Uniformity | FeaturesPenalty
 
 
 class Objective(struct.PyTreeNode):
@@ -230,18 +266,23 @@ def _embedded(model: Relation, rows: RowIds) -> RowIds:
 
 
 def completed_gradient(
-    objective: Objective, gradient: Params, terms: Float[Array, ""], params: Params
+    objective: Objective,
+    gradient: Params,
+    terms: Float[Array, ""],
+    params: Params,
+    step: Int[Array, ""],
 ) -> Params:
     """Make the gradient of the objective from that of the summed loss: mean, penalties.
 
     Args:
       terms: how many the loss is the sum of.
+      step: since the run began; what penalties draw depends on it.
     """
     if objective.reduction == "mean":
         # Very unequal parts of users can leave a batch empty.
         gradient = jax.tree.map(lambda x: x / jnp.where(terms > 0, terms, 1), gradient)
     for regularizer in objective.regularizers:
-        more = jax.grad(lambda x, of=regularizer: of(objective.model, x))(params)
+        more = jax.grad(lambda x, of=regularizer: of(objective.model, x, step))(params)
         gradient = jax.tree.map(jnp.add, gradient, more)
     if type(objective.model).parameter_penalty is Relation.parameter_penalty:
         return gradient

@@ -1,9 +1,12 @@
 """Optax optimizers and learning-rate schedules, whose numbers are traced."""
 
-from typing import Any, Protocol, runtime_checkable
+import types
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 from jaxtyping import Array, Float, Int
@@ -13,6 +16,9 @@ from hlr_jax.parallel.layout import ALONE, Layout
 
 # Names of tables that stay as they start.
 Frozen = tuple[str, ...]
+# `{"user": [U], "item": [I]}`, how many training interactions each row of a table has.
+Counts = Mapping[str, Int[np.ndarray, "rows"]]
+NO_COUNTS: Counts = types.MappingProxyType({})
 
 
 @runtime_checkable
@@ -74,19 +80,31 @@ class NamedOptimizer(struct.PyTreeNode):
     Attributes:
       name: adam, adamw, adagrad or sgd.
       clips: whether gradients are scaled down to a norm of `gradient_clip`.
+      decays_by_frequency: whether the weight decay of a row depends on its interactions.
       frozen: tables that stay as they start.
+      frequencies: `{"user": [U], "item": [I]}`, the `relative_frequency` of each row; empty where
+        weights do not decay by it.
     """
 
     name: str = struct.field(pytree_node=False)
     clips: bool = struct.field(pytree_node=False)
+    decays_by_frequency: bool = struct.field(pytree_node=False)
     frozen: Frozen = struct.field(pytree_node=False)
     schedule: Schedule
     weight_decay: Any
+    weight_decay_exponent: Any
+    frequencies: dict[str, Any]
     gradient_clip: Any
 
     @classmethod
-    def of(cls, config: Config, steps_per_epoch: int) -> "NamedOptimizer":
-        """Build what a configuration asks for."""
+    def of(
+        cls, config: Config, steps_per_epoch: int, counts: Counts = NO_COUNTS
+    ) -> "NamedOptimizer":
+        """Build what a configuration asks for.
+
+        Args:
+          counts: of interactions, read where `config.optimizer.weight_decay_exponent` is not 0.
+        """
         chosen = config.optimizer
         warmup = round(chosen.warmup_epochs * steps_per_epoch)
         epochs = chosen.schedule_epochs or config.training.epochs
@@ -99,12 +117,17 @@ class NamedOptimizer(struct.PyTreeNode):
             decay_steps=float(epochs * steps_per_epoch),
             steps_per_epoch=float(steps_per_epoch),
         )
+        by_frequency = bool(chosen.weight_decay_exponent)
+        tables = ("user", "item") if by_frequency else ()
         return cls(
             name=chosen.name,
             clips=bool(chosen.gradient_clip),
+            decays_by_frequency=by_frequency,
             frozen=frozen_tables(config),
             schedule=schedule,
             weight_decay=chosen.weight_decay,
+            weight_decay_exponent=chosen.weight_decay_exponent,
+            frequencies={name: relative_frequency(counts[name]) for name in tables},
             gradient_clip=chosen.gradient_clip,
         )
 
@@ -114,6 +137,14 @@ class NamedOptimizer(struct.PyTreeNode):
         rate = schedule.learning_rate if schedule.is_constant else schedule
         if self.name == "adam":
             optimizer = optax.adam(rate)
+        elif self.name == "adamw" and self.decays_by_frequency:
+            optimizer = optax.chain(
+                optax.scale_by_adam(),
+                _decay_by_frequency(
+                    self.weight_decay, self.weight_decay_exponent, self.frequencies
+                ),
+                optax.scale_by_learning_rate(rate),
+            )
         elif self.name == "adamw":
             optimizer = optax.adamw(rate, weight_decay=self.weight_decay)
         elif self.name == "adagrad":
@@ -155,6 +186,54 @@ def _without(
         name: "frozen" if name in frozen else "trained" for name in ("user", "item", "relation")
     }
     return optax.partition({"trained": optimizer, "frozen": optax.set_to_zero()}, labels)
+
+
+def relative_frequency(counts: Int[np.ndarray, "rows"]) -> Float[np.ndarray, "rows"]:
+    """Divide the interactions of each row by their mean over the rows that have any."""
+    mean = counts.sum() / max(1, np.count_nonzero(counts))
+    return (counts / max(1.0, mean)).astype(np.float32)
+
+
+class FrequencyState(NamedTuple):
+    """What `_decay_by_frequency` knows of each row, spread over devices as the row is.
+
+    Attributes:
+      frequency: in the tree of the parameters: `[rows, 1]`, the `relative_frequency` of each row
+        of a table, 0 for rows that fill shards up; 1 for other parameters, in as many axes.
+    """
+
+    frequency: Any
+
+
+def _decay_by_frequency(
+    weight_decay: Any, exponent: Any, frequencies: Mapping[str, Any]
+) -> optax.GradientTransformation:
+    """Add `weight_decay * f^exponent * x` to the update of a row `x` of relative frequency `f`.
+
+    The regularisation scaled by frequency of "Revisiting the Performance of iALS on Item
+    Recommendation Benchmarks" (Rendle et al., RecSys 2022), `lambda n^nu`, as a decoupled decay and
+    without their share of unobserved pairs. Adam divides by the size of a gradient, which grows
+    with `n` where theirs does too: `exponent` is about their `nu - 1`. Rows without interactions,
+    and what is not a table, decay as `optax.adamw` has it.
+    """
+
+    def init(params: Any) -> FrequencyState:
+        def of_array(path: Any, x: Array) -> Array:
+            if path[0].key not in frequencies:
+                return jnp.ones((1,) * x.ndim)
+            known = jnp.asarray(frequencies[path[0].key])
+            return jnp.pad(known, (0, len(x) - len(known)))[:, None]
+
+        return FrequencyState(jax.tree_util.tree_map_with_path(of_array, params))
+
+    def update(updates: Any, state: FrequencyState, params: Any = None) -> tuple[Any, Any]:
+        def decayed(update: Array, frequency: Array, x: Array) -> Array:
+            factor = jnp.where(frequency > 0, frequency, 1) ** exponent
+            return update + weight_decay * factor * x
+
+        return jax.tree.map(decayed, updates, state.frequency, params), state
+
+    return optax.GradientTransformation(init, update)
 
 
 def _clip_by_norm(most: Any, layout: Layout) -> optax.GradientTransformation:

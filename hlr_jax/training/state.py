@@ -68,6 +68,7 @@ class Keys(NamedTuple):
     train: Key[Array, ""]
     valid: Key[Array, ""]
     rank: Key[Array, ""]
+    penalty: Key[Array, ""]
 
     @classmethod
     def of(cls, seed: int) -> "Keys":

@@ -35,7 +35,7 @@ def train_step(
     read = neighbours.widened(objective.model, params)
     gradient, sums = batch_gradient(objective, read, plan.batch, plan.places, plan.zeros(params))
     gradient, sums = plan.reduce(gradient, sums)
-    gradient = completed_gradient(objective, gradient, sums[1], state.params)
+    gradient = completed_gradient(objective, gradient, sums[1], state.params, state.step)
     transformation = optimizer.transformation(plan.layout)
 
     def change(params: Params, opt_state: optax.OptState) -> tuple[Params, optax.OptState]:

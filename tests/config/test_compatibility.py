@@ -21,6 +21,14 @@ OF_USERS = {
             "config.optimizer.updates='sparse': use dense, because config.loss.covariance moves",
         ),
         (
+            {"optimizer": {"updates": "sparse"}, "loss": {"uniformity": 0.1}},
+            "config.optimizer.updates='sparse': use dense, because config.loss.uniformity moves",
+        ),
+        (
+            {"sharding": {"tables": "sharded"}, "loss": {"uniformity": 0.1}},
+            "config.loss.uniformity=0.1: it needs all rows on a device; set config.sharding.tables",
+        ),
+        (
             {"sharding": {"tables": "sharded"}, "loss": {"covariance": 0.1}},
             "config.loss.covariance=0.1: it needs all rows on a device; set config.sharding.tables",
         ),

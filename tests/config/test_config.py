@@ -29,7 +29,7 @@ SECTIONS = [
 ]
 NAMED = list(build.NAME_FIELDS)
 
-# Nothing at its default, except optimizer.updates and sharding, which do not go with a covariance,
+# Nothing at its default, except optimizer.updates and sharding, which do not go with penalties,
 # and training.refit, which does not go with data.join_valid.
 CHANGED = Config(
     data=DataConfig(
@@ -67,6 +67,7 @@ CHANGED = Config(
         copy_relation=True,
         covariance=0.2,
         covariance_form="log_det",
+        uniformity=0.3,
         options={"margin": 0.1, "negative_weight": 20.0},
     ),
     optimizer=OptimizerConfig(
@@ -78,6 +79,7 @@ CHANGED = Config(
         warmup_epochs=0.5,
         gradient_clip=3.0,
         weight_decay=0.1,
+        weight_decay_exponent=0.5,
     ),
     training=TrainingConfig(
         epochs=3,

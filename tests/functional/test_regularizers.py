@@ -1,4 +1,4 @@
-"""Penalties on the covariance of all rows, against loops."""
+"""Penalties on whole tables, against loops and by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from jax.test_util import check_grads
 from numpy.typing import ArrayLike
 
-from hlr_jax.functional import covariance_divergence, covariance_penalty
+from hlr_jax.functional import covariance_divergence, covariance_penalty, uniformity
 
 
 def f32(x: ArrayLike) -> jax.Array:
@@ -70,3 +70,21 @@ def test_covariance_penalty_gradients() -> None:
             lambda p: oracles.covariance_penalty(p["rows"]), {"rows": rows}
         )
         np.testing.assert_allclose(jax.grad(covariance_penalty)(rows), expected["rows"], atol=1e-8)
+
+
+def test_uniformity_by_hand() -> None:
+    """Pairs count once in each direction, points do not pair with themselves."""
+    apart = f32([[9, 1, 2], [1, 9, 3], [2, 3, 9]])
+    expected = np.log((np.exp(-2.0) + np.exp(-4.0) + np.exp(-6.0)) / 3)
+    np.testing.assert_allclose(uniformity(apart), expected, rtol=1e-6)
+    points = np.sqrt([[1.0, 0.5], [0.2, 2.0], [0.1, 0.7]])
+    with jax.enable_x64(True):
+        distances = jnp.square(jnp.asarray(points)[:, None] - points[None]).sum(-1)
+        np.testing.assert_allclose(uniformity(distances), oracles.uniformity(points), rtol=1e-12)
+    gradient = np.asarray(jax.grad(uniformity)(apart))
+    np.testing.assert_array_equal(np.diag(gradient), 0)
+    np.testing.assert_allclose(gradient.sum(), -2, rtol=1e-6)
+
+
+def test_uniformity_of_points_far_apart_is_finite() -> None:
+    np.testing.assert_allclose(uniformity(f32(np.full((4, 4), 500.0))), -1000, rtol=1e-6)

@@ -138,7 +138,7 @@ MODEL = model_in("ball", radius=RADIUS)
 
 
 def penalty(model: Relation, params: Params, rows: jax.Array) -> jax.Array:
-    return FeaturesPenalty(rows)(model, params)
+    return FeaturesPenalty(rows)(model, params, jnp.asarray(0))
 
 
 def test_the_penalty_is_that_of_the_equation() -> None:
@@ -288,7 +288,7 @@ def trained(axes: str, count: int) -> TrainState:
         mesh = Mesh(np.array(jax.devices()[:count]).reshape(-1, 1), layout.MESH)
         placement = dataclasses.replace(placement, mesh=mesh)
     objective = make_objective(config, MODEL, data.num_items, data.features)
-    recipe = jax.tree.map(placement.put, make_recipe(config, objective, 8))
+    recipe = jax.tree.map(placement.put, make_recipe(config, objective, data, 8))
     key = placement.put(jax.random.key(0))
     params = new_params(key, objective, placement, data.num_features)
     positives = training_positives(placement, data, config)

@@ -191,7 +191,7 @@ def test_validation_goes_by_the_neighbours_of_training():
     found = Recommender.of(config, data(), MODEL, as_params(tables)).validation_loss()
     placement = Placement.replicated(1, USERS, ITEMS)
     positives = validation_positives(placement, data(), config)
-    drawing = make_recipe(config, make_objective(config, MODEL, ITEMS, None), 1).drawing
+    drawing = make_recipe(config, make_objective(config, MODEL, ITEMS, None), data(), 1).drawing
     key = Keys.of(config.seed).valid
     rows = jnp.arange(len(positives), dtype=jnp.int32)
     drawn = draw_batch(drawing, positives.source, rows, key)

@@ -12,6 +12,8 @@ the papers, so that it can be read beside them:
 - CPE: Bao et al., "Collaborative Preference Embedding against Sparse Labels", ACM MM 2019.
 - DPCML: Bao et al., "The Minority Matters: A Diversity-Promoting Collaborative Metric Learning
   Algorithm", NeurIPS 2022. A row of its user table is C vectors, one after another.
+- DirectAU: Wang et al., "Towards Representation Alignment and Uniformity in Collaborative
+  Filtering", KDD 2022.
 - SFCML: Bao et al., "Rethinking Collaborative Metric Learning: Toward an Efficient Alternative
   without Negative Sampling", TPAMI 2022.
 
@@ -41,7 +43,7 @@ from oracles.losses import (
     warp_weight,
 )
 from oracles.objective import batch_distances, batch_loss, triplet_distances
-from oracles.optimizers import adam_steps_dense, numerical_gradient
+from oracles.optimizers import adam_steps_dense, decay_factors, numerical_gradient
 from oracles.ranking import rank_scores, top_k
 from oracles.regularizers import (
     covariance_penalty,
@@ -51,6 +53,7 @@ from oracles.regularizers import (
     feature_points,
     slot_similarity,
     transcf_penalty,
+    uniformity,
 )
 from oracles.relations import (
     RelationFn,
@@ -89,6 +92,7 @@ __all__ = [
     "batch_loss",
     "cml_relation",
     "covariance_penalty",
+    "decay_factors",
     "dpcml_diversity",
     "dpcml_penalty",
     "dpcml_relation",
@@ -129,6 +133,7 @@ __all__ = [
     "transcf_penalty",
     "transcf_relation",
     "triplet_distances",
+    "uniformity",
     "unseen_negatives",
     "user_vectors",
     "user_weight",

@@ -1,4 +1,4 @@
-"""Gradients by central differences, and Adam as TensorFlow 1 has it."""
+"""Gradients by central differences, Adam as TensorFlow 1 has it, weight decay by frequency."""
 
 import math
 from collections.abc import Callable, Collection, Mapping
@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
-from oracles.arrays import Params, as_array
+from oracles.arrays import Array, Params, as_array
 from oracles.distances import project
 
 # Of Adam: decay rates of its moments, and what is added to the root.
@@ -68,3 +68,14 @@ def adam_steps_dense(
         point = after
         trajectory.append(point)
     return trajectory
+
+
+def decay_factors(counts: ArrayLike, exponent: float) -> Array:
+    """``(n / mean n)^exponent`` of each row with ``n`` interactions; 1 where ``n = 0``.
+
+    The mean is over the rows with interactions: iALS's ``lambda n^nu`` (arXiv 2110.14037), scaled
+    so that a row of average frequency decays by ``lambda``.
+    """
+    some = [float(n) for n in np.asarray(counts) if n > 0]
+    mean = sum(some) / len(some)
+    return np.array([(float(n) / mean) ** exponent if n > 0 else 1.0 for n in np.asarray(counts)])

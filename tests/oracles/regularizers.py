@@ -52,6 +52,18 @@ def covariance_penalty(rows: ArrayLike, form: str = "sum") -> float:
     raise ValueError(f"unknown form {form!r}")
 
 
+def uniformity(points: ArrayLike, geometry: Geometry = BALL) -> float:
+    """``log mean_{n != m} exp(-2 D(x_n, x_m))`` of points (DirectAU, KDD 2022)."""
+    rows = as_array(points)
+    total, number = 0.0, 0
+    for n, x in enumerate(rows):
+        for m, y in enumerate(rows):
+            if n != m:
+                total += math.exp(-2.0 * geometry.distance(x, y))
+                number += 1
+    return math.log(total / number)
+
+
 def feature_points(
     features: ArrayLike, network: Mapping[str, ArrayLike], geometry: Geometry = BALL
 ) -> Array:

@@ -68,6 +68,46 @@ def test_100_steps_are_those_of_one_device(name, update, mode, count, shards):
     assert_close(used(state, placement), expected)
 
 
+BY_FREQUENCY = OptimizerConfig(
+    name="adamw", learning_rate=0.05, weight_decay=0.5, weight_decay_exponent=0.5
+)
+
+
+@functools.cache
+def decayed(update: str, mode: str, count: int, shards: int) -> list[np.ndarray]:
+    """The arrays after 20 steps in which rows decay by their frequency."""
+    config = config_of(optimizer=dataclasses.replace(BY_FREQUENCY, updates=update))
+    placement = placed(mode, count, shards)
+    return used(trained(config, placement, 20)[0], placement)
+
+
+@pytest.mark.parametrize(
+    ("update", "mode", "count", "shards"),
+    [
+        ("dense", "replicated", 2, 1),
+        ("sparse", "everywhere", 4, 1),
+        ("dense", "users", 4, 1),
+        ("dense", "both", 4, 2),
+        ("sparse", "both", 4, 4),
+    ],
+)
+def test_rows_decay_by_their_frequency_wherever_they_are(update, mode, count, shards):
+    assert_close(decayed(update, mode, count, shards), decayed(update, "replicated", 1, 1))
+
+
+def test_frequencies_are_of_training_interactions_and_where_their_rows_are():
+    placement = placed("both", 4, 2)
+    state, _ = start(config_of(optimizer=BY_FREQUENCY), placement)
+    frequency = state.opt_state[1].frequency
+    train = data().train
+    for name, rows in (("user", train.users), ("item", train.items)):
+        counts = np.bincount(rows, minlength=placement.num_rows[name])
+        expected = counts / counts[counts > 0].mean()
+        np.testing.assert_allclose(np.asarray(frequency[name])[:, 0], expected, rtol=1e-6)
+        assert frequency[name].sharding == state.params[name].sharding
+        assert expected.max() > 1.5
+
+
 # --- negatives that a batch shares, and batches of users ------------------------------------------
 
 
@@ -153,6 +193,7 @@ def test_100_steps_with_shared_negatives_are_those_of_one_device(name, update, m
     ("name", "update", "loss", "count"),
     [
         ("cml", "dense", {"name": "warp", "covariance": 0.1}, 2),
+        ("cml", "dense", {"name": "warp", "uniformity": 5.0}, 3),
         ("cml", "sparse", {"name": "warp"}, 8),
         ("lrml", "sparse", {"reduction": "mean"}, 3),
         ("hlr", "dense", {"reduction": "mean"}, 8),
@@ -171,6 +212,26 @@ def test_n_devices_take_unequal_parts_of_a_batch(name, update, loss, count):
     assert float(expected.loss_terms) == float(found.loss_terms) == rows
     assert int(expected.step) == int(found.step) == 7
     assert_close(used(found, several), used(expected, single))
+
+
+@pytest.mark.parametrize(("mode", "count"), [("replicated", 2), ("everywhere", 4)])
+def test_devices_draw_the_same_rows_for_a_penalty(mode, count):
+    """Of tables larger than a step takes of them; other rows in each step."""
+
+    def arrays(placement: Placement, most: int) -> list[np.ndarray]:
+        config = config_of(loss=LossConfig(uniformity=5.0, name="warp"))
+        state, recipe = start(config, placement)
+        penalty = recipe.objective.regularizers[0].replace(most=most)
+        objective = recipe.objective.replace(regularizers=(penalty,))
+        positives = training_positives(placement, data(), config)
+        rows = shuffled_rows(positives, BATCH, jax.random.key(4))
+        recipe = recipe.replace(objective=objective)
+        return used(advance(state, rows, (0, 5), recipe, placement), placement)
+
+    expected = arrays(placed("replicated", 1), 10)
+    assert_close(arrays(placed(mode, count), 10), expected)
+    of_all = arrays(placed("replicated", 1), 1024)
+    assert max(np.abs(x - y).max() for x, y in zip(of_all, expected, strict=True)) > 1e-3
 
 
 @pytest.mark.parametrize(("mode", "shards"), [("users", 1), ("both", 2)])

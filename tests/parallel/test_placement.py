@@ -22,7 +22,7 @@ from support.placed_runs import (
     used,
 )
 
-from hlr_jax.config import EvaluationConfig, ShardingConfig, TrainingConfig
+from hlr_jax.config import EvaluationConfig, OptimizerConfig, ShardingConfig, TrainingConfig
 from hlr_jax.data.datasets import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
@@ -141,7 +141,9 @@ SPREAD = [("replicated", 1, 1), ("replicated", 8, 1), ("users", 3, 1), ("both", 
 
 @pytest.mark.parametrize("saved", SPREAD)
 def test_a_checkpoint_of_any_placement_goes_on_in_any_other(tmp_path, saved):
-    config, progress = config_of(), Progress(epochs=3, parts=PARTS)
+    # With state of all shapes: moments as tables, a number for each row.
+    optimizer = OptimizerConfig(name="adamw", weight_decay_exponent=0.5)
+    config, progress = config_of(optimizer=optimizer), Progress(epochs=3, parts=PARTS)
     placement = placed(*saved)
     state, _ = trained(config, placement, 3)
     store = Checkpoints(tmp_path, placement.used_rows)

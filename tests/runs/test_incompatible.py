@@ -123,7 +123,7 @@ FAULTS = {
     "fields alone": (
         {"loss": {"covariance": 0.1}, "optimizer": {"updates": "sparse"}},
         {},
-        "config.optimizer.updates='sparse': use dense, because config.loss.covariance moves every",
+        "config.optimizer.updates='sparse': use dense, because config.loss.covariance moves rows",
     ),
 }
 

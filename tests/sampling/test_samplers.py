@@ -15,6 +15,7 @@ from support.interactions import (
     interactions,
     training_source,
 )
+from support.placed_runs import data
 
 from hlr_jax.config import Config, LossConfig, ModelConfig, SamplingConfig, build
 from hlr_jax.sampling import negatives
@@ -131,7 +132,7 @@ def test_a_configuration_says_what_is_drawn(name):
         loss=LossConfig(user_weight_exponent=0.5),
     )
     objective = make_objective(config, build.build_model(config), 10, None)
-    drawing = make_recipe(config, objective, steps_per_epoch=4).drawing
+    drawing = make_recipe(config, objective, data(), steps_per_epoch=4).drawing
     source, key = skewed_source(), jax.random.key(2)
     rows = jnp.asarray([0, 4, 5, 13, -1], jnp.int32)
     found, later = (

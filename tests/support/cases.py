@@ -348,7 +348,7 @@ def _everything(
     distances, _ = triplet_distances(objective, params["relation"], rows, batch)
     users, items = points["user"][batch.users], points["item"]
     scores = apply(model, params["relation"], "scores", users, items, items, ids)
-    complete = completed_gradient(objective, gradient, terms, params)
+    complete = completed_gradient(objective, gradient, terms, params, jnp.asarray(0))
     return Everything(distances, loss, terms, complete, scores)
 
 

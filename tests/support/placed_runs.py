@@ -83,10 +83,12 @@ def placed(mode: str, count: int, shards: int = 1, dataset: Dataset | None = Non
     return Placement(mesh, kinds[mode], users, items, PARTS)
 
 
-def start(config: Config, placement: Placement) -> tuple[TrainState, Recipe]:
+def start(
+    config: Config, placement: Placement, dataset: Dataset | None = None
+) -> tuple[TrainState, Recipe]:
     """The state before the first step, and what steps do."""
     objective = make_objective(config, build.build_model(config), placement.num_items, None)
-    recipe = make_recipe(config, objective, steps_per_epoch=1)
+    recipe = make_recipe(config, objective, dataset or data(), steps_per_epoch=1)
     params = new_params(jax.random.key(0), objective, placement)
     like = state_shapes(params, recipe.optimizer, placement)
     state = new_state(params, recipe.optimizer, like)
@@ -97,8 +99,9 @@ def trained(
     config: Config, placement: Placement, steps: int, dataset: Dataset | None = None
 ) -> tuple[TrainState, list[float]]:
     """The state after so many steps, and the loss of each epoch."""
-    state, recipe = start(config, placement)
-    positives = training_positives(placement, dataset or data(), config)
+    dataset = dataset or data()
+    state, recipe = start(config, placement, dataset)
+    positives = training_positives(placement, dataset, config)
     batch_size = config.training.batch_size
     in_epoch = num_steps(len(positives), batch_size)
     losses: list[float] = []
@@ -121,10 +124,14 @@ def recommender(
 
 def used(state: TrainState, placement: Placement) -> list[np.ndarray]:
     """All arrays, without the rows that fill shards up."""
+
+    def is_table(x: jax.Array) -> bool:
+        return x.ndim == 2 and (x.shape[1] % 5 == 0 or x.shape[1] == 1)
+
     arrays = []
     for x in jax.tree.leaves(state):
         unused = {placement.num_rows[name]: n for name, n in placement.used_rows.items()}
-        rows = unused.get(x.shape[0], x.shape[0]) if x.ndim == 2 and x.shape[1] % 5 == 0 else None
+        rows = unused.get(x.shape[0], x.shape[0]) if is_table(x) else None
         arrays.append(np.asarray(x)[:rows] if rows else np.asarray(x))
     return arrays
 

@@ -142,7 +142,7 @@ class Run:
         objective = make_objective(config, model, data.num_items, data.features)
         positives = training_positives(placement, data, config)
         steps = num_steps(len(positives), config.training.batch_size)
-        recipe = make_recipe(config, objective, steps)
+        recipe = make_recipe(config, objective, data, steps)
         return cls(config, Program(config, recipe, placement, positives))
 
     @property

@@ -8,15 +8,20 @@ import numpy as np
 import oracles
 import pytest
 
+from hlr_jax.functional.geometry import Geometry
+from hlr_jax.functional.geometry.ball import Ball
+from hlr_jax.functional.geometry.lorentz import Lorentz
+from hlr_jax.functional.geometry.sphere import Sphere
 from hlr_jax.functional.losses.hinge import Hinge, Warp
 from hlr_jax.functional.losses.softmax import Softmax
 from hlr_jax.kernels import sizes
 from hlr_jax.models.cml import CML
 from hlr_jax.models.dpcml import DPCML
+from hlr_jax.models.history_mean import HistoryMean
 from hlr_jax.models.registry import RELATIONS
 from hlr_jax.models.relation import Relation
 from hlr_jax.training import rows
-from hlr_jax.training.objective import Covariance, Objective, completed_gradient
+from hlr_jax.training.objective import Covariance, Objective, Uniformity, completed_gradient
 from hlr_jax.training.rows import batch_gradient, loss_of_batch
 from hlr_jax.training.state import Sizes, init_params
 from hlr_jax.types import (
@@ -230,7 +235,88 @@ def test_the_covariance_s_gradient_is_the_oracle_s(form: str, of_oracle: str) ->
         params = jax.tree.map(jnp.asarray, {**tables, "relation": {}})
         of_loss = jax.tree.map(jnp.ones_like, params)
         complete = jax.jit(functools.partial(completed_gradient, objective))
-        found = complete(of_loss, jnp.asarray(4.0), params)
+        found = complete(of_loss, jnp.asarray(4.0), params, jnp.asarray(0))
     for name, expected in oracles.numerical_gradient(penalty, tables).items():
         assert np.abs(expected).max() > 0.01
         np.testing.assert_allclose(found[name], 1 / 4 + expected, atol=1e-7)
+
+
+KEY_DATA = np.asarray(jax.random.key_data(jax.random.key(6)))
+
+
+def gradient_of(penalty: Uniformity, model: Relation, tables: Params, step: int = 0) -> Params:
+    """What the penalty adds to a gradient, in double precision."""
+    objective = Objective(model, Hinge(), (penalty,), num_items=len(tables["item"]))
+    with jax.enable_x64(True):
+        params = jax.tree.map(jnp.asarray, {**tables, "relation": {}})
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        complete = jax.jit(functools.partial(completed_gradient, objective))
+        return complete(zeros, jnp.asarray(4.0), params, jnp.asarray(step))
+
+
+@pytest.mark.parametrize(
+    ("geometry", "oracle"),
+    [
+        (Ball(1.0), oracles.Ball()),
+        (Sphere(0.7), oracles.Sphere(0.7)),
+        (Lorentz(0.5), oracles.Lorentz(0.5)),
+    ],
+    ids=["ball", "sphere", "lorentz"],
+)
+def test_the_uniformity_s_gradient_is_the_oracle_s(
+    geometry: Geometry, oracle: oracles.Geometry
+) -> None:
+    """Of the points of all users, each with two vectors, and of all items."""
+    rng = np.random.default_rng(5)
+    tables = {"user": 0.5 * rng.normal(size=(5, 6)), "item": 0.5 * rng.normal(size=(7, 3))}
+
+    def penalty(tables: Params) -> float:
+        vectors = tables["user"].reshape(10, 3), tables["item"]
+        points = (np.stack([oracle.embed(row) for row in rows]) for rows in vectors)
+        return 0.3 / 2 * sum(oracles.uniformity(x, oracle) for x in points)
+
+    model = DPCML(3, geometry, vectors=2)
+    with jax.enable_x64(True):
+        params = jax.tree.map(jnp.asarray, {**tables, "relation": {}})
+        value = Uniformity(0.3, KEY_DATA)(model, params, jnp.asarray(0))
+    np.testing.assert_allclose(value, penalty(tables), rtol=1e-9)
+    found = gradient_of(Uniformity(0.3, KEY_DATA), model, tables)
+    for name, expected in oracles.numerical_gradient(penalty, tables).items():
+        assert np.abs(expected).max() > 0.01
+        np.testing.assert_allclose(found[name], expected, atol=1e-7)
+
+
+def test_each_step_takes_other_rows_of_large_tables() -> None:
+    """So many different ones, and of these the gradient is the oracle's."""
+    rng = np.random.default_rng(6)
+    tables = {"user": 0.5 * rng.normal(size=(30, 3)), "item": 0.5 * rng.normal(size=(9, 3))}
+    penalty, model = Uniformity(0.3, KEY_DATA, most=8), CML(3)
+    drawn: dict[str, list[tuple[int, ...]]] = {"user": [], "item": []}
+    for step in range(12):
+        found = gradient_of(penalty, model, tables, step)
+        for name, table in tables.items():
+            rows = np.flatnonzero(np.abs(found[name]).max(axis=1))
+            assert len(rows) == 8
+            drawn[name].append(tuple(rows))
+
+            def of_rows(part: Params) -> float:
+                return 0.15 * oracles.uniformity(part["rows"])
+
+            expected = oracles.numerical_gradient(of_rows, {"rows": table[rows]})
+            np.testing.assert_allclose(found[name][rows], expected["rows"], atol=1e-7)
+    assert len(set(drawn["user"])) == 12
+    assert set().union(*drawn["user"]) == set(range(30))
+    assert len(set(drawn["item"])) > 3
+    again = gradient_of(penalty, model, tables, 11)
+    np.testing.assert_array_equal(found["user"], again["user"])
+
+
+def test_a_model_without_rows_of_users_spreads_items_alone() -> None:
+    tables = {"user": np.zeros((5, 0)), "item": np.random.default_rng(7).normal(size=(7, 3))}
+    found = gradient_of(Uniformity(0.3, KEY_DATA), HistoryMean(3), tables)
+
+    def penalty(tables: Params) -> float:
+        return 0.15 * oracles.uniformity(tables["item"])
+
+    expected = oracles.numerical_gradient(penalty, {"item": tables["item"]})
+    np.testing.assert_allclose(found["item"], expected["item"], atol=1e-7)

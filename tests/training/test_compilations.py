@@ -89,7 +89,7 @@ def test_ten_learning_rates_compile_one_program_of_each_kind(monkeypatch):
 def test_numbers_of_loss_sampling_and_optimizer_compile_nothing():
     config = dataclasses.replace(
         config_of("cml", epochs=2),
-        loss=LossConfig(name="warp", user_weight_exponent=0.5, covariance=0.1),
+        loss=LossConfig(name="warp", user_weight_exponent=0.5, covariance=0.1, uniformity=0.2),
         sampling=SamplingConfig(
             negatives="shared", options={"num_negatives": 5, "popularity_exponent": 0.5}
         ),
@@ -100,6 +100,7 @@ def test_numbers_of_loss_sampling_and_optimizer_compile_nothing():
             warmup_epochs=0.2,
             gradient_clip=1.0,
             weight_decay=0.1,
+            weight_decay_exponent=0.5,
         ),
     )
     values = {
@@ -108,9 +109,11 @@ def test_numbers_of_loss_sampling_and_optimizer_compile_nothing():
         "optimizer.warmup_epochs": 0.4,
         "optimizer.gradient_clip": 0.5,
         "optimizer.weight_decay": 0.3,
+        "optimizer.weight_decay_exponent": -0.5,
         "loss.margin": 0.7,
         "loss.user_weight_exponent": 1.0,
         "loss.covariance": 0.2,
+        "loss.uniformity": 0.4,
         "sampling.popularity_exponent": 0.75,
         "geometry.radius": 0.5,
         "seed": 5,

@@ -1,6 +1,6 @@
 """Optimizers by name, against loops in double precision."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -22,7 +22,7 @@ from support.quadratic import (
 )
 
 from hlr_jax.config import Config, OptimizerConfig, TrainingConfig
-from hlr_jax.training.optimizers import NamedOptimizer
+from hlr_jax.training.optimizers import NO_COUNTS, Counts, NamedOptimizer, relative_frequency
 from hlr_jax.types import Params
 
 NOTHING_FROZEN = TrainingConfig()
@@ -41,9 +41,10 @@ def run(
     config: OptimizerConfig,
     training: TrainingConfig = NOTHING_FROZEN,
     gradient: Callable[[Any], Any] = quadratic_gradient,
+    counts: Counts = NO_COUNTS,
 ) -> list[Tables]:
     """The tables at the start and after each step by the library's optimizer, 4 an epoch."""
-    optimizer = NamedOptimizer.of(Config(optimizer=config, training=training), steps_per_epoch=4)
+    optimizer = NamedOptimizer.of(Config(optimizer=config, training=training), 4, counts)
     params = as_params(START)
     state = optimizer.transformation().init(params)
     visited = [as_tables(params)]
@@ -94,8 +95,10 @@ def test_adam_moves_rows_after_their_last_gradient() -> None:
     assert (np.abs(moves) > 1e-3).all()
 
 
-def adam_step(rate: float, decay: float) -> Callable[[str, np.ndarray, np.ndarray, int], Any]:
-    """Adam with a decoupled decay (Loshchilov and Hutter 2019)."""
+def adam_step(
+    rate: float, decay: float, factors: Mapping[str, np.ndarray] = NO_COUNTS
+) -> Callable[[str, np.ndarray, np.ndarray, int], Any]:
+    """Adam with a decoupled decay (Loshchilov and Hutter 2019), times a factor of each row."""
     first, second = ({name: np.zeros(shape) for name, shape in SHAPES.items()} for _ in range(2))
 
     def step(name: str, x: np.ndarray, g: np.ndarray, t: int) -> np.ndarray:
@@ -103,7 +106,8 @@ def adam_step(rate: float, decay: float) -> Callable[[str, np.ndarray, np.ndarra
         second[name] = 0.999 * second[name] + 0.001 * g**2
         mean = first[name] / (1 - 0.9 ** (t + 1))
         square = second[name] / (1 - 0.999 ** (t + 1))
-        return rate * (mean / (np.sqrt(square) + 1e-8) + decay * x)
+        of_rows = factors[name][:, None] if name in factors else 1.0
+        return rate * (mean / (np.sqrt(square) + 1e-8) + decay * of_rows * x)
 
     return step
 
@@ -112,6 +116,51 @@ def adam_step(rate: float, decay: float) -> Callable[[str, np.ndarray, np.ndarra
 def test_adamw_decays_weights_apart_from_the_gradient(decay: float) -> None:
     actual = run(OptimizerConfig(name="adamw", learning_rate=0.05, weight_decay=decay))
     assert_same_path(actual, by_loops(adam_step(0.05, decay)))
+
+
+# Of the rows of SHAPES; one user and one item have none.
+COUNTS = {"user": np.array([7, 0, 2]), "item": np.array([1, 12, 0, 4, 4])}
+
+
+@pytest.mark.parametrize("exponent", [-0.5, 0.5, 1.0])
+@pytest.mark.parametrize("frozen", ["", "user"])
+def test_weights_decay_by_frequency(exponent: float, frozen: str) -> None:
+    """Rows of tables do; rows without interactions and the relation decay as ever."""
+    config = OptimizerConfig(
+        name="adamw", learning_rate=0.05, weight_decay=0.3, weight_decay_exponent=exponent
+    )
+    freezing = TrainingConfig(freeze_user=frozen == "user")
+    factors = {name: oracles.decay_factors(n, exponent) for name, n in COUNTS.items()}
+    step = adam_step(0.05, 0.3, factors)
+    expected = by_loops(lambda name, x, g, t: 0.0 * x if name == frozen else step(name, x, g, t))
+    assert_same_path(run(config, freezing, counts=COUNTS), expected)
+
+
+def test_decay_factors_by_hand() -> None:
+    np.testing.assert_allclose(oracles.decay_factors([8, 0, 2, 2], 0.5), np.sqrt([2, 1, 0.5, 0.5]))
+    found = relative_frequency(np.array([8, 0, 2, 2]))
+    np.testing.assert_allclose(found, [2, 0, 0.5, 0.5])
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(relative_frequency(np.zeros(3, int)), np.zeros(3))
+
+
+def test_an_exponent_of_0_is_optax_s_adamw() -> None:
+    """Whatever the counts; there is no more state either."""
+    config = Config(optimizer=OptimizerConfig(name="adamw", weight_decay=0.3))
+    params = as_params(START)
+    chosen = NamedOptimizer.of(config, 4, COUNTS).transformation().init(params)
+    assert jax.tree.structure(chosen) == jax.tree.structure(optax.adamw(1e-3).init(params))
+
+
+def test_frequencies_fill_up_with_rows_that_decay_as_ever() -> None:
+    """A table has more rows than there are users where rows fill shards up."""
+    config = Config(optimizer=OptimizerConfig(name="adamw", weight_decay_exponent=0.5))
+    optimizer = NamedOptimizer.of(config, 4, {"user": np.array([2, 6]), "item": COUNTS["item"]})
+    state = optimizer.transformation().init(as_params(START))
+    frequency = state[1].frequency
+    np.testing.assert_allclose(frequency["user"], [[0.5], [1.5], [0]])
+    assert frequency["item"].shape == (5, 1)
+    assert frequency["relation"]["key"].shape == (1, 1)
 
 
 def test_weight_decay_is_adamw_s_alone() -> None:

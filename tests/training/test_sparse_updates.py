@@ -16,6 +16,7 @@ from support.row_wise import (
     MeanOfHistory,
     as_batch,
     batches,
+    counts_of,
     row_wise,
     tables_of_size,
 )
@@ -57,7 +58,7 @@ def train_rows(
     """The states at the start and after each step by the library, two steps an epoch."""
     freezing = TrainingConfig(freeze_user=frozen == "user", freeze_item=frozen == "item")
     run = Config(optimizer=config, training=freezing)
-    optimizer = NamedOptimizer.of(run, steps_per_epoch=2)
+    optimizer = NamedOptimizer.of(run, 2, counts_of(start))
     objective = Objective(
         MeanOfHistory(DIM, Ball(RADIUS)),
         Hinge(MARGIN),
@@ -95,6 +96,11 @@ def flat(state: TrainState) -> Tables:
         pytest.param({"name": "adagrad"}, "", id="adagrad"),
         pytest.param({"name": "adam", "schedule": "exponential", "decay_rate": 0.5}, "", id="adam"),
         pytest.param({"name": "adamw", "weight_decay": 0.4}, "", id="adamw"),
+        pytest.param(
+            {"name": "adamw", "weight_decay": 0.4, "weight_decay_exponent": 0.7},
+            "",
+            id="adamw by frequency",
+        ),
         pytest.param({"name": "adam", "gradient_clip": 3.0}, "user", id="users frozen"),
         pytest.param({"name": "adamw", "gradient_clip": 3.0}, "item", id="items frozen"),
     ],
