@@ -63,6 +63,10 @@ _DATA: Mapping[str, tuple[DataConfig, _Setting]] = {
         DataConfig(name="lastfm_2k"),
         _Setting(0.3, 0.25, dim=400, rate=0.003, epochs=40),
     ),
+    "amazon_hin": (
+        DataConfig(name="amazon_hin", split="per_user_time"),
+        _Setting(0.25, 0.35, dim=400, rate=0.005, epochs=40),
+    ),
 }
 
 

@@ -75,6 +75,11 @@ class Baseline:
 Entry = Model | Baseline
 
 
+def full_catalog(data: str, *models: str) -> list[Model]:
+    """List models with the settings of the user-batched full softmax that were chosen for data."""
+    return [Model(name, "tuned-full", f"full_catalog.py:{data}/{name}") for name in models]
+
+
 @dataclasses.dataclass(frozen=True)
 class Reference:
     """Figures that others measured.

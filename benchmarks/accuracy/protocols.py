@@ -7,7 +7,7 @@ run of its protocol fills it in. An entry whose configuration has changed is run
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from benchmarks.accuracy.entries import Baseline, Model, Protocol, Reference
+from benchmarks.accuracy.entries import Baseline, Model, Protocol, Reference, full_catalog
 from benchmarks.accuracy.strong_generalization import STRONG_GENERALIZATION
 
 TOP_10 = ("ndcg@10", "precision@10", "recall@10")
@@ -16,6 +16,9 @@ PEERS = (
     Baseline("item_knn"),
     Baseline("bpr", is_random=True),
     Baseline("ials", is_random=True),
+    Baseline("ials_scaled", is_random=True),
+    Baseline("rp3beta"),
+    Baseline("slim"),
     Baseline("ease"),
 )
 
@@ -61,6 +64,8 @@ ML_100K_HLR = Protocol(
         *_tuned("ml_100k", "cml"),
         *_tuned_from_cml("ml_100k", "lrml", "hlr", "hlrpp"),
         *_tuned("ml_100k", "adacml", "transcf"),
+        *full_catalog("ml_100k", "cml", "items_only", "history_mean", "transcf"),
+        *full_catalog("ml_100k", "nearest_items", "lrml", "hlr", "hlrpp"),
     ),
     references=(
         Reference("EASE", dict(zip(TOP_10, (0.325, 0.236, 0.248), strict=True)), _OPTIMISTIC),
@@ -84,6 +89,7 @@ ML_1M_HLR = Protocol(
         *_published("ml_1m", "cml", "lrml", "hlr", "hlrpp", "adacml", "transcf"),
         *_tuned("ml_1m", "cml"),
         *_tuned_from_cml("ml_1m", "lrml", "hlr"),
+        *full_catalog("ml_1m", "cml", "items_only", "lrml", "hlr"),
     ),
     references=(
         Reference("EASE", dict(zip(TOP_10, (0.437, 0.386, 0.180), strict=True)), _OPTIMISTIC),
@@ -212,13 +218,12 @@ GOWALLA_LAST = Protocol(
 )
 
 # ---------------------------------------------------------------------------------------------
-# More data, on which nothing was tuned: CML has hyperparameters that were tuned on other data.
+# More data, on which CML was tuned as the baselines are: by some trials on validation.
 
 
-def _elsewhere(
-    name: str, about: str, data: str, tuned: str, settings: Mapping[str, str] = MappingProxyType({})
+def _more(
+    name: str, about: str, data: str, settings: Mapping[str, str] = MappingProxyType({})
 ) -> Protocol:
-    """A protocol with settings that were tuned on the data `tuned`."""
     return Protocol(
         name=name,
         about=about,
@@ -226,37 +231,29 @@ def _elsewhere(
         settings=settings,
         metrics=TOP_10,
         entries=(
-            Baseline("most_popular"),
-            Baseline("item_knn"),
-            Baseline("ials", is_random=True),
-            Baseline("ease"),
-            Model("cml", f"tuned-{tuned.replace('_', '-')}", f"tuned/{tuned}_cml.py"),
+            *(peer for peer in PEERS if peer.name != "bpr"),
+            *full_catalog(data, "cml", "items_only", "history_mean"),
         ),
     )
 
 
 _MORE_DATA = (
-    _elsewhere(
+    _more(
         "ml-1m-rating3",
         "MovieLens 1M, ratings of 3 and more, split as LightGCN++ publishes it.",
         "ml_1m_rating3",
-        "ml_1m",
     ),
-    _elsewhere(
+    _more(
         "ml-latest-small",
         "MovieLens latest small, ratings of 4 and more. Random 72/8/20 split after a 10-core.",
         "ml_latest_small",
-        "ml_100k",
     ),
-    _elsewhere(
-        "lastfm-2k", "Last.fm. Random 72/8/20 split after a 10-core.", "lastfm_2k", "ml_100k"
-    ),
-    _elsewhere(
+    _more("lastfm-2k", "Last.fm. Random 72/8/20 split after a 10-core.", "lastfm_2k"),
+    _more(
         "amazon-hin",
         "Amazon, ratings of 4 and more, 10-core. Each user's newest fifth for test, and the 8 % "
         "before for validation.",
         "amazon_hin",
-        "ml_100k",
         {"data.split": "per_user_time"},
     ),
 )

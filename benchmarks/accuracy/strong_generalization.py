@@ -7,7 +7,7 @@ user cannot take part.
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from benchmarks.accuracy.entries import Baseline, Protocol, Reference
+from benchmarks.accuracy.entries import Baseline, Model, Protocol, Reference, full_catalog
 
 _METRICS = ("ndcg@100", "recall_capped@20", "recall_capped@50")
 _SPLIT = (
@@ -22,6 +22,7 @@ def _protocol(
     config: str,
     settings: Mapping[str, float],
     references: Mapping[str, Sequence[float]] = MappingProxyType({}),
+    models: Sequence[Model] = (),
 ) -> Protocol:
     """A protocol of strong generalization.
 
@@ -42,7 +43,9 @@ def _protocol(
             Baseline("most_popular"),
             Baseline("item_knn"),
             Baseline("ials", is_random=True),
+            Baseline("ials_scaled", is_random=True),
             Baseline("ease"),
+            *models,
         ),
         references=tuple(
             Reference(model, dict(zip(_METRICS, values, strict=True)), "Steck, WWW 2019, table 1")
@@ -58,6 +61,7 @@ STRONG_GENERALIZATION = (
         "validation and a tenth for test.",
         "published.py:ml_1m/cml",
         {"min_rating": 0.0, "core": 5, "item_core": 0, "valid_fraction": 0.1, "test_fraction": 0.1},
+        models=full_catalog("ml_1m", "items_only"),
     ),
     _protocol(
         "lastfm-2k-strong",
@@ -65,6 +69,7 @@ STRONG_GENERALIZATION = (
         "for test.",
         "published.py:lastfm_2k/cml",
         {"core": 5, "item_core": 0, "valid_fraction": 0.1, "test_fraction": 0.1},
+        models=full_catalog("lastfm_2k", "items_only"),
     ),
     # Fractions that are just the numbers of users that the paper holds out.
     _protocol(
