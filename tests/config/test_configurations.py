@@ -85,8 +85,8 @@ def test_the_texts_list_all_configurations(monkeypatch):
         ("configs/embedded/hlr.py", "there is no such file; did you mean configs/embedded.py:hlr?"),
         (
             "configs/ml_1m/hlr.py",
-            "there is no such file; did you mean configs/published.py:ml_1m/hlr or "
-            "configs/tuned/ml_1m_hlr.py?",
+            "there is no such file; did you mean configs/full_catalog.py:ml_1m/hlr or "
+            "configs/published.py:ml_1m/hlr or configs/tuned/ml_1m_hlr.py?",
         ),
         ("configs", "there is no such file"),
     ],

@@ -143,7 +143,7 @@ def test_configurations_that_there_are_not_are_refused_with_those_there_are(laun
     for path, part in {
         "configs/embedded.py": "use configs/embedded.py:NAME with one of cml, lrml, hlr, ",
         "configs/embedded.py:nothing": "there is no 'nothing'; use configs/embedded.py:NAME with",
-        "configs/ml_1m/hlr.py": "did you mean configs/published.py:ml_1m/hlr or configs/tuned/ml",
+        "configs/ml_1m/hlr.py": "did you mean configs/full_catalog.py:ml_1m/hlr or configs/pub",
     }.items():
         done = launch("train", f"--config={path}", f"--workdir={workdir}")
         assert_refused(done, f"--config={path}: ", part)
