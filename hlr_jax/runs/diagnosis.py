@@ -137,13 +137,13 @@ def diagnose(recommender: Recommender) -> Diagnosis:
     drawn as for recommendations.
 
     Raises:
-      InputError: the model has no relation, tables are sharded, or there are too few items.
+      InputError: the model has no relation, or tables are sharded.
     """
     reason = undiagnosed(recommender)
     if reason:
         raise InputError(reason)
     dataset = recommender.dataset
-    known = dataset.train.union(dataset.valid)
+    known = dataset.known("test")
     rng = np.random.default_rng(recommender.config.seed)
     with_items = np.flatnonzero(dataset.train.counts)
     users = np.sort(rng.permutation(with_items)[:MOST_USERS])
