@@ -45,6 +45,7 @@ class MultiHead(LRML):
     """The user-item pair addresses a memory, dimensions of each head by themselves.
 
     Squared Euclidean distances are sums over dimensions, so over heads: the fast ways are LRML's.
+    Forms and norms of slots are those of whole slots, of which each head reads a part.
 
     Attributes:
       heads: that the dimensions are divided between.

@@ -122,7 +122,7 @@ def of_seeds(moves: Sequence[Mapping[str, float]]) -> tuple[str, str]:
 
     Returns:
       Its kind, and a text for tables: the kind, and by how much the mean in its place moves
-      distances, as in `varies (.31)`.
+      distances, as in `varies (.3)`.
     """
     means = {name: float(np.mean([of[name] for of in moves])) for name in moves[0]}
     shown = f"{means['mean']:.1g}" if means["mean"] >= 1e-3 else "< .001"
