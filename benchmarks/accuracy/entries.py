@@ -106,7 +106,8 @@ class Protocol:
       settings: fields of `data` and `evaluation` that differ from it, as in `{"data.core": 5}`.
       metrics: what the table shows; the first is the main one, which is tested.
       entries: in the order in which they run and are shown.
-      selection_metric: on validation, that baselines are tuned by.
+      selection_metric: on validation, that baselines are tuned by, and epochs of models that are
+        not chosen by their loss.
       references: what others measured, shown below.
     """
 
@@ -153,6 +154,10 @@ def config_of(protocol: Protocol, entry: Entry, seed: int) -> Config:
     config = _load(entry.config) if isinstance(entry, Model) else Config()
     evaluation = dataclasses.replace(config.evaluation, cutoffs=shared.evaluation.cutoffs)
     config = dataclasses.replace(config, data=shared.data, evaluation=evaluation, seed=seed)
+    if config.training.selection_metric != "loss":
+        # As the baselines are chosen: settings that serve several protocols name one metric.
+        training = dataclasses.replace(config.training, selection_metric=protocol.selection_metric)
+        config = dataclasses.replace(config, training=training)
     values = configs.as_dict(config)
     for field, value in protocol.settings.items():
         section, _, name = field.partition(".")

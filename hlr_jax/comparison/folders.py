@@ -205,7 +205,7 @@ class TunedBaseline:
         stored = _stored_values(self.results, joined, plan)
         if stored and plan.is_as_stored(self.results["refit"]):
             return stored
-        train = joined.train.union(joined.valid) if self.is_refit(plan) else joined.train
+        train = joined.joined().train if self.is_refit(plan) else joined.train
         method = baselines.METHODS[self.label](**self.results["hyperparameters"])
         evaluation = EvaluationConfig(**plan.changes())
         scorer = method.fit(train, self.seed)

@@ -163,7 +163,7 @@ def _differing(one: Dataset, other: Dataset) -> str:
             for data in (one, other)
         ),
     }
-    for part in ("train", "valid", "test"):
+    for part in ("train", "valid", "test", "given"):
         a, b = getattr(one, part), getattr(other, part)
         parts[f"{part} interactions"] = (_pairs_of(a), _pairs_of(b))
     return next((name for name, (a, b) in parts.items() if not np.array_equal(a, b)), "")
@@ -176,8 +176,7 @@ def _pairs_of(interactions: Interactions) -> np.ndarray:
 def _measured(group: Group, data: Mapping[DataConfig, Dataset], plan: Plan) -> Entry:
     members = group.members
     of_seeds = [member.measure(data[member.data], plan) for member in members]
-    # NaN as soon as a seed has none: a mean over fewer seeds would be of other seeds.
-    values = {m: np.mean([found[m] for found in of_seeds], axis=0) for m in plan.metrics}
+    values = {metric: over_seeds([found[metric] for found in of_seeds]) for metric in plan.metrics}
     summary = metrics.summarize(values, _BOOTSTRAP)
     return Entry(
         name=group.name,
@@ -193,6 +192,15 @@ def _measured(group: Group, data: Mapping[DataConfig, Dataset], plan: Plan) -> E
             found for member in members for found in member.diagnoses(data[member.data], plan)
         ],
     )
+
+
+def over_seeds(values: Sequence[Float[np.ndarray, "users"]]) -> Float[np.ndarray, "users"]:
+    """Average users' values over seeds; NaN where a seed has none, as the others are other seeds.
+
+    Rounded, because sums of the same numbers in another order differ in their last digit, and users
+    for whom two entries are level would count as better or worse.
+    """
+    return np.mean(values, axis=0).round(9)
 
 
 def _mean(values: Float[np.ndarray, "users"]) -> float:

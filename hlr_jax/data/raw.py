@@ -83,7 +83,9 @@ def _read_split(folder: pathlib.Path) -> RawInteractions:
     for label, part in enumerate(("train", "valid", "test")):
         frame = parts[part]
         if frame is not None:
-            frames.append(frame.select("user", "item"))
+            # A repeated pair would be in training and validation where the latter is drawn.
+            frame = frame.select("user", "item").unique(keep="first", maintain_order=True)
+            frames.append(frame)
             labels.append(np.full(frame.height, label, np.int8))
     return RawInteractions(pl.concat(frames), np.concatenate(labels))
 

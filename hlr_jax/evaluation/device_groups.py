@@ -85,11 +85,14 @@ class DeviceGroups:
             rows = x.shape[0] if x.ndim else 0
             if name == "user" and self.layout.user:
                 rows = self.placement.block * self.mesh.size
+            shape = (rows, *x.shape[1:]) if x.ndim else ()
+            sharding = NamedSharding(self.mesh, self.layout.of(name))
+            if not x.size:
+                # What a program returns without a number, JAX keeps whole on every device.
+                return jax.device_put(np.zeros(shape, x.dtype), sharding)
             by_device = {shard.device: shard.data for shard in x.addressable_shards}
             return jax.make_array_from_single_device_arrays(
-                (rows, *x.shape[1:]) if x.ndim else (),
-                NamedSharding(self.mesh, self.layout.of(name)),
-                [by_device[device] for device in self.mesh.devices.flat],
+                shape, sharding, [by_device[device] for device in self.mesh.devices.flat]
             )
 
         return {

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from hlr_jax.functional import Attention
 from hlr_jax.models.lrml import LRML, lrml_relation
-from hlr_jax.models.memory import Matrices
+from hlr_jax.models.memory import Matrices, single_reference, slot_attention
 from hlr_jax.registry import register
 from hlr_jax.types import History, HistoryIds
 
@@ -44,6 +45,7 @@ class MultiHead(LRML):
     """The user-item pair addresses a memory, dimensions of each head by themselves.
 
     Squared Euclidean distances are sums over dimensions, so over heads: the fast ways are LRML's.
+    Forms and norms of slots are those of whole slots, of which each head reads a part.
 
     Attributes:
       heads: that the dimensions are divided between.
@@ -60,6 +62,12 @@ class MultiHead(LRML):
         self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History
     ) -> Float[Array, "*b d"]:
         return multi_head_relation(user, item, *self.shared, self.heads)
+
+    def attentions(
+        self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History
+    ) -> dict[str, Attention]:
+        parts = enumerate(head_parts(user, item, self.shared, self.heads), 1)
+        return {f"slots_{n}": slot_attention(single_reference(*x, *own)) for n, (x, own) in parts}
 
     def euclidean_pairwise(
         self, users: Float[Array, "u d"], items: Float[Array, "k d"], history: History

@@ -8,8 +8,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from hlr_jax.functional import attention_weights, pairwise_squared_distances, pooling_change
+from hlr_jax.functional import (
+    Attention,
+    attention_weights,
+    pairwise_squared_distances,
+    pooling_change,
+)
 from hlr_jax.kernels.tiled_scores import blockwise
+from hlr_jax.models.adacml import history_weights
 from hlr_jax.models.relation import Relation
 from hlr_jax.registry import register
 from hlr_jax.types import History, HistoryIds
@@ -29,8 +35,7 @@ def nearest_items_relation(
     `sum_k a_k p_k` instead, at temperature 1. On the sphere inner products are in the order of
     distances. An empty history gives a zero relation.
     """
-    logits = jnp.einsum("...d,...pd->...p", item, history.rows) / temperature
-    weights = attention_weights(logits, history.mask)
+    weights, _ = history_weights(item / temperature, history)
     nearest = jnp.einsum("...p,...pd->...d", weights, history.rows)
     return weight * (nearest - jnp.sum(weights, axis=-1, keepdims=True) * user)
 
@@ -67,6 +72,11 @@ class NearestItems(Relation):
         self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History
     ) -> Float[Array, "*b d"]:
         return nearest_items_relation(user, item, history, self.weight, self.temperature)
+
+    def attentions(
+        self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History
+    ) -> dict[str, Attention]:
+        return {"history": history_weights(item / self.temperature, history)}
 
     def euclidean_pairwise(
         self, users: Float[Array, "u d"], items: Float[Array, "k d"], history: History

@@ -122,7 +122,7 @@ def of_seeds(moves: Sequence[Mapping[str, float]]) -> tuple[str, str]:
 
     Returns:
       Its kind, and a text for tables: the kind, and by how much the mean in its place moves
-      distances, as in `varies (.31)`.
+      distances, as in `varies (.3)`.
     """
     means = {name: float(np.mean([of[name] for of in moves])) for name in moves[0]}
     shown = f"{means['mean']:.1g}" if means["mean"] >= 1e-3 else "< .001"
@@ -137,13 +137,13 @@ def diagnose(recommender: Recommender) -> Diagnosis:
     drawn as for recommendations.
 
     Raises:
-      InputError: the model has no relation, tables are sharded, or there are too few items.
+      InputError: the model has no relation, or tables are sharded.
     """
     reason = undiagnosed(recommender)
     if reason:
         raise InputError(reason)
     dataset = recommender.dataset
-    known = dataset.train.union(dataset.valid)
+    known = dataset.known("test")
     rng = np.random.default_rng(recommender.config.seed)
     with_items = np.flatnonzero(dataset.train.counts)
     users = np.sort(rng.permutation(with_items)[:MOST_USERS])

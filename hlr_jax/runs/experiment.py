@@ -68,8 +68,8 @@ def train(
     """Train a model, select its best epoch on validation, and return it.
 
     With `config.training.refit` the model is then trained again on training and validation
-    interactions together, for as many epochs, and the second model is returned. It is warned of a
-    relation that is a constant (`hlr_jax.diagnose`).
+    interactions together, for as many epochs, and the second model is returned. A relation that
+    is a constant is warned of (`hlr_jax.diagnose`).
 
     Args:
       workdir: where checkpoints, `config.json` and `metrics.jsonl` go; None keeps everything in

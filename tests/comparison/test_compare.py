@@ -1,5 +1,6 @@
 """Comparisons of small runs, against what is computed from the runs one by one."""
 
+import dataclasses
 import json
 import shutil
 
@@ -12,7 +13,8 @@ from support.small_runs import config_of, planted
 import hlr_jax
 from hlr_jax import baselines
 from hlr_jax.baselines import Ease
-from hlr_jax.config import EvaluationConfig
+from hlr_jax.comparison.procedure import over_seeds
+from hlr_jax.config import DataConfig, EvaluationConfig
 from hlr_jax.data import datasets
 from hlr_jax.runs import experiment
 from hlr_jax.runs.recommender import Recommender
@@ -97,6 +99,15 @@ def test_the_reference_can_be_chosen(runs):
     assert sorted(p.p_holm >= p.p_value for p in pairs) == [True] * 3
 
 
+def test_seeds_in_another_order_make_no_difference():
+    # The sums of .1, .2 and .3 in these orders are not equal.
+    orders = [0.1, 0.2, 0.3], [0.3, 0.2, 0.1]
+    assert sum(orders[0]) != sum(orders[1])
+    one, two = (over_seeds([np.full(4, value) for value in order]) for order in orders)
+    np.testing.assert_array_equal(one, two)
+    np.testing.assert_array_equal(over_seeds([np.array([0.5, np.nan]), np.ones(2)]), [0.75, np.nan])
+
+
 # --- what was trained on validation --------------------------------------------------------------
 
 
@@ -124,6 +135,32 @@ def test_refitted_models_are_compared_with_refitted_baselines(runs, tmp_path):
     evaluation = EvaluationConfig(cutoffs=(5,), bootstrap=0)
     mean = baselines.evaluate(scorer, data, evaluation)["ndcg@5"]
     np.testing.assert_allclose(found.entries[1].means["ndcg@5"], mean, atol=1e-6)
+
+
+def test_held_out_users_who_validate_are_trained_on_by_what_is_refitted(tmp_path, monkeypatch):
+    monkeypatch.setenv("HLR_JAX_CACHE", str(tmp_path / "cache"))
+    pairs = np.argwhere(np.random.default_rng(0).random((40, 30)) < 0.4).tolist()
+    lines = [f"{user},{item}" for user, item in pairs]
+    (tmp_path / "all.csv").write_text("\n".join(["user,item", *lines]))
+    config = dataclasses.replace(
+        config_of("items_only", refit=True, selection_metric="ndcg@5"),
+        data=DataConfig(
+            name="file",
+            path=str(tmp_path / "all.csv"),
+            split="held_out_users",
+            valid_fraction=0.4,
+            test_fraction=0.2,
+            core=0,
+        ),
+        evaluation=EvaluationConfig(cutoffs=(5,), bootstrap=0),
+    )
+    model = experiment.train_and_evaluate(config, tmp_path / "model", show_progress=False)
+    fixed = baselines.Tuning(fixed={"regularization": 1.0})
+    ease = baselines.tune_and_evaluate("ease", config, tmp_path / "ease", fixed, True, False)
+    assert model["split_sizes"]["given"] > 0
+    found = hlr_jax.compare([tmp_path / "model", tmp_path / "ease"], metrics=["ndcg@5"])
+    for entry, stored in zip(found.entries, (model, ease), strict=True):
+        assert entry.means["ndcg@5"] == pytest.approx(stored["test"]["ndcg@5"], abs=1e-6)
 
 
 # --- values that are stored ----------------------------------------------------------------------

@@ -1,9 +1,11 @@
 """What cannot be compared is refused in one line that says what to do."""
 
+import dataclasses
 import shutil
 
 import numpy as np
 import pytest
+from support.small_runs import planted
 
 import hlr_jax
 from hlr_jax.data import datasets
@@ -106,6 +108,13 @@ def test_features_alone_make_no_other_data(runs, monkeypatch):
     featured = type(found)(**{**vars(found), "features": with_features, "_stored": None})
     assert featured.digest != found.digest
     assert not procedure._differing(found, featured)
+
+
+def test_data_that_differ_in_what_is_given_alone():
+    from hlr_jax.comparison import procedure
+
+    more = dataclasses.replace(planted(), given=planted().train)
+    assert procedure._differing(planted(), more) == "given interactions"
 
 
 def test_different_protocols(runs, changed):

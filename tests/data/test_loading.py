@@ -109,6 +109,18 @@ def test_predefined_by_path_without_validation(tmp_path):
     assert dataset.split_sizes == {"train": 7, "valid": 2, "test": 3}
 
 
+@pytest.mark.parametrize("rule", ["", "per_user", "per_user_last"])
+def test_a_pair_that_is_repeated_in_train_is_in_one_split(tmp_path, rule):
+    train = [(user, item) for user in range(6) for item in range(8)]
+    lines = [f"{user},{item}" for user, item in [*train, *train]]
+    write(tmp_path / "train.csv", "\n".join(["user,item", *lines]) + "\n")
+    write(tmp_path / "test.csv", "user,item\n0,8\n")
+    config = DataConfig(predefined=str(tmp_path), valid_split=rule, valid_fraction=0.25)
+    dataset = load(config)
+    assert dataset.split_sizes == {"train": 36, "valid": 12, "test": 1}
+    assert not pairs(dataset.train) & pairs(dataset.valid)
+
+
 def test_predefined_takes_titles_of_the_data_set_named(folders):
     write_split(folders[0] / "splits" / "mine")
     write(folders[0] / "ml-1m" / "movies.dat", "1::One (1995)::Drama\n5::Five::Comedy\n")

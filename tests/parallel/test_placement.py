@@ -70,6 +70,15 @@ def test_loss_and_ranking_do_not_depend_on_the_placement(mode, count, shards, hi
     np.testing.assert_allclose(found_scores, scores, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("mode", "count", "shards"), [("users", 3, 1), ("both", 4, 2)])
+def test_users_without_rows_are_ranked_for_wherever_they_are(mode, count, shards):
+    config, found = config_of("items_only"), []
+    for placement in (placed("replicated", 1), placed(mode, count, shards)):
+        state, _ = trained(config, placement, 3)
+        found.append(recommender(config, placement, state).evaluate("test"))
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize(
     ("users", "batch", "mode", "count", "shards"),
     [

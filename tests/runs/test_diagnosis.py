@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from oracles import diagnosis as oracle
 from oracles.attention import latent_relation, memory_attention, smoothed_attention
-from oracles.relations import relation_function, transcf_neighbours
+from oracles.relations import read_memories, relation_function, transcf_neighbours
 from support.small_runs import config_of, data_for
 
 import hlr_jax
@@ -67,6 +67,11 @@ OPTIONS = [
     ("hlrpp", {}),
     ("adacml", {"beta": 0.5}),
     ("history_mean", {}),
+    ("items_only", {}),
+    ("nearest_items", {}),
+    ("rotation", {}),
+    ("multi_head", {}),
+    ("lrml", {"slot_form": "centred", "key_scale": 3.0}),
     ("transcf", {}),
     ("dpcml", {}),
 ]
@@ -88,6 +93,8 @@ def test_figures_are_those_of_loops_over_pairs(model, options):
     known = rec.dataset.train.union(rec.dataset.valid)
     params = jax.tree.map(lambda x: np.asarray(x, np.float64), rec.params)
     histories, d = histories_of(rec, users), rec.model.dim
+    if not rec.model.user_width:
+        params["user"] = np.zeros((len(params["user"]), d))
     shorter = [
         [p for n, p in enumerate(row) if n != min(int(share * len(row)), len(row) - 1)]
         for row, share in zip(histories, removed.tolist(), strict=True)
@@ -152,7 +159,8 @@ def check_attention(found, rec, params, users, items, histories):
     """Compare cosines and entropies with loops."""
     own, options = params["relation"], rec.config.model.options
     model, beta = rec.config.model.name, float(options.get("beta", 1.0))
-    memories = {n: x for n, x in own.items() if n.endswith("memory")}
+    read = read_memories(own, options)
+    memories = {n: x for n, x in read.items() if n.endswith("memory")}
     assert found.cosines.keys() == memories.keys()
     for name, memory in memories.items():
         assert math.isclose(found.cosines[name], oracle.mean_cosine(memory), abs_tol=1e-5)
@@ -162,7 +170,7 @@ def check_attention(found, rec, params, users, items, histories):
         rows.setdefault(name, []).append(list(weights))
 
     def slots(name: str, x: Any, y: Any, key: str = "key") -> None:
-        add(name, memory_attention(x * y, own[key]))
+        add(name, memory_attention(x * y, read[key]))
 
     def attend(name: str, query: Any, relations: list[Any]) -> None:
         add(name, smoothed_attention([float(query @ r) for r in relations], beta))
@@ -172,6 +180,12 @@ def check_attention(found, rec, params, users, items, histories):
             user, item, past = params["user"][u], params["item"][i], params["item"][history]
             if model == "lrml":
                 slots("slots", user, item)
+            if model == "multi_head":
+                for n in (0, 1):
+                    half = slice(3 * n, 3 * n + 3)
+                    add(f"slots_{n + 1}", memory_attention((user * item)[half], read["key"][half]))
+            if model == "nearest_items":
+                attend("history", item / np.exp(own["log_temperature"]), list(past))
             if model == "adacml":
                 attend("history", item, list(past))
             if model in ("hlr", "hlrpp"):
