@@ -5,10 +5,9 @@
 A step takes some users, each with all of its interactions, against the whole catalogue. After the
 best epoch is known, the model is trained again on training and validation together. Models share
 what was chosen for CML on their data; what is their own stands under `_MODELS`. Memory models take
-the ball, in which they are fast, and a memory whose slots stay apart; see docs/objectives.md. On
-Gowalla validation is drawn anew, as the test was (docs/data.md).
+the ball, in which they are fast, and a memory whose slots stay apart; see docs/objectives.md.
 
-Scores are in docs/results.md.
+Scores: docs/tables.md, settings `tuned-full`, where a protocol has been run.
 """
 
 import dataclasses
@@ -20,7 +19,6 @@ from ml_collections import ConfigDict
 from hlr_jax.config import (
     Config,
     DataConfig,
-    EvaluationConfig,
     GeometryConfig,
     LossConfig,
     ModelConfig,
@@ -44,8 +42,6 @@ class _Setting(NamedTuple):
     dim: int
     rate: float
     epochs: int
-    users: int = 32
-    cutoff: int = 10
     user_weight_exponent: float = 0.3
 
 
@@ -62,6 +58,10 @@ _DATA: Mapping[str, tuple[DataConfig, _Setting]] = {
     "lastfm_2k": (
         DataConfig(name="lastfm_2k"),
         _Setting(0.3, 0.25, dim=400, rate=0.003, epochs=40),
+    ),
+    "ml_1m_rating3": (
+        DataConfig(name="ml_1m_rating3"),
+        _Setting(0.25, 0.28, dim=400, rate=0.004, epochs=20),
     ),
     "amazon_hin": (
         DataConfig(name="amazon_hin", split="per_user_time"),
@@ -123,11 +123,10 @@ def _config(data: str, model: str) -> Config:
         training=TrainingConfig(
             epochs=setting.epochs,
             batch_of="users",
-            batch_size=setting.users,
-            selection_metric=f"ndcg@{setting.cutoff}",
+            batch_size=32,
+            selection_metric="ndcg@10",
             refit=True,
         ),
-        evaluation=EvaluationConfig(cutoffs=(setting.cutoff,)),
     )
 
 

@@ -15,6 +15,8 @@ from hlr_jax.evaluation import metrics
 from hlr_jax.runs.diagnosis import Diagnosis, of_seeds
 
 LEVEL = 0.05
+# Verdicts of fewer say so.
+SEEDS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +136,8 @@ class Comparison:
         return (
             f"{self.dataset}, {self.plan.split}, {self.plan.protocol} ranking; 95 % intervals are "
             "over users, not seeds; "
-            f"two-sided paired t-tests, Holm's correction for {tests} in each metric"
+            f"two-sided paired t-tests, Holm's correction for {tests} in each metric; beside what "
+            "a relation is: by how much of their spread its mean, in its place, moves distances"
         )
 
     @property
@@ -143,7 +146,7 @@ class Comparison:
         by_name = {entry.name: entry for entry in self.entries}
         pairs = [pair for pair in self.pairs if pair.metric == self.plan.metrics[0]]
         pairs.sort(key=lambda pair: by_name[pair.ours].kind == "run")
-        return [_verdict(pair, by_name[pair.ours].is_constant) for pair in pairs]
+        return [_verdict(pair, by_name[pair.ours], by_name[pair.theirs]) for pair in pairs]
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything but the values of users, as plain JSON."""
@@ -270,14 +273,21 @@ def _columns(pair: Pair) -> dict[str, Any]:
     }
 
 
-def _verdict(pair: Pair, is_constant: bool) -> str:
-    if pair.p_holm < LEVEL:
+def _verdict(pair: Pair, ours: Entry, theirs: Entry) -> str:
+    is_told = pair.p_holm < LEVEL
+    if not is_told:
+        outcome = f"no difference that {pair.users:,} users can tell"
+    elif ours.kind == "run":
         outcome = "it pays" if pair.difference > 0 else "it costs"
     else:
-        outcome = f"no difference that {pair.users:,} users can tell"
-    if is_constant:
-        pays = pair.p_holm < LEVEL and pair.difference > 0
-        outcome += f", {'but' if pays else 'and'} its relation is a constant"
+        outcome = "it is better" if pair.difference > 0 else "it is worse"
+    if ours.is_constant:
+        but = "but" if is_told and pair.difference > 0 else "and"
+        outcome += f", {but} its relation is a constant"
+    seeds = [len(entry.seeds) for entry in (ours, theirs) if entry.kind == "run"]
+    if is_told and min(seeds, default=SEEDS) < SEEDS:
+        few = "1 seed" if min(seeds) == 1 else f"{min(seeds)} seeds"
+        outcome += f", of {few}; take {SEEDS}, they may differ by as much"
     return (
         f"{pair.ours}: {metric_name(pair.metric)} {signed(pair.difference)} "
         f"{_interval(pair.interval)} over {pair.theirs} (Holm p {p_value(pair.p_holm)}): {outcome}"

@@ -125,7 +125,7 @@ def of_seeds(moves: Sequence[Mapping[str, float]]) -> tuple[str, str]:
       distances, as in `varies (.3)`.
     """
     means = {name: float(np.mean([of[name] for of in moves])) for name in moves[0]}
-    shown = f"{means['mean']:.1g}" if means["mean"] >= 1e-3 else "< .001"
+    shown = f"{means['mean']:.2g}" if means["mean"] >= 1e-3 else "< .001"
     kind = kind_of(means)
     return kind, f"{kind} ({shown.replace('0.', '.', 1)})"
 

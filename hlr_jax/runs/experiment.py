@@ -92,6 +92,14 @@ def train(
     return final
 
 
+def try_out(config: Config, dataset: Dataset | None, on_epoch: OnEpoch) -> None:
+    """Train as `train` does to see how epochs turn out, as a trial of a sweep: nothing is kept.
+
+    Nor is a relation diagnosed, which takes longer than a small trial does.
+    """
+    _train(config, None, dataset, _Request(False, on_epoch))
+
+
 def train_and_evaluate(
     config: Config, workdir: str | pathlib.Path, show_progress: bool = True
 ) -> dict[str, Any]:

@@ -213,9 +213,14 @@ def check_relation(model: Relation, name: str, history_length: int) -> None:
         return
     subject.require_method("__call__", ("user", "item", "history"), Relation)
     relation = _relation(model, subject, history_length if model.uses_history else 0)
+    if not model.uses_history and not jnp.array_equal(
+        relation, _relation(model, subject, history_length), equal_nan=True
+    ):
+        raise InputError(
+            f"{subject} reads the history, which stays empty; write "
+            "uses_history: ClassVar[bool] = True"
+        )
     remedy = "divide by no sum or length that may be 0 (use jnp.where)"
-    if not model.uses_history:
-        remedy += "; if it reads histories, write uses_history: ClassVar[bool] = True"
     subject.require_finite("a relation", relation, f"for rows of which one is zero; {remedy}")
 
 

@@ -297,9 +297,16 @@ def _check_features(expect: Expect, model: Relation) -> None:
 
 def _check_masks(expect: Expect, model: Relation, rows: _Rows) -> None:
     """Other rows at masked places, and other items, change nothing."""
-    if not model.uses_history:
-        return
     users, items = rows.points(model)
+    if not model.uses_history:
+        empty, full = History.empty(users), History(items[_HISTORY], jnp.asarray(_MASK))
+        of_history = [
+            apply(model, rows.params, "__call__", users[:, None], items[None], x.for_targets())
+            for x in (empty, full)
+        ]
+        same = np.array_equal(*of_history)
+        expect.that(same, "it reads the history; write uses_history: ClassVar[bool] = True")
+        return
     mask, weights = jnp.asarray(_MASK), random_rows(5, _USERS, _ITEMS, scale=1.0)
 
     @jax.jit

@@ -227,7 +227,7 @@ class _Trials:
         try:
             # A refit has no validation value; it is left to the training of the best trial.
             config = search_space.with_values(search.config, values | {"training.refit": False})
-            experiment.train(config, None, search.dataset, show_progress=False, on_epoch=on_epoch)
+            experiment.try_out(config, search.dataset, on_epoch)
         except optuna.TrialPruned:
             return "pruned", ""
         except _OutOfTime:

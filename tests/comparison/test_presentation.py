@@ -91,7 +91,7 @@ def test_numbers_and_metrics_are_written_as_people_do():
     assert [p_value(0.0161), p_value(0.0004), p_value(1.0)] == ["= .016", "< .001", "= 1.000"]
 
 
-def entry_of(name, values, kind="run", diagnoses=()):
+def entry_of(name, values, kind="run", diagnoses=(), seeds=(1, 2, 3)):
     values = np.asarray(values, np.float64)
     mean = float(values.mean())
     of_metric = {"ndcg@10": mean}
@@ -100,9 +100,9 @@ def entry_of(name, values, kind="run", diagnoses=()):
         kind=kind,
         label="cml",
         folders=[name],
-        seeds=[1],
+        seeds=seeds,
         values={"ndcg@10": values},
-        of_seeds={"ndcg@10": [mean]},
+        of_seeds={"ndcg@10": [mean] * len(seeds)},
         means=of_metric,
         intervals={"ndcg@10": [mean - 0.1, mean + 0.1]},
         diagnoses=diagnoses,
@@ -145,7 +145,7 @@ def test_verdicts_say_it_in_words():
         f"mine: NDCG@10 {signed(pair.difference)} [{low}, {high}] over cml (Holm p < .001): it pays"
     )
     assert ease.startswith("ease: NDCG@10 -.1000")
-    assert ease.endswith("it costs")
+    assert ease.endswith("it is worse")
     assert other.endswith("(Holm p = 1.000): no difference that 40 users can tell")
 
 
@@ -160,6 +160,16 @@ def test_verdicts_are_by_the_corrected_p_value():
     among = comparison_of(*entries, entry_of("b", SAME), entry_of("c", SAME))
     assert among.pairs[0].p_holm == pytest.approx(3 * alone.pairs[0].p_value)
     assert among.verdicts[0].endswith("no difference that 40 users can tell")
+
+
+def test_verdicts_of_few_seeds_say_so():
+    found = comparison_of(entry_of("cml", BASE), entry_of("mine", BETTER, seeds=(1, 2)))
+    assert found.verdicts[0].endswith("it pays, of 2 seeds; take 3, they may differ by as much")
+    found = comparison_of(entry_of("cml", BASE, seeds=(1,)), entry_of("mine", BETTER))
+    assert found.verdicts[0].endswith("it pays, of 1 seed; take 3, they may differ by as much")
+    # A baseline may have no seed to vary.
+    ease = entry_of("ease", BETTER, kind="baseline", seeds=(1,))
+    assert comparison_of(entry_of("cml", BASE), ease).verdicts[0].endswith("it is better")
 
 
 def test_verdicts_name_constant_relations():
@@ -179,7 +189,7 @@ def test_verdicts_name_constant_relations():
         "-",
         "constant (.01)",
         "constant (.01)",
-        "varies (.2)",
+        "varies (.15)",
         "varies (.3)",
     ]
 
@@ -191,7 +201,7 @@ def test_printed_tables_have_a_row_for_each_entry_and_test():
     assert first["NDCG@10"] == f"{decimal(mean)} [{decimal(mean - 0.1)}, {decimal(mean + 0.1)}]"
     assert (second["name"], second["users"], second["relation"]) == ("mine", 40, "-")
     assert found.caption.startswith("made-up, test, full ranking; 95 % intervals are over users")
-    assert found.caption.endswith("Holm's correction for 1 in each metric")
+    assert "Holm's correction for 1 in each metric; beside what a relation is" in found.caption
     (row,) = found.tests_table().iter_rows(named=True)
     assert row["Holm p"] == "< .001"
     assert row["users"] == 40

@@ -123,7 +123,7 @@ RELATIONS = [
     ),
     (OnePair, r" returned a relation of shape \(1, 6\), not \(6,\); return a vector of d numbers"),
     (Logarithm, " returned a relation that is not finite for rows of which one is zero; divide "),
-    (UnsaidHistory, r" returned .*if it reads histories, write uses_history: ClassVar\[bool\] = T"),
+    (UnsaidHistory, r" reads the history, .* empty; write uses_history: ClassVar\[bool\] = True$"),
     (MeanOfNone, r" returned a relation that is not finite .*may be 0 \(use jnp.where\)$"),
     (Branching, r"__call__: " + BRANCH),
     (NotCompact, r"__call__ raised ValueError: Parameters must be initialized in `setup\(\)` or "),

@@ -160,6 +160,14 @@ class EmptyHistory(Relation):
         return jnp.broadcast_to(mean, jnp.broadcast_shapes(user.shape, item.shape))
 
 
+class UnsaidHistory(Relation):
+    """Which is all that a relation needs to read nothing in training."""
+
+    def __call__(self, user: Any, item: Any, history: Any) -> Any:
+        total = jnp.sum(jnp.where(history.mask[..., None], history.rows, 0), axis=-2)
+        return jnp.broadcast_to(total, jnp.broadcast_shapes(user.shape, item.shape))
+
+
 class OneItem(Relation):
     """Whose relation is that of the first item for all."""
 
@@ -181,6 +189,7 @@ class BranchingRelation(Relation):
         (RanksOtherwise, r"minus scores, against D\(user \+ r, item\) pair by pair: "),
         (ReadsPadding, "with other rows at masked places of histories, distances: "),
         (EmptyHistory, "the relation of .*: .* numbers are not finite"),
+        (UnsaidHistory, r"it reads the history; write uses_history: ClassVar\[bool\] = True"),
         (OneItem, r"distances, against D\(user \+ r, item\) pair by pair: "),
         (BranchingRelation, "options strength are floats, so they are arrays within a program"),
     ],

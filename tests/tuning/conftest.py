@@ -35,14 +35,14 @@ def scripted(monkeypatch: pytest.MonkeyPatch, dataset: Dataset) -> Callable[...,
     """Sweeps whose trials report given values instead of training."""
 
     def search(workdir, values_of: Scripted, vary=(MARGIN,), **arguments: Any) -> Any:
-        def train(config, workdir, dataset, show_progress, on_epoch):
+        def train(config, dataset, on_epoch):
             for epoch, value in enumerate(values_of(config), start=1):
                 on_epoch({"epoch": epoch, "valid_loss": -value, "valid_ndcg@10": value})
 
         arguments = {"dataset": dataset, "show_progress": False, "config": config_of()} | arguments
         ends = [arguments.pop(name, None) for name in ("trials", "minutes")]
         with monkeypatch.context() as patched:
-            patched.setattr(experiment, "train", train)
+            patched.setattr(experiment, "try_out", train)
             return sweep.search(
                 arguments.pop("config"), workdir, vary, sweep.Budget(*ends), **arguments
             )

@@ -111,7 +111,10 @@ def test_no_field_and_the_same_twice_are_refused():
         (["optimizer.name=choice:adam,adm"], ["config.optimizer.name='adm'", "use one of"]),
         (["model.name=choice:cml,mf", MARGIN], ["--vary=model.name=", "'mf'", "use one of"]),
         (["model.slots=2:9"], ["cml does not use model.slots", "hlr, hlrpp, lrml, multi_head do"]),
-        (["loss.temperature=1:2"], ["loss hinge does not use loss.temperature", "psl, softmax, softmax_at_k do"]),
+        (
+            ["loss.temperature=1:2"],
+            ["loss hinge does not use", "psl, softmax, softmax_at_k do"],
+        ),
         (["loss.name=choice:hinge,closest"], ["config.loss.name='closest'", "loss.name='hardest'"]),
         (["geometry.name=choice:ball,cone"], ["config.geometry.name='cone'", "use one of"]),
         (
