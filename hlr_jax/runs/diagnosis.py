@@ -134,7 +134,8 @@ def diagnose(recommender: Recommender) -> Diagnosis:
     """Measure the relation of a trained model on up to 256 x 256 pairs of users and items.
 
     Users are drawn from those with training interactions, by the run's seed; their histories are
-    drawn as for recommendations.
+    drawn as for recommendations. Pairs may be of items that a user has; moves and overlaps leave
+    them out, as rankings do.
 
     Raises:
       InputError: the model has no relation, or tables are sharded.
