@@ -59,9 +59,13 @@ class Plan(NamedTuple):
         """Whether a refitted model is to be measured: never on what it was trained on."""
         return self.refitted and self.split == "test"
 
+    def takes_last(self, refit: bool) -> bool:
+        """Whether this measures the model, of the two with a refit, that was trained last."""
+        return self.takes_refit or not refit
+
     def is_as_stored(self, refit: bool) -> bool:
-        """Whether this measures the model, of the two with a refit, that a run's results are of."""
-        return self.takes_refit or self.split == "valid" or not refit
+        """Whether this measures the model that a run's results of the split are of."""
+        return self.split == "valid" or self.takes_last(refit)
 
     def changes(self) -> dict[str, Any]:
         """The fields of `config.evaluation` that are set."""
@@ -131,11 +135,10 @@ class TrainedRun:
         Raises:
           InputError: it was trained on other data, or its model cannot be loaded.
         """
-        joined = dataset.joined() if self.config.data.join_valid else dataset
-        stored = _stored_values(self.results, joined, plan)
+        stored = _stored_values(self.results, self._trained_on(dataset), plan)
         if stored and plan.is_as_stored(self.config.training.refit):
             return stored
-        loaded = self._load(joined, plan)
+        loaded = self._load(dataset, plan)
         measured = loaded.with_evaluation(**plan.changes()).evaluate(plan.split)
         return _as_arrays(measured["per_user"], plan)
 
@@ -143,20 +146,19 @@ class TrainedRun:
         """Say what the relation of the model that is measured is, if it can be said."""
         if not build.build_model(self.config).has_relation:
             return []
-        joined = dataset.joined() if self.config.data.join_valid else dataset
-        stored = self.results.get("diagnosis")
-        is_of_this = self._is_final_model(plan)
-        if stored and is_of_this and self.results.get("digests") == joined.digests:
+        stored, digests = self.results.get("diagnosis"), self.results.get("digests")
+        is_of_this = plan.takes_last(self.config.training.refit)
+        if stored and is_of_this and digests == self._trained_on(dataset).digests:
             return [Diagnosis.from_dict(stored)]
-        loaded = self._load(joined, plan)
+        loaded = self._load(dataset, plan)
         return [] if undiagnosed(loaded) else [diagnose(loaded)]
 
-    def _is_final_model(self, plan: Plan) -> bool:
-        """Whether what is measured is the last model that the run trained."""
-        return plan.takes_refit or not self.config.training.refit
+    def _load(self, dataset: Dataset, plan: Plan) -> Recommender:
+        trained_on = self._trained_on(dataset)
+        return Recommender.load(self.folder, trained_on, refitted=plan.takes_refit)
 
-    def _load(self, joined: Dataset, plan: Plan) -> Recommender:
-        return Recommender.load(self.folder, joined, refitted=plan.takes_refit)
+    def _trained_on(self, dataset: Dataset) -> Dataset:
+        return dataset.joined() if self.config.data.join_valid else dataset
 
 
 @dataclasses.dataclass(frozen=True)

@@ -143,15 +143,21 @@ def diagnose(recommender: Recommender) -> Diagnosis:
     reason = undiagnosed(recommender)
     if reason:
         raise InputError(reason)
+    grid, unseen = _drawn(recommender)
+    known = recommender.dataset.known("test")
+    return summarized(measure(recommender.ranker, known, grid), unseen)
+
+
+def _drawn(recommender: Recommender) -> tuple[Grid, Bool[np.ndarray, "u i"]]:
+    """Draw users and items, and say which of the items each user has not seen."""
     dataset = recommender.dataset
     known = dataset.known("test")
     rng = np.random.default_rng(recommender.config.seed)
     with_items = np.flatnonzero(dataset.train.counts)
     users = np.sort(rng.permutation(with_items)[:MOST_USERS])
     items = np.sort(rng.permutation(dataset.num_items)[:MOST_ITEMS])
-    grid = Grid(users, items, rng.random(len(users)))
     unseen = np.stack([~np.isin(items, known.of(user)) for user in users.tolist()])
-    return summarized(measure(recommender.ranker, known, grid), unseen)
+    return Grid(users, items, rng.random(len(users))), unseen
 
 
 def undiagnosed(recommender: Recommender) -> str:
@@ -162,6 +168,11 @@ def undiagnosed(recommender: Recommender) -> str:
     if recommender.placement.layout.user:
         return (
             "config.sharding.tables='sharded': a relation is diagnosed with replicated tables only"
+        )
+    if not (_drawn(recommender)[1].sum(axis=1) >= 2).any():
+        return (
+            f"data set {recommender.dataset.name!r}: users have all but one of the items that were "
+            "drawn, so there is no ranking to diagnose a relation by"
         )
     return ""
 
@@ -176,10 +187,9 @@ def diagnosis_in_results(recommender: Recommender) -> dict[str, Any]:
         return {}
     found = diagnose(recommender)
     if found.is_constant and processes.is_first():
-        logging.warning(
-            "%s. The model ranks as CML moved by a constant: its figures say nothing of relations",
-            found,
-        )
+        is_moved = recommender.model.user_width > 0
+        ranks = "as CML moved by a constant" if is_moved else "alike for all users"
+        logging.warning("%s. The model ranks %s: its figures say nothing of it", found, ranks)
     return {"diagnosis": found.as_dict()}
 
 

@@ -14,10 +14,9 @@ from oracles import diagnosis as oracle
 from oracles.attention import latent_relation, memory_attention, smoothed_attention
 from oracles.relations import read_memories, relation_function, transcf_neighbours
 from support.small_runs import config_of, data_for
+from untrained import untrained
 
-import hlr_jax
-from hlr_jax import InputError, Relation
-from hlr_jax.config import ShardingConfig, build
+from hlr_jax import Relation
 from hlr_jax.evaluation.relation_grid import relative_entropy
 from hlr_jax.functional import Attention
 from hlr_jax.runs import diagnosis, experiment
@@ -25,22 +24,8 @@ from hlr_jax.runs.diagnosis import THRESHOLD, Diagnosis, diagnose, kind_of
 from hlr_jax.runs.recommender import Recommender
 from hlr_jax.sampling.histories import user_histories
 from hlr_jax.sampling.sources import DeviceInteractions
-from hlr_jax.training.inputs import make_objective
-from hlr_jax.training.state import Keys, new_params
 
 USERS, ITEMS = 7, 13
-
-
-def untrained(model: str, options: dict[str, Any] | None = None) -> Recommender:
-    """A model with random parameters, whose relations are no constants."""
-    config, data = config_of(model, options), data_for(model)
-    relation = build.build_model(config)
-    placement = experiment.Placement.of(config.sharding, relation, data.num_users, data.num_items)
-    objective = make_objective(config, relation, data.num_items, data.features)
-    params = new_params(Keys.of(3).init, objective, placement, data.num_features)
-    # Large ones, so that attention is far from uniform.
-    params = jax.tree.map(lambda x: 2.0 * x, params)
-    return Recommender.of(config, data, relation, params)
 
 
 def sampled(recommender: Recommender) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -333,19 +318,6 @@ def test_a_mean_of_the_history_is_by_user():
 
 
 # --- where it is said ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("model", ["cml", "cmlf"])
-def test_a_model_without_a_relation_is_refused(model):
-    with pytest.raises(InputError, match=rf"config.model.name='{model}': has no relation"):
-        hlr_jax.diagnose(untrained(model))
-
-
-def test_sharded_tables_are_refused():
-    rec = untrained("lrml")
-    config = dataclasses.replace(rec.config, sharding=ShardingConfig(tables="sharded"))
-    with pytest.raises(InputError, match=r"config.sharding.tables='sharded'"):
-        diagnose(Recommender.of(config, rec.dataset, rec.model, rec.params))
 
 
 def test_a_class_with_a_relation_of_its_own_shows_nothing_of_its_parents():

@@ -1,0 +1,24 @@
+"""Recommenders with random parameters."""
+
+from typing import Any
+
+import jax
+from support.small_runs import config_of, data_for
+
+from hlr_jax.config import build
+from hlr_jax.runs import experiment
+from hlr_jax.runs.recommender import Recommender
+from hlr_jax.training.inputs import make_objective
+from hlr_jax.training.state import Keys, new_params
+
+
+def untrained(model: str, options: dict[str, Any] | None = None) -> Recommender:
+    """A model with random parameters, whose relations are no constants."""
+    config, data = config_of(model, options), data_for(model)
+    relation = build.build_model(config)
+    placement = experiment.Placement.of(config.sharding, relation, data.num_users, data.num_items)
+    objective = make_objective(config, relation, data.num_items, data.features)
+    params = new_params(Keys.of(3).init, objective, placement, data.num_features)
+    # Large ones, so that attention is far from uniform.
+    params = jax.tree.map(lambda x: 2.0 * x, params)
+    return Recommender.of(config, data, relation, params)
