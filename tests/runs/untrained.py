@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from support.small_runs import config_of, data_for
 
 from hlr_jax.config import build
@@ -19,6 +20,8 @@ def untrained(model: str, options: dict[str, Any] | None = None) -> Recommender:
     placement = experiment.Placement.of(config.sharding, relation, data.num_users, data.num_items)
     objective = make_objective(config, relation, data.num_items, data.features)
     params = new_params(Keys.of(3).init, objective, placement, data.num_features)
-    # Large ones, so that attention is far from uniform.
+    # Large ones, so that attention is far from uniform; items of different lengths, because from
+    # the origin all that lie on the ball's surface are equally far.
     params = jax.tree.map(lambda x: 2.0 * x, params)
+    params["item"] *= jnp.linspace(0.8, 1.0, data.num_items)[:, None]
     return Recommender.of(config, data, relation, params)
