@@ -1,19 +1,12 @@
 """AdaCML: the user adapts to the item (Zhang et al., DASFAA 2019)."""
 
-import functools
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from hlr_jax.functional import (
-    Attention,
-    attention_weights,
-    pairwise_squared_distances,
-    pooling_change,
-)
-from hlr_jax.kernels.tiled_scores import blockwise
+from hlr_jax.functional import Attention, attention_weights, pooling_change
+from hlr_jax.models.history_pooling import history_weights, pooled_distances, pooled_scores
 from hlr_jax.models.relation import Relation
 from hlr_jax.registry import register
 from hlr_jax.types import History, HistoryIds
@@ -29,12 +22,6 @@ def adacml_relation(
     """
     weights, _ = history_weights(item, history, beta)
     return jnp.einsum("...p,...pd->...d", weights, history.rows)
-
-
-def history_weights(item: Float[Array, "*#b d"], history: History, beta: float = 1.0) -> Attention:
-    """Weigh the rows of a history by `w_k = item . p_k`."""
-    logits = jnp.einsum("...d,...pd->...p", item, history.rows)
-    return Attention(attention_weights(logits, history.mask, beta), history.mask)
 
 
 @register("adacml")
@@ -68,8 +55,7 @@ class AdaCML(Relation):
         self, users: Float[Array, "u d"], items: Float[Array, "k d"], history: History
     ) -> Float[Array, "u k"]:
         """Measure by attention weights, without relations."""
-        change = functools.partial(change_by_history, items, self.beta)
-        return jax.vmap(change)(users, *history) + pairwise_squared_distances(users, items)
+        return pooled_distances(self._change, users, items, history)
 
     def euclidean_scores(
         self,
@@ -79,27 +65,15 @@ class AdaCML(Relation):
         histories: HistoryIds,
     ) -> Float[Array, "u t"]:
         """Score by attention weights, which are the relation's coordinates in the history."""
+        return pooled_scores(self._change, users, tile, catalogue, histories)
 
-        def change(user: Array, ids: Array, mask: Array) -> Array:
-            return change_by_history(tile, self.beta, user, catalogue[ids], mask)
-
-        floats = len(tile) * histories.items.shape[1]
-        args = (users, histories.items, histories.mask)
-        change_of_all = blockwise(change, args, floats)
-        return -pairwise_squared_distances(users, tile) - change_of_all
-
-
-def change_by_history(
-    items: Float[Array, "t d"],
-    beta: float,
-    user: Float[Array, " d"],
-    rows: Float[Array, "p d"],
-    mask: Bool[Array, " p"],
-) -> Float[Array, " t"]:
-    """Compute by how much the relation changes a user's squared distance to each item.
-
-    Args:
-      rows, mask: the user's history.
-    """
-    weights = attention_weights(items @ rows.T, mask[None], beta)
-    return pooling_change(user, items, rows, weights)
+    def _change(
+        self,
+        items: Float[Array, "t d"],
+        user: Float[Array, " d"],
+        rows: Float[Array, "p d"],
+        mask: Bool[Array, " p"],
+    ) -> Float[Array, " t"]:
+        """Compute by how much the relation changes a user's squared distance to each item."""
+        weights = attention_weights(items @ rows.T, mask[None], self.beta)
+        return pooling_change(user, items, rows, weights)

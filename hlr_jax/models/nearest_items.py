@@ -1,6 +1,5 @@
 """Move the user to those of its items that are nearest to the target: ours, from no paper."""
 
-import functools
 from typing import ClassVar
 
 import flax.linen as nn
@@ -8,14 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from hlr_jax.functional import (
-    Attention,
-    attention_weights,
-    pairwise_squared_distances,
-    pooling_change,
-)
-from hlr_jax.kernels.tiled_scores import blockwise
-from hlr_jax.models.adacml import history_weights
+from hlr_jax.functional import Attention, attention_weights, pooling_change
+from hlr_jax.models.history_pooling import history_weights, pooled_distances, pooled_scores
 from hlr_jax.models.relation import Relation
 from hlr_jax.registry import register
 from hlr_jax.types import History, HistoryIds
@@ -82,8 +75,7 @@ class NearestItems(Relation):
         self, users: Float[Array, "u d"], items: Float[Array, "k d"], history: History
     ) -> Float[Array, "u k"]:
         """Measure by attention weights, without relations."""
-        change = functools.partial(self._change, items)
-        return jax.vmap(change)(users, *history) + pairwise_squared_distances(users, items)
+        return pooled_distances(self._change, users, items, history)
 
     def euclidean_scores(
         self,
@@ -93,13 +85,7 @@ class NearestItems(Relation):
         histories: HistoryIds,
     ) -> Float[Array, "u t"]:
         """Score by attention weights, which are the relation's coordinates in the history."""
-
-        def change(user: Array, ids: Array, mask: Array) -> Array:
-            return self._change(tile, user, catalogue[ids], mask)
-
-        floats = len(tile) * histories.items.shape[1]
-        changes = blockwise(change, (users, *histories), floats)
-        return -pairwise_squared_distances(users, tile) - changes
+        return pooled_scores(self._change, users, tile, catalogue, histories)
 
     def _change(
         self,
