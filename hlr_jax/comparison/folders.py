@@ -15,7 +15,7 @@ from hlr_jax.data.datasets import Dataset
 from hlr_jax.errors import InputError
 from hlr_jax.evaluation import metrics
 from hlr_jax.files import read_json_object
-from hlr_jax.runs.diagnosis import Diagnosis, diagnose, undiagnosed
+from hlr_jax.runs.diagnosis import Diagnosis, NoDiagnosisError, diagnose
 from hlr_jax.runs.recommender import Recommender
 from hlr_jax.runs.workdir import check_finished, load_config
 
@@ -150,8 +150,10 @@ class TrainedRun:
         is_of_this = plan.takes_last(self.config.training.refit)
         if stored and is_of_this and digests == self._trained_on(dataset).digests:
             return [Diagnosis.from_dict(stored)]
-        loaded = self._load(dataset, plan)
-        return [] if undiagnosed(loaded) else [diagnose(loaded)]
+        try:
+            return [diagnose(self._load(dataset, plan))]
+        except NoDiagnosisError:
+            return []
 
     def _load(self, dataset: Dataset, plan: Plan) -> Recommender:
         trained_on = self._trained_on(dataset)

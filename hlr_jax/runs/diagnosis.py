@@ -31,6 +31,10 @@ _KINDS = {"mean": "constant", "user_mean": "by user", "item_mean": "by item"}
 _VARIES = "varies"
 
 
+class NoDiagnosisError(InputError):
+    """There is no relation that could be diagnosed."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Diagnosis:
     """How a relation differs between pairs of users and items, and what that does to rankings.
@@ -138,43 +142,31 @@ def diagnose(recommender: Recommender) -> Diagnosis:
     them out, as rankings do.
 
     Raises:
-      InputError: the model has no relation, or tables are sharded.
+      NoDiagnosisError: the model has no relation, tables are sharded, or users have no rankings.
     """
-    reason = undiagnosed(recommender)
-    if reason:
-        raise InputError(reason)
-    grid, unseen = _drawn(recommender)
-    known = recommender.dataset.known("test")
-    return summarized(measure(recommender.ranker, known, grid), unseen)
-
-
-def _drawn(recommender: Recommender) -> tuple[Grid, Bool[np.ndarray, "u i"]]:
-    """Draw users and items, and say which of the items each user has not seen."""
-    dataset = recommender.dataset
+    model, dataset = recommender.model, recommender.dataset
+    if not model.has_relation:
+        name = recommender.config.model.name
+        raise NoDiagnosisError(
+            f"config.model.name={name!r}: has no relation to diagnose; its users stay in place"
+        )
+    if recommender.placement.layout.user:
+        raise NoDiagnosisError(
+            "config.sharding.tables='sharded': a relation is diagnosed with replicated tables only"
+        )
     known = dataset.known("test")
     rng = np.random.default_rng(recommender.config.seed)
     with_items = np.flatnonzero(dataset.train.counts)
     users = np.sort(rng.permutation(with_items)[:MOST_USERS])
     items = np.sort(rng.permutation(dataset.num_items)[:MOST_ITEMS])
+    grid = Grid(users, items, rng.random(len(users)))
     unseen = np.stack([~np.isin(items, known.of(user)) for user in users.tolist()])
-    return Grid(users, items, rng.random(len(users))), unseen
-
-
-def undiagnosed(recommender: Recommender) -> str:
-    """Say in a line why a model cannot be diagnosed; "" if it can."""
-    if not recommender.model.has_relation:
-        name = recommender.config.model.name
-        return f"config.model.name={name!r}: has no relation to diagnose; its users stay in place"
-    if recommender.placement.layout.user:
-        return (
-            "config.sharding.tables='sharded': a relation is diagnosed with replicated tables only"
+    if not (unseen.sum(axis=1) >= 2).any():
+        raise NoDiagnosisError(
+            f"data set {dataset.name!r}: users have all but one of the items that were drawn, so "
+            "there is no ranking to diagnose a relation by"
         )
-    if not (_drawn(recommender)[1].sum(axis=1) >= 2).any():
-        return (
-            f"data set {recommender.dataset.name!r}: users have all but one of the items that were "
-            "drawn, so there is no ranking to diagnose a relation by"
-        )
-    return ""
+    return summarized(measure(recommender.ranker, known, grid), unseen)
 
 
 def diagnosis_in_results(recommender: Recommender) -> dict[str, Any]:
@@ -183,9 +175,10 @@ def diagnosis_in_results(recommender: Recommender) -> dict[str, Any]:
     Returns:
       `diagnosis`, as plain JSON; nothing of a model that cannot be diagnosed.
     """
-    if undiagnosed(recommender):
+    try:
+        found = diagnose(recommender)
+    except NoDiagnosisError:
         return {}
-    found = diagnose(recommender)
     if found.is_constant and processes.is_first():
         is_moved = recommender.model.user_width > 0
         ranks = "as CML moved by a constant" if is_moved else "alike for all users"
