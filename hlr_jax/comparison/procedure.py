@@ -21,7 +21,6 @@ from hlr_jax.evaluation.evaluate import check_cutoffs
 from hlr_jax.parallel import processes
 
 _BOOTSTRAP = 1000
-_OF_SAMPLED = ("hit_rate", "ndcg", "mrr")
 
 
 def compare(
@@ -105,9 +104,10 @@ def _plan(found: Sequence[Measurable], split: str, asked: Sequence[str], refitte
     plan = Plan(split, protocol, tuple(dict.fromkeys(asked or usual)), refitted)
     for metric in plan.metrics:
         name, _ = metrics.parse(metric, "--metrics")
-        if protocol == "sampled" and name not in _OF_SAMPLED:
+        if protocol == "sampled" and name not in metrics.OF_ONE_POSITIVE:
             raise InputError(
-                f"--metrics={metric}: the sampled protocol has {', '.join(_OF_SAMPLED)} only"
+                f"--metrics={metric}: the sampled protocol has "
+                f"{', '.join(metrics.OF_ONE_POSITIVE)} only"
             )
     return plan
 

@@ -18,6 +18,7 @@ from hlr_jax.evaluation.metrics.definitions import (
     recall_capped,
 )
 from hlr_jax.evaluation.metrics.lists import (
+    OF_ONE_POSITIVE,
     catalogue,
     evaluate,
     evaluate_sampled,
@@ -31,6 +32,7 @@ from hlr_jax.evaluation.metrics.summary import cohort_rows, summarize
 
 __all__ = [
     "METRICS",
+    "OF_ONE_POSITIVE",
     "PairedTest",
     "average_precision",
     "catalogue",

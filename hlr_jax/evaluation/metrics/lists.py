@@ -7,8 +7,10 @@ from jaxtyping import Bool, Float, Int
 
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
-from hlr_jax.evaluation.metrics.definitions import METRICS, hit_rate, mrr, ndcg
+from hlr_jax.evaluation.metrics.definitions import METRICS
 
+# What the rank of one positive item among given negatives tells.
+OF_ONE_POSITIVE = ("hit_rate", "ndcg", "mrr")
 # Bounds the memory that `hits` needs beside its result (entries searched at once).
 _ENTRIES_AT_ONCE = 2**22
 
@@ -171,8 +173,8 @@ def evaluate_sampled(ranks: Int[np.ndarray, "U"], cutoffs: Sequence[int]) -> dic
     values = {}
     for cutoff in cutoffs:
         found = ranks[:, None] == np.arange(1, cutoff + 1)
-        for metric in (hit_rate, ndcg, mrr):
-            values[f"{metric.__name__}@{cutoff}"] = metric(found, np.ones_like(ranks))
+        for name in OF_ONE_POSITIVE:
+            values[f"{name}@{cutoff}"] = METRICS[name](found, np.ones_like(ranks))
     return values
 
 
