@@ -10,7 +10,7 @@ import scipy.sparse
 from jaxtyping import Bool, Float, Int
 
 from hlr_jax.config import Config, EvaluationConfig
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.data.dataset import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.evaluation.evaluate import evaluate_split
 

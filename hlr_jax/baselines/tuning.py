@@ -11,8 +11,8 @@ from tqdm import tqdm
 from hlr_jax.baselines.methods import METHODS, Method
 from hlr_jax.baselines.scoring import evaluate
 from hlr_jax.config import Config, EvaluationConfig
-from hlr_jax.data import datasets
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.data import loading
+from hlr_jax.data.dataset import Dataset
 from hlr_jax.errors import DivergedError, InputError
 from hlr_jax.evaluation import metrics
 from hlr_jax.evaluation.evaluate import check_cutoffs, check_protocol
@@ -146,7 +146,7 @@ def tune_and_evaluate(
     workdir, tuning = pathlib.Path(workdir), tuning or Tuning()
     _check_workdir(workdir)
     METHODS[name](**tuning.fixed)
-    dataset = datasets.load(config.data, show_progress)
+    dataset = loading.load(config.data, show_progress)
     check_cutoffs(config.evaluation.cutoffs, dataset, "config.evaluation.cutoffs")
     check_protocol(config, dataset)
     method, tried = tune(METHODS[name], dataset, tuning, config.seed, show_progress)

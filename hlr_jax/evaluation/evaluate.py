@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from hlr_jax.config import Config, EvaluationConfig
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.data.dataset import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 from hlr_jax.evaluation import metrics

@@ -11,8 +11,8 @@ import optax
 from absl import logging
 
 from hlr_jax.config import Config, build
-from hlr_jax.data import datasets
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.data import loading
+from hlr_jax.data.dataset import Dataset
 from hlr_jax.errors import InputError
 from hlr_jax.evaluation import metrics
 from hlr_jax.files import write_json
@@ -238,7 +238,7 @@ def _load(config: Config, show_progress: bool) -> Dataset:
     """Load the data set; the first process prepares it for the others."""
     if not processes.is_first():
         processes.wait_for_all("data prepared")
-    dataset = datasets.load(config.data, show_progress and processes.is_first())
+    dataset = loading.load(config.data, show_progress and processes.is_first())
     if processes.is_first():
         processes.wait_for_all("data prepared")
     return dataset

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hlr_jax.config import Config
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.data.dataset import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 from hlr_jax.models.relation import Relation

@@ -10,8 +10,8 @@ import polars as pl
 from jaxtyping import Float, Int
 
 from hlr_jax.config import Config, build
-from hlr_jax.data import datasets
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.data import loading
+from hlr_jax.data.dataset import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 from hlr_jax.evaluation.evaluate import evaluate_split
@@ -79,7 +79,7 @@ class Recommender:
         """
         workdir = pathlib.Path(workdir)
         config = load_config(workdir)
-        dataset = dataset or datasets.load(config.data)
+        dataset = dataset or loading.load(config.data)
         if config.training.refit and refitted:
             return cls.load(finished_refit(workdir), dataset.joined())
         check_same_data(workdir, dataset)

@@ -17,8 +17,8 @@ import numpy as np
 from tqdm import tqdm
 
 from hlr_jax.config import Config, build
-from hlr_jax.data import datasets
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.data import loading
+from hlr_jax.data.dataset import Dataset
 from hlr_jax.errors import DivergedError, InputError
 from hlr_jax.evaluation import metrics
 from hlr_jax.parallel import processes
@@ -162,7 +162,7 @@ def _checked(
         if dataset is not None:
             raise ValueError("a data set was given, and fields of config.data are to be varied")
     else:
-        dataset = dataset or datasets.load(config.data, show_progress)
+        dataset = dataset or loading.load(config.data, show_progress)
         if not len(dataset.valid):
             raise InputError(
                 f"--objective={objective}: data set {dataset.name} has no validation split"

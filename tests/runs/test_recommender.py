@@ -16,7 +16,7 @@ from table_runs import ITEMS, USERS, config_of, hand_made, table_text, train
 
 from hlr_jax import config as configs
 from hlr_jax.config import Config, DataConfig, EvaluationConfig, LossConfig, SamplingConfig
-from hlr_jax.data.datasets import load
+from hlr_jax.data.loading import load
 from hlr_jax.errors import InputError
 from hlr_jax.runs import experiment
 from hlr_jax.runs.recommender import Recommender

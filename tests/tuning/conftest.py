@@ -7,7 +7,7 @@ import sqlalchemy
 from support.planted import planted_of
 from sweeps import ITEMS, MARGIN, USERS, Scripted, config_of
 
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.data.dataset import Dataset
 from hlr_jax.runs import experiment
 from hlr_jax.tuning import sweep
 
