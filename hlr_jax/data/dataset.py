@@ -3,12 +3,18 @@
 import contextlib
 import dataclasses
 import hashlib
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from hlr_jax.data.frames import Rules
 
 # What the digest depends on, besides ids and features.
 DIGESTED = ("train", "valid", "given")
@@ -28,7 +34,8 @@ class Dataset:
       train: what a model is trained on.
       valid: what models and epochs are selected by; may be empty.
       test: what a model is evaluated on.
-      user_ids: `[U]` raw ids of the users, integers or strings, increasing.
+      user_ids: `[U]` raw ids of the users, integers or strings, increasing. `from_frame` and
+        `from_csr` take them in any order.
       item_ids: `[I]` raw ids of the items, increasing.
       item_titles: `[I]` readable titles, "" if unknown; None if no item has one.
       given_negatives: `[U, n]` int32 items to rank a user's test item among, padded with -1; None
@@ -57,6 +64,84 @@ class Dataset:
     def __post_init__(self) -> None:
         if self.given is _NOTHING:
             object.__setattr__(self, "given", Interactions.none(self.num_users, self.num_items))
+        for part in ("valid", "test", "given"):
+            found = getattr(self, part)
+            if (found.num_users, found.num_items) != (self.num_users, self.num_items):
+                raise InputError(
+                    f"data set {self.name!r}: {part} has {found.num_users} users and "
+                    f"{found.num_items} items, train {self.num_users} and {self.num_items}"
+                )
+        _check_ids(self.name, "user", self.user_ids, self.num_users)
+        _check_ids(self.name, "item", self.item_ids, self.num_items)
+        titles = self.item_titles
+        if titles is not None and titles.shape != (self.num_items,):
+            raise InputError(
+                f"data set {self.name!r}: item_titles has the shape {titles.shape}; give one to "
+                f"each of {self.num_items} items"
+            )
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: Any,
+        user: str = "user",
+        item: str = "item",
+        rating: str | None = None,
+        timestamp: str | None = None,
+        **rules: "Unpack[Rules]",
+    ) -> "Dataset":
+        """Make a data set of a data frame with an interaction in each row.
+
+        Args:
+          frame: of pandas or polars, or whatever exports Arrow or the data frame interchange
+            protocol; or a dict of columns.
+          user, item: columns of ids: integers, texts, UUIDs or dates, in any order. Texts stay
+            texts. A pair that stands in several rows counts once, with its highest rating and
+            earliest time.
+          rating: column of numbers that `min_rating` filters.
+          timestamp: column of times that a split by time reads: numbers, datetimes or ISO 8601.
+          rules: `min_rating`, `core`, `item_core`, `split` (None trains on everything),
+            `valid_fraction`, `test_fraction`, `split_seed`, as in `config.data`.
+
+        Raises:
+          InputError: a column is missing, a value cannot be used, or nothing is left to train on.
+        """
+        from hlr_jax.data import frames  # Which is made of data sets.
+
+        named = {"user": user, "item": item, "rating": rating, "timestamp": timestamp}
+        given = {role: column for role, column in named.items() if column is not None}
+        return frames.from_frame(frame, given, rules)
+
+    @classmethod
+    def from_csr(
+        cls, matrix: Any, user_ids: Any = None, item_ids: Any = None, **rules: "Unpack[Rules]"
+    ) -> "Dataset":
+        """Make a data set of a sparse matrix, whose entries are ratings above 0.
+
+        Rows and columns without an entry are left out.
+
+        Args:
+          matrix: `[users, items]`, of SciPy.
+          user_ids, item_ids: of its rows and columns, in any order; numbers from 0 if left out.
+          rules: see `from_frame`.
+
+        Raises:
+          InputError: ids do not fit, an entry is zero, negative or not finite, or nothing is left
+            to train on.
+        """
+        from hlr_jax.data import frames
+
+        return frames.from_csr(matrix, user_ids, item_ids, rules)
+
+    def with_titles(self, titles: Mapping[Any, str]) -> "Dataset":
+        """Return the data set with titles of items, by id; items without one get "".
+
+        Raises:
+          InputError: no title is of an item of the data set.
+        """
+        from hlr_jax.data import frames
+
+        return frames.with_titles(self, titles)
 
     def _stored_values(self) -> tuple[np.ndarray, str] | None:
         """Return stored popularity and digest, unless what they belong to has been replaced."""
@@ -161,21 +246,33 @@ class Dataset:
         return {"data": self.digest, "test": self.test_digest}
 
 
+def _check_ids(name: str, kind: str, ids: np.ndarray, count: int) -> None:
+    """Raise InputError where rows cannot be looked up by id."""
+    if ids.shape != (count,):
+        raise InputError(
+            f"data set {name!r}: {kind}_ids has the shape {ids.shape}; give one to each of "
+            f"{count} {kind}s"
+        )
+    if ids.dtype.kind not in "iuU":
+        raise InputError(f"data set {name!r}: {kind}_ids are {ids.dtype}; use integers or text")
+    if count and not (ids[1:] > ids[:-1]).all():
+        raise InputError(
+            f"data set {name!r}: {kind}_ids do not increase, so that nobody would be found by id; "
+            "Dataset.from_frame and Dataset.from_csr take ids in any order"
+        )
+
+
 def check_trainable(dataset: Dataset) -> None:
-    """Check that a model can be trained and evaluated on a data set.
+    """Check that a model can be trained on a data set.
 
     Raises:
-      InputError: train or test is empty, features do not fit the items, or a user has interacted
+      InputError: train is empty, features do not fit the items, or a user has interacted
         with every item, so that there is no negative to draw.
     """
-    for part, remedy in (
-        ("train", "leave more to train on"),
-        ("test", "raise config.data.test_fraction, or choose another config.data.split"),
-    ):
-        if len(getattr(dataset, part)) == 0:
-            raise InputError(
-                f"data set {dataset.name!r}: no user has a {part} interaction; {remedy}"
-            )
+    if not len(dataset.train):
+        raise InputError(
+            f"data set {dataset.name!r}: no user has a train interaction; leave more to train on"
+        )
     found = dataset.features
     if found is not None and (found.ndim != 2 or len(found) != dataset.num_items):
         raise InputError(

@@ -22,6 +22,7 @@ from hlr_jax.data import (
 from hlr_jax.data.dataset import Dataset, check_trainable
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.data.resolve import ResolvedData, resolve
+from hlr_jax.errors import InputError
 from hlr_jax.files import cache_folder
 
 # Part of every recipe: raise it when the same recipe would give another data set.
@@ -47,12 +48,12 @@ def load(config: DataConfig, progress: bool = True) -> Dataset:
         return load(dataclasses.replace(config, join_valid=False), progress).joined()
     resolved = resolve(config, progress)
     if not resolved.files:
-        return _prepare(config, resolved)
+        return prepare(config, resolved, raw.read(config, resolved))
     recipe = _recipe(config, resolved)
     folder = cache_folder() / "prepared" / prepared.folder_name(resolved.name, recipe)
     dataset = arrays.from_arrays(resolved.name, prepared.restore(folder))
     if dataset is None or (dataset.features is None) != (resolved.features is None):
-        dataset = _prepare(config, resolved)
+        dataset = prepare(config, resolved, raw.read(config, resolved))
         prepared.save(folder, arrays.to_arrays(dataset), recipe)
     return dataset
 
@@ -80,8 +81,14 @@ def _recipe(config: DataConfig, resolved: ResolvedData) -> dict[str, Any]:
 # From raw interactions to a data set.
 
 
-def _prepare(config: DataConfig, resolved: ResolvedData) -> Dataset:
-    interactions = raw.read(config, resolved)
+def prepare(
+    config: DataConfig, resolved: ResolvedData, interactions: raw.RawInteractions
+) -> Dataset:
+    """Filter, number and split interactions as configured.
+
+    Raises:
+      InputError: a filter or the split cannot be used, or leaves nothing.
+    """
     if resolved.split == "fixed":
         assert interactions.labels is not None
         frame, labels = interactions.frame, interactions.labels
@@ -116,6 +123,11 @@ def _prepare(config: DataConfig, resolved: ResolvedData) -> Dataset:
         features=features.read(*resolved.features, item_ids) if resolved.features else None,
     )
     check_trainable(dataset)
+    if resolved.split != "none" and not len(test):
+        raise InputError(
+            f"data set {dataset.name!r}: no user has a test interaction; raise "
+            "config.data.test_fraction, or choose another config.data.split"
+        )
     return dataset
 
 
