@@ -15,7 +15,7 @@ from hlr_jax.data.dataset import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 from hlr_jax.evaluation.evaluate import evaluate_split
-from hlr_jax.evaluation.ranking import Ranker
+from hlr_jax.evaluation.ranker import Ranker
 from hlr_jax.models.relation import Relation
 from hlr_jax.parallel import processes
 from hlr_jax.parallel.placement import Placement
