@@ -43,7 +43,7 @@ def write(path: pathlib.Path, description: Mapping[str, Any], arrays: Mapping[st
             tensors[name + _TEXT] = np.frombuffer(b"".join(encoded), np.uint8)
             tensors[name + _ENDS] = np.cumsum([len(text) for text in encoded], dtype=np.int64)
         else:
-            tensors[name] = np.ascontiguousarray(values)
+            tensors[name] = np.asarray(values, order="C")
     header = {
         "format": _FORMAT,
         "version": str(VERSION),
@@ -104,7 +104,7 @@ def _with_texts(
 ) -> dict[str, np.ndarray]:
     for name, shape in texts.items():
         content, ends = tensors.pop(name + _TEXT).tobytes(), tensors.pop(name + _ENDS).tolist()
-        starts = [0, *ends[:-1]]
+        starts = [0, *ends][:-1]
         decoded = [content[a:b].decode() for a, b in zip(starts, ends, strict=True)]
         tensors[name] = np.array(decoded, np.str_).reshape(shape)
     return tensors
@@ -115,5 +115,5 @@ def _digest(tensors: Mapping[str, np.ndarray]) -> str:
     for name in sorted(tensors):
         array = tensors[name]
         sha.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        sha.update(np.ascontiguousarray(array).data)
+        sha.update(array.tobytes())
     return sha.hexdigest()

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -194,23 +194,28 @@ class Dataset:
         parts = ("train", "valid", "test", *(("given",) if len(self.given) else ()))
         return {part: len(getattr(self, part)) for part in parts}
 
-    def user_index(self, raw_id: int | str) -> int:
+    def user_rows(self, raw_ids: Sequence[Any]) -> np.ndarray:
+        """Find the numbers `[n]` of the users with these raw ids; -1 where there is none."""
+        return _rows_of(raw_ids, self.user_ids)
+
+    def item_rows(self, raw_ids: Sequence[Any]) -> np.ndarray:
+        """Find the numbers `[n]` of the items with these raw ids; -1 where there is none."""
+        return _rows_of(raw_ids, self.item_ids)
+
+    def user_index(self, raw_id: Any) -> int:
         """Return the number of the user with this raw id.
 
         Raises:
           InputError: there is no such user.
         """
-        # An id that cannot be converted to the type of the ids is not among them.
-        with contextlib.suppress(ValueError, OverflowError):
-            wanted = self.user_ids.dtype.type(raw_id)
-            row = int(np.searchsorted(self.user_ids, wanted))
-            if row < self.num_users and self.user_ids[row] == wanted:
-                return row
-        like = ", ".join(str(user) for user in self.user_ids[:3])
-        raise InputError(
-            f"user {raw_id!r} is not in data set {self.name!r}; "
-            f"its {self.num_users} user ids look like {like}"
-        )
+        row = int(self.user_rows([raw_id])[0])
+        if row < 0:
+            like = ", ".join(str(user) for user in self.user_ids[:3])
+            raise InputError(
+                f"user {raw_id!r} is not in data set {self.name!r}; "
+                f"its {self.num_users} user ids look like {like}"
+            )
+        return row
 
     @property
     def popularity(self) -> np.ndarray:
@@ -244,6 +249,26 @@ class Dataset:
     def digests(self) -> dict[str, str]:
         """Both hashes, as results of a run keep them."""
         return {"data": self.digest, "test": self.test_digest}
+
+
+def _rows_of(raw_ids: Sequence[Any], ids: np.ndarray) -> np.ndarray:
+    """Find where raw ids stand in increasing ones; an id of another type is converted to theirs."""
+    if not len(ids):
+        return np.full(len(raw_ids), -1, np.int32)
+    if ids.dtype.kind == "U":
+        wanted = np.array([str(x) for x in raw_ids], np.str_)
+    else:
+        wanted = np.array([_integer(x) for x in raw_ids], np.int64)
+    places = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
+    return np.where(ids[places] == wanted, places, -1).astype(np.int32)
+
+
+def _integer(raw_id: Any) -> int:
+    """Convert an id; one that is no integer is among none, as -1 is."""
+    with contextlib.suppress(ValueError):
+        number = int(raw_id) if isinstance(raw_id, int | str | np.integer) else -1
+        return number if 0 <= number < 2**63 else -1
+    return -1
 
 
 def _check_ids(name: str, kind: str, ids: np.ndarray, count: int) -> None:

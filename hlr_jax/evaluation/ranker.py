@@ -15,7 +15,9 @@ from hlr_jax.evaluation import ranking, user_batches
 from hlr_jax.evaluation.batch_memory import check_batch
 from hlr_jax.evaluation.device_groups import DeviceGroups
 from hlr_jax.evaluation.hidden_items import HiddenItems, pairs_length
+from hlr_jax.evaluation.nearest import nearest
 from hlr_jax.evaluation.ranking import Tables, Users
+from hlr_jax.evaluation.requests import filled_up
 from hlr_jax.kernels.sizes import FEW_USERS, batches_ahead
 from hlr_jax.models.relation import Relation
 from hlr_jax.parallel import devices, processes
@@ -24,6 +26,9 @@ from hlr_jax.sampling.histories import HistoryDraw
 from hlr_jax.sampling.sources import DeviceInteractions
 from hlr_jax.training.neighbours import neighbours_for
 from hlr_jax.types import Params
+
+# Users whose histories are held at once to locate them.
+_POSITIONED = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,6 +200,24 @@ class PlacedRanker:
             of_part = jnp.asarray(users[part], jnp.int32), jnp.asarray(items[part], jnp.int32)
             scores[part] = ranking.pair_scores(*of_part, self.tables)
         return scores
+
+    def positions(self, users: Int[np.ndarray, "u"]) -> Float[np.ndarray, "u d"]:
+        """Locate users, on one device; see `ranking.positions`."""
+        model, size = self.tables.model, _POSITIONED
+        found = np.zeros((len(users), model.dim), np.float32)
+        for start in range(0, len(users), size):
+            part = users[start : start + size]
+            rows = filled_up(part.astype(np.int32), size)
+            found[start : start + size] = ranking.positions(rows, self.tables)[: len(part)]
+        return found
+
+    def nearest_items(
+        self, rows: Int[np.ndarray, "r"], k: int, allowed: Bool[np.ndarray, "i"]
+    ) -> tuple[Int[np.ndarray, "r k"], Float[np.ndarray, "r k"]]:
+        """Find the allowed items nearest to each of some, on one device."""
+        model = self.tables.model
+        items = model.first(self.tables.params["item"])
+        return nearest(model.geometry, items, rows, k, allowed)
 
 
 def _progress_bar(users: int, show_progress: bool) -> "tqdm[Any]":

@@ -175,3 +175,21 @@ def pair_scores(
         return -apply(model, params["relation"], "distances", user_row, item_rows, history)[0]
 
     return jax.lax.map(lambda pair: scores_of_one(*pair), (users, items), batch_size=64)
+
+
+@jax.jit
+def positions(users: Int[Array, "u"], tables: Tables) -> Float[Array, "u d"]:
+    """Locate users: where their relation leads them, if it is the same for all items.
+
+    Otherwise it is their first vector, which the relation of each item translates.
+    """
+    model, params = tables.model, tables.params
+    rows = params["user"][users]
+    if model.reads_item:
+        return model.first(rows)
+    drawn = user_histories(tables.draw, tables.history, users, users)
+    history = History(params["item"][drawn.items], drawn.mask)
+    arguments = rows, params["item"][:1], history
+    found = apply(model, params["relation"], "translated_once", *arguments)
+    assert isinstance(found, jax.Array)
+    return found

@@ -41,7 +41,7 @@ def save(path: pathlib.Path, config: Config, dataset: Dataset, params: Params) -
     for keys, leaf in leaves:
         name = "/".join(key.key for key in keys)
         # Sharded tables have rows that fill their shards up.
-        arrays[_PARAMS + name] = np.asarray(leaf)[: rows.get(name)]
+        arrays[_PARAMS + name] = np.asarray(leaf)[: rows[name]] if name in rows else leaf
     description = {"kind": KIND, "data": dataset.name, "config": configs.as_dict(config)}
     archive.write(path, description, arrays)
 

@@ -20,6 +20,7 @@ def test_a_run_writes_its_files(trained):
     assert sorted(path.name for path in trained.iterdir()) == [
         "checkpoints",
         "config.json",
+        "data",
         "dataset.json",
         "metrics.jsonl",
         "refit",
