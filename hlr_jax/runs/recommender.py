@@ -3,31 +3,35 @@
 import dataclasses
 import functools
 import pathlib
-from typing import Any
+from typing import Any, Unpack
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float, Int
 
 from hlr_jax.config import Config, build
+from hlr_jax.data.columns import column, columns
 from hlr_jax.data.dataset import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 from hlr_jax.evaluation.evaluate import evaluate_split
 from hlr_jax.evaluation.nearest import nearest
 from hlr_jax.evaluation.ranker import PlacedRanker, Ranker
-from hlr_jax.evaluation.requests import filled_up, power_of_two, ranked
+from hlr_jax.evaluation.requests import Ranked, best, filled_up
 from hlr_jax.kernels.sizes import FEW_USERS
 from hlr_jax.models.relation import Relation
 from hlr_jax.parallel import processes
 from hlr_jax.parallel.placement import Placement
-from hlr_jax.runs import saved
+from hlr_jax.runs import new_users, saved
 from hlr_jax.runs.checkpoints import Checkpoints
-from hlr_jax.runs.verbs import Ids, Verbs, listed
+from hlr_jax.runs.verbs import Filters, Ids, Verbs, listed
 from hlr_jax.runs.workdir import check_same_data, finished_refit, load_config, stored_data
 from hlr_jax.sampling.histories import HistoryDraw, history_choice
+from hlr_jax.sampling.sources import DeviceInteractions
 from hlr_jax.training.epoch import sum_of_loss
+from hlr_jax.training.fold_in import Fitting, fit_users
 from hlr_jax.training.inputs import (
     Positives,
     make_objective,
@@ -36,6 +40,7 @@ from hlr_jax.training.inputs import (
     validation_positives,
 )
 from hlr_jax.training.loop import Program
+from hlr_jax.training.neighbours import neighbours_for
 from hlr_jax.training.state import Keys, mean_of, param_shapes
 from hlr_jax.types import Params
 
@@ -160,6 +165,78 @@ class Recommender(Verbs):
         return self._lists("user", ids, found, {"similar": self.dataset.user_ids})
 
     # ---------------------------------------------------------------------------------------------
+    # New users.
+
+    def recommend_for(self, history: Ids, k: int = 10, **filters: Unpack[Filters]) -> pl.DataFrame:
+        """Recommend items to somebody whom the model does not know, by what they have.
+
+        A row is fitted for them against the tables as they are; nothing is kept.
+
+        Args:
+          history: ids of items.
+          filters: `items`, `exclude` and `filter_seen`, as of `recommend`.
+
+        Returns:
+          Columns `rank`, `item`, `title` (if the data set has titles) and `score`.
+
+        Raises:
+          InputError: no item, an unknown one, or one that was not trained on.
+        """
+        ids = listed("history", history)
+        if not ids:
+            raise InputError("history: give at least one item; recommend has unknown='popular'")
+        self._check_k(k)
+        rows = self._item_rows("history", ids)
+        known = Interactions.from_pairs(np.zeros(len(rows)), rows, 1, self.dataset.num_items)
+        ranker, _ = new_users.ranker_of(self._fitting, self._few, known)
+        allowed = self._allowed(filters.get("items"), filters.get("exclude"))
+        nothing = Interactions.none(1, self.dataset.num_items)
+        hidden = known if filters.get("filter_seen", True) else nothing
+        found = best(ranker, np.zeros(1, np.int32), k, Ranked(known, hidden, allowed))
+        return self._lists("user", [0], found, self._named("item")).drop("user")
+
+    def fold_in(self, frame: Any, user: str = "user", item: str = "item") -> "Recommender":
+        """Return a recommender that knows the interactions of a frame too.
+
+        Rows of their users are fitted anew, all at once, by all that these users have; every other
+        row stays as it is. Users may be new or known.
+
+        Args:
+          frame: with a column of users and one of items that were trained on; see
+            `Dataset.from_frame`.
+
+        Raises:
+          InputError: a column cannot be used, or an item is unknown or was not trained on.
+        """
+        found = columns(frame, {"user": user, "item": item})
+        users, dataset = column("user", found["user"]).to_numpy(), self.dataset
+        if dataset.user_ids.dtype.kind == "U" or users.dtype.kind == "O":
+            users = users.astype(np.str_)
+        if users.dtype.kind != dataset.user_ids.dtype.kind:
+            raise InputError(
+                f"{user}: ids are {found['user'].dtype}, those of data set {dataset.name!r} like "
+                f"{dataset.user_ids[:1].tolist()[0]!r}; convert them"
+            )
+        items = self._item_rows(item, listed(item, found["item"].to_list()))
+        changed, rows = new_users.joined(dataset, users, items)
+        fitted = fit_users(self._fitting, changed.train.of_rows(rows))
+        old = np.asarray(self.params["user"])[: dataset.num_users]
+        table = np.zeros((changed.num_users, old.shape[1]), np.float32)
+        table[np.searchsorted(changed.user_ids, dataset.user_ids)] = old
+        table[rows] = fitted
+        params = jax.tree.map(np.asarray, dict(self.params)) | {"user": table}
+        params["item"] = params["item"][: dataset.num_items]
+        return Recommender.of(self.config, changed, self.model, params)
+
+    @functools.cached_property
+    def _fitting(self) -> Fitting:
+        params = self.placement.one_copy(self.params)
+        interactions = DeviceInteractions.of(self.everything)
+        neighbours = neighbours_for(self.model, interactions, self.dataset.num_items)
+        params = neighbours.widened(self.model, params)
+        return new_users.fitting_of(self.config, self.model, params, self.ranker.draw)
+
+    # ---------------------------------------------------------------------------------------------
     # What `Verbs` asks for.
 
     @property
@@ -178,39 +255,7 @@ class Recommender(Verbs):
     ) -> tuple[Int[np.ndarray, "u k"], Float[np.ndarray, "u k"]]:
         if processes.count() > 1:
             raise InputError("recommendations are made by one process; start it alone")
-        ranker = self._placed(known, len(rows))
-        reads = self.model.uses_history and hidden is not known
-        padded = filled_up(rows, ranker.batch_size)
-        size = ranked(k, self.dataset.num_items)
-        found = ranker.top_k(padded, size, known if reads else hidden, allowed)
-        ids, scores = (x[: len(rows)] for x in found)
-        if reads:
-            # Each item of a history is left out of it: they are scored one by one.
-            ids, scores = self._merged(ranker, rows, known, allowed, (ids, scores))
-        return ids[:, :k], scores[:, :k]
-
-    def _merged(
-        self,
-        ranker: PlacedRanker,
-        rows: Int[np.ndarray, "u"],
-        known: Interactions,
-        allowed: Bool[np.ndarray, "i"],
-        others: tuple[Int[np.ndarray, "u n"], Float[np.ndarray, "u n"]],
-    ) -> tuple[Int[np.ndarray, "u m"], Float[np.ndarray, "u m"]]:
-        """Rank what users have together with the best of what they have not."""
-        width = power_of_two(int(known.counts[rows].max(initial=1)))
-        own = np.zeros((len(rows), width), np.int32)
-        is_own = np.zeros(own.shape, bool)
-        for place, row in enumerate(rows.tolist()):
-            items = known.of(row)
-            own[place, : len(items)], is_own[place, : len(items)] = items, allowed[items]
-        padded = filled_up(np.arange(len(rows), dtype=np.int32), ranker.batch_size)
-        scores = ranker.pair_scores(rows[padded], own[padded])[: len(rows)]
-        ids = np.concatenate([np.where(is_own, own, -1), others[0]], axis=1)
-        scores = np.concatenate([np.where(is_own, scores, -np.inf), others[1]], axis=1)
-        # Equal scores in the order of items.
-        order = np.lexsort((ids, -scores))
-        return np.take_along_axis(ids, order, axis=1), np.take_along_axis(scores, order, axis=1)
+        return best(self._placed(known, len(rows)), rows, k, Ranked(known, hidden, allowed))
 
     def pair_scores(
         self, rows: Int[np.ndarray, "n"], items: Int[np.ndarray, "n"]
