@@ -211,6 +211,14 @@ class PlacedRanker:
             found[start : start + size] = ranking.positions(rows, self.tables)[: len(part)]
         return found
 
+    def with_history(self, history: Interactions) -> "PlacedRanker":
+        """Let users have other histories, for a model that reads no neighbours.
+
+        Of all sizes of histories few programs are compiled.
+        """
+        placed = self.groups.everywhere(DeviceInteractions.rounded(history))
+        return dataclasses.replace(self, tables=self.tables._replace(history=placed))
+
     def nearest_items(
         self, rows: Int[np.ndarray, "r"], k: int, allowed: Bool[np.ndarray, "i"]
     ) -> tuple[Int[np.ndarray, "r k"], Float[np.ndarray, "r k"]]:

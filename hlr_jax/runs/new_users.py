@@ -19,7 +19,8 @@ from hlr_jax.models.relation import Relation, embed
 from hlr_jax.parallel.placement import Placement
 from hlr_jax.sampling.histories import HistoryDraw
 from hlr_jax.sampling.samplers import build_sampler
-from hlr_jax.training.fold_in import Fitting, fit_users, padded_interactions
+from hlr_jax.sampling.sources import DeviceInteractions
+from hlr_jax.training.fold_in import Fitting, fit_users
 from hlr_jax.training.objective import Objective
 from hlr_jax.types import Params
 
@@ -67,7 +68,7 @@ def ranker_of(
     tables = Tables(
         like.tables.model,
         like.tables.params | {"user": groups.everywhere(points)},
-        groups.everywhere(padded_interactions(interactions)),
+        groups.everywhere(DeviceInteractions.rounded(interactions)),
         like.tables.draw,
     )
     return PlacedRanker(groups, tables, like.batch_size), rows

@@ -24,8 +24,9 @@ from hlr_jax.kernels.sizes import FEW_USERS
 from hlr_jax.models.relation import Relation
 from hlr_jax.parallel import processes
 from hlr_jax.parallel.placement import Placement
-from hlr_jax.runs import new_users, saved
+from hlr_jax.runs import explanation, new_users, saved
 from hlr_jax.runs.checkpoints import Checkpoints
+from hlr_jax.runs.explanation import Explanation
 from hlr_jax.runs.verbs import Filters, Ids, Verbs, listed
 from hlr_jax.runs.workdir import check_same_data, finished_refit, load_config, stored_data
 from hlr_jax.sampling.histories import HistoryDraw, history_choice
@@ -164,6 +165,24 @@ class Recommender(Verbs):
         found = nearest(self.model.geometry, points, rows, k, allowed)
         return self._lists("user", ids, found, {"similar": self.dataset.user_ids})
 
+    def explain(self, user: Any, item: Any, k: int = 10) -> Explanation:
+        """Say why an item is where it is for a user; see `Explanation`.
+
+        Args:
+          k: rows of each of its tables, at most.
+
+        Raises:
+          InputError: an unknown user or item, or k below 1.
+        """
+        if k < 1:
+            raise InputError(f"k={k}: use 1 or more")
+        row = self._rows(listed("user", [user]), self.everything, "error")[0]
+        of_item = self._item_rows("item", listed("item", [item]))[0]
+        tables = self._few.tables
+        return explanation.explain(
+            tables, self.dataset, self.everything, (int(row), int(of_item)), k
+        )
+
     # ---------------------------------------------------------------------------------------------
     # New users.
 
@@ -271,9 +290,12 @@ class Recommender(Verbs):
 
     def _placed(self, known: Interactions, users: int) -> PlacedRanker:
         """Return what ranks for so many users; tables are placed once for all requests."""
-        if known is not self.everything and (self.model.uses_history or self.model.uses_neighbours):
+        if known is not self.everything and self.model.uses_neighbours:
             return self.ranker.placed(known, users)
-        return self._many if users >= FEW_USERS else self._few
+        placed = self._many if users >= FEW_USERS else self._few
+        if known is not self.everything and self.model.uses_history:
+            return placed.with_history(known)
+        return placed
 
     @functools.cached_property
     def _few(self) -> PlacedRanker:

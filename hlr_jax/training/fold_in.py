@@ -78,7 +78,7 @@ def fit_users(fitting: Fitting, interactions: Interactions) -> Float[np.ndarray,
     )
     items[interactions.users, places] = interactions.items
     numbers = jnp.asarray(users)
-    drawn = user_histories(fitting.draw, padded_interactions(interactions), numbers, numbers)
+    drawn = user_histories(fitting.draw, DeviceInteractions.rounded(interactions), numbers, numbers)
     shape = (parts, size)
     rows = _fit(
         fitting,
@@ -86,17 +86,6 @@ def fit_users(fitting: Fitting, interactions: Interactions) -> Float[np.ndarray,
         jax.tree.map(lambda x: x.reshape(*shape, -1), drawn),
     )
     return np.asarray(rows).reshape(-1, width)[:count]
-
-
-def padded_interactions(interactions: Interactions) -> DeviceInteractions:
-    """Put interactions on the device, with sizes that are powers of two."""
-    users, number = _power_of_two(interactions.num_users), _power_of_two(len(interactions))
-    offsets = np.pad(interactions.offsets, (0, users - interactions.num_users), mode="edge")
-    items = np.pad(interactions.items, (0, number - len(interactions)))
-    longest = _power_of_two(int(interactions.counts.max(initial=1)))
-    return DeviceInteractions.of(Interactions(offsets, items, interactions.num_items)).replace(
-        longest=longest
-    )
 
 
 @jax.jit
