@@ -100,10 +100,12 @@ def _fit_part(fitting: Fitting, part: _Part) -> Float[Array, "n a"]:
     model, catalogue = objective.model, params["item"]
     count, number = len(part.items), len(catalogue)
     has = jnp.zeros((count, number), bool)
-    has = has.at[jnp.arange(count)[:, None], part.items].set(True, mode="drop")
-    weight = 1 / jnp.maximum(jnp.sum(has, axis=1), 1)
+    of_row = jnp.arange(count, dtype=jnp.int32)[:, None]
+    has = has.at[of_row, part.items].set(True, mode="drop")
+    weight = 1 / jnp.maximum(jnp.sum(has.astype(jnp.float32), axis=1), 1)
     # Rows are given, so that their numbers do not matter.
-    batch = UserBatch(part.items[:, 0], jnp.arange(number), has, ~has, part.history, weight)
+    everything = jnp.arange(number, dtype=jnp.int32)
+    batch = UserBatch(part.items[:, 0], everything, has, ~has, part.history, weight)
     start, constant = _start(fitting, has)
 
     def loss(rows: Array) -> Array:
@@ -122,7 +124,7 @@ def _fit_part(fitting: Fitting, part: _Part) -> Float[Array, "n a"]:
         ahead = mean / (1 - 0.8**done)
         scale = jnp.sqrt(square / (1 - 0.9**done)) + 1e-12
         rate = _RATE * 0.5 * (1 + jnp.cos(jnp.pi * number.astype(jnp.float32) / STEPS))
-        rows = rows - rate * ahead / scale / jnp.sqrt(rows.shape[1])
+        rows = rows - rate * ahead / scale / rows.shape[1] ** 0.5
         vectors = rows.reshape(-1, model.dim)
         return model.geometry.project(vectors).reshape(rows.shape), mean, square
 
@@ -138,7 +140,8 @@ def _start(
     That is, for a model that reads neighbours, the mean point of the items.
     """
     model, catalogue = fitting.objective.model, fitting.params["item"]
-    shares = has / jnp.maximum(jnp.sum(has, axis=1, keepdims=True), 1)
+    shares = has.astype(jnp.float32)
+    shares = shares / jnp.maximum(jnp.sum(shares, axis=1, keepdims=True), 1)
     points = embed(model, catalogue, model.dim)[:, : model.dim]
     mean = shares @ points
     start = jnp.tile(mean, (1, model.user_width // model.dim))
