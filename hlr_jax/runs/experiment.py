@@ -5,8 +5,10 @@ import dataclasses
 import pathlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict, Unpack
 
+import jax
+import numpy as np
 import optax
 from absl import logging
 
@@ -22,7 +24,7 @@ from hlr_jax.registry import is_own
 from hlr_jax.runs import compatibility
 from hlr_jax.runs.background import while_training
 from hlr_jax.runs.diagnosis import diagnosis_in_results
-from hlr_jax.runs.pretrained import pretrained_tables
+from hlr_jax.runs.pretrained import carried_over, pretrained_tables
 from hlr_jax.runs.recommender import Recommender, mean_loss
 from hlr_jax.runs.workdir import open_run, refit_folder
 from hlr_jax.sampling.epoch_order import num_steps
@@ -49,12 +51,25 @@ from hlr_jax.training.state import Keys, new_params
 from hlr_jax.types import Params
 
 
+class Given(TypedDict, total=False):
+    """Objects that a run may be given. They are not stored: give them again to resume.
+
+    Attributes:
+      optimizer: an Optax transformation instead of the one that `config.optimizer` names.
+      start_from: a trained model of the same kind and size. Users and items that it knows begin
+        with their rows, by id, and the relation as it was; others are drawn.
+    """
+
+    optimizer: optax.GradientTransformation
+    start_from: Recommender
+
+
 class _Request(NamedTuple):
     """What the caller of `train` asks for, besides configuration and data."""
 
     show_progress: bool = True
     on_epoch: OnEpoch = ignore_epoch
-    optimizer: optax.GradientTransformation | None = None
+    given: Given = Given()
 
 
 def train(
@@ -63,7 +78,7 @@ def train(
     dataset: Dataset | None = None,
     show_progress: bool = True,
     on_epoch: OnEpoch = ignore_epoch,
-    optimizer: optax.GradientTransformation | None = None,
+    **given: Unpack[Given],
 ) -> Recommender:
     """Train a model, select its best epoch on validation, and return it.
 
@@ -77,15 +92,16 @@ def train(
       dataset: data to use instead of what `config.data` says.
       on_epoch: receives one flat record for each epoch, as in `metrics.jsonl`, but none for the
         epochs of a refit. An exception that it raises ends the training.
-      optimizer: an Optax transformation instead of the one that `config.optimizer` names. It is
-        not stored: give it again to resume.
+      given: `optimizer` and `start_from`; see `Given`.
 
     Raises:
       InputError: configuration, data or working directory cannot be used. Nothing is
         written then.
       DivergedError: the loss is no longer finite.
     """
-    request = _Request(show_progress, on_epoch, optimizer)
+    if unknown := [name for name in given if name not in Given.__annotations__]:
+        raise InputError(f"{unknown[0]}: train has {', '.join(Given.__annotations__)} besides")
+    request = _Request(show_progress, on_epoch, given)
     selected, progress = _train(config, workdir, dataset, request)
     final = _refitted(selected, progress, workdir, request)
     diagnosis_in_results(final)
@@ -135,7 +151,7 @@ def train_and_evaluate(
         # Negatives are given for the test split alone.
         on_all_items = selected.with_evaluation(protocol="full")
         results["valid"] |= on_all_items.evaluate("valid", show_progress)
-    results["test"] = final.evaluate("test", show_progress)
+    results["test"] = final.evaluate("test", show_progress) if len(final.dataset.test) else {}
     results |= diagnosis_in_results(final)
     if processes.is_first():
         write_json(pathlib.Path(workdir) / "results.json", results)
@@ -163,6 +179,9 @@ def _train(
     if config.training.pretrained:
         params = params | placement.params(pretrained_tables(config, model, dataset))
         params = project(objective, params)
+    if "start_from" in request.given:
+        start = carried_over(params, model, request.given["start_from"], dataset)
+        params = placement.params(jax.tree.map(np.asarray, start))
     saving: AbstractContextManager[Store] = contextlib.nullcontext(MemoryStore())
     log: OnEpoch = ignore_epoch
     if workdir is not None:
@@ -197,9 +216,9 @@ def _with_modules(config: Config) -> Config:
 
 
 def _given(config: Config, request: _Request) -> Optimizer | None:
-    if request.optimizer is None:
+    if "optimizer" not in request.given:
         return None
-    return GivenOptimizer(request.optimizer, frozen_tables(config))
+    return GivenOptimizer(request.given["optimizer"], frozen_tables(config))
 
 
 def _refitted(
