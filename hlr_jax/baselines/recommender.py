@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import numpy as np
@@ -20,7 +20,7 @@ from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 from hlr_jax.evaluation.requests import ranked
 from hlr_jax.runs.recommender import Recommender
-from hlr_jax.runs.verbs import Ids, Verbs, listed
+from hlr_jax.runs.verbs import Filters, Ids, Verbs, listed
 
 KIND = "baseline"
 # What tuning leaves in its folder.
@@ -28,7 +28,7 @@ MODEL_FILE = "model.safetensors"
 _DATA, _FITTED = "data/", "fitted/"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class BaselineRecommender(Verbs):
     """A fitted baseline with the data set that it was fitted on.
 
@@ -43,6 +43,9 @@ class BaselineRecommender(Verbs):
     hyperparameters: Mapping[str, Any]
     dataset: Dataset
     fitted: Fitted
+
+    def __repr__(self) -> str:
+        return f"BaselineRecommender({self.name}, of {self.dataset!r})"
 
     @classmethod
     def fit(cls, method: Method, dataset: Dataset, seed: int = 0) -> "BaselineRecommender":
@@ -97,7 +100,7 @@ class BaselineRecommender(Verbs):
         except (KeyError, TypeError, ValueError):
             raise InputError(f"{path}: the file is damaged; copy or save it again") from None
 
-    def recommend_for(self, history: Ids, k: int = 10, **filters: Any) -> pl.DataFrame:
+    def recommend_for(self, history: Ids, k: int = 10, **filters: Unpack[Filters]) -> pl.DataFrame:
         """Recommend to somebody whom the baseline does not know; see `Recommender.recommend_for`.
 
         Raises:

@@ -22,7 +22,7 @@ DIGESTED = ("train", "valid", "given")
 _NOTHING = Interactions.none(0, 0)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Dataset:
     """Interactions split into train, validation and test, and what user and item ids stand for.
 
@@ -142,6 +142,11 @@ class Dataset:
         from hlr_jax.data import frames
 
         return frames.with_titles(self, titles)
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{size} {part}" for part, size in self.split_sizes.items())
+        users, items = self.num_users, self.num_items
+        return f"Dataset({self.name!r}: {users} users, {items} items; {sizes} interactions)"
 
     def _stored_values(self) -> tuple[np.ndarray, str] | None:
         """Return stored popularity and digest, unless what they belong to has been replaced."""

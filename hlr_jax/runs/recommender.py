@@ -46,7 +46,7 @@ from hlr_jax.training.state import Keys, mean_of, param_shapes
 from hlr_jax.types import Params
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Recommender(Verbs):
     """A trained model with the data set that it was trained on.
 
@@ -63,6 +63,10 @@ class Recommender(Verbs):
     model: Relation
     params: Params
     placement: Placement
+
+    def __repr__(self) -> str:
+        name, dim = self.config.model.name, self.model.dim
+        return f"Recommender({name}, {dim} dimensions, of {self.dataset!r})"
 
     @classmethod
     def of(cls, config: Config, dataset: Dataset, model: Relation, params: Params) -> "Recommender":

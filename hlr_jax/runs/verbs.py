@@ -78,6 +78,19 @@ class Verbs(abc.ABC):
     ) -> tuple[Int[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
         """Find the k trained items most like each of these, themselves left out."""
 
+    @abc.abstractmethod
+    def recommend_for(self, history: Ids, k: int = 10, **filters: Unpack[Filters]) -> pl.DataFrame:
+        """Recommend to somebody who is not among the users, by the items they have.
+
+        Columns are those of `recommend`, without `user`.
+        """
+
+    @property
+    def known_users(self) -> np.ndarray:
+        """Ids of the users for whom it ranks without `unknown`."""
+        counts = self.everything.counts if self.knows_untrained_users else self.dataset.train.counts
+        return self.dataset.user_ids[counts > 0]
+
     @property
     def knows_untrained_users(self) -> bool:
         """Whether users without training interactions are ranked for, by what they have."""
