@@ -63,6 +63,8 @@ def evaluate_split(
         negatives that the data set does not give.
     """
     evaluation = config.evaluation
+    if split not in ("valid", "test"):
+        raise InputError(f"split={split!r}: use valid or test")
     check_cutoffs(evaluation.cutoffs, dataset, "config.evaluation.cutoffs")
     relevant = {"valid": dataset.valid, "test": dataset.test}[split]
     if not len(relevant):
