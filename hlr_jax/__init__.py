@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from hlr_jax.sampling.samplers import Sampler
     from hlr_jax.types import History, PerExampleNegatives, SharedNegatives
 
+__version__ = "0.1.0"
+
 __all__ = [
     "BaselineRecommender",
     "Comparison",

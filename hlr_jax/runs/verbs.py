@@ -193,6 +193,10 @@ class Verbs(abc.ABC):
         items = self.everything.of(row)
         return pl.DataFrame({name: of_all[items] for name, of_all in self._named("item").items()})
 
+    def check_users(self, users: Ids, unknown: str = "error") -> None:
+        """Raise InputError where `recommend` would, for these users."""
+        self._rows(listed("users", users), self.everything, unknown)
+
     # ---------------------------------------------------------------------------------------------
     # From ids to rows, and back.
 
