@@ -19,6 +19,7 @@ from hlr_jax.errors import InputError
 from hlr_jax.evaluation.evaluate import evaluate_split
 from hlr_jax.evaluation.nearest import nearest
 from hlr_jax.evaluation.ranker import PlacedRanker, Ranker
+from hlr_jax.evaluation.ranking import Tables
 from hlr_jax.evaluation.requests import Ranked, best, filled_up
 from hlr_jax.kernels.sizes import FEW_USERS
 from hlr_jax.models.relation import Relation
@@ -126,6 +127,11 @@ class Recommender(Verbs):
           InputError: it cannot be written, or several processes have the tables.
         """
         saved.save(pathlib.Path(path), self.config, self.dataset, self.params)
+
+    @property
+    def tables(self) -> Tables:
+        """The points, histories and the model that one device ranks with."""
+        return self._few.tables
 
     def user_vectors(self, users: Ids = None) -> Float[np.ndarray, "u d"]:
         """Return where users are, in the order given or of `dataset.user_ids`.
