@@ -1,6 +1,6 @@
 """Export a trained model for other programs.
 
-  python launch/export.py --model=runs/hlr --output=exported/hlr
+  python launch/export.py --workdir=runs/hlr --output=exported/hlr
 
 writes ids and what users have as Parquet, vectors as safetensors, the ranking function as
 StableHLO for any number of users and, in Euclidean or spherical geometry, an index of hnswlib,
@@ -12,7 +12,9 @@ from absl import flags
 
 from hlr_jax import cli
 
-_MODEL = flags.DEFINE_string("model", None, "A saved model, or the folder of a run.", required=True)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder that launch/train.py wrote, or a saved model.", required=True
+)
 _OUTPUT = flags.DEFINE_string("output", None, "New folder to write to.", required=True)
 _K = flags.DEFINE_integer("k", 100, "Items that the ranking function returns.", lower_bound=1)
 
@@ -22,7 +24,7 @@ def main() -> None:
     from hlr_jax.exporting import export
     from hlr_jax.runs.recommender import Recommender
 
-    exported = export(Recommender.load(_MODEL.value), _OUTPUT.value, _K.value)
+    exported = export(Recommender.load(_WORKDIR.value), _OUTPUT.value, _K.value)
     for name, text in exported.files.items():
         cli.say(f"{name:<22}{text}")
     if "index" in exported.about:

@@ -1,7 +1,7 @@
 """Serve a trained model or a baseline over HTTP.
 
-  python launch/serve.py --model=runs/hlr --port=8000
-  python launch/serve.py --model=model.safetensors --host=0.0.0.0
+  python launch/serve.py --workdir=runs/hlr --port=8000
+  python launch/serve.py --workdir=model.safetensors --host=0.0.0.0
 
 Then http://127.0.0.1:8000/docs describes and tries its requests: /recommend, /similar, /explain,
 /fold-in, /health and /metrics. Requests that come together are answered together.
@@ -15,7 +15,9 @@ from absl import flags
 from hlr_jax import cli
 from hlr_jax.errors import InputError
 
-_MODEL = flags.DEFINE_string("model", None, "A saved model, or the folder of a run.", required=True)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder that launch/train.py wrote, or a saved model.", required=True
+)
 _HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen on.")
 _PORT = flags.DEFINE_integer("port", 8000, "Port; 0 takes a free one.", 0, 65535)
 _MAX_USERS = flags.DEFINE_integer("max_users", 1000, "Users of a request.", lower_bound=1)
@@ -32,7 +34,7 @@ def main() -> None:
         raise InputError(f"{error}; pip install 'hlr_jax[serve]'") from None
     from hlr_jax import baselines
 
-    recommender = baselines.load(_MODEL.value)
+    recommender = baselines.load(_WORKDIR.value)
     listener = _listener(_HOST.value, _PORT.value)
     host, port = listener.getsockname()[:2]
     # The programs that most requests use are compiled before the first comes.

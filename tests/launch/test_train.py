@@ -71,7 +71,10 @@ def test_a_line_says_what_the_relation_is(trained, launch, train_flags, tmp_path
     assert_refused(done, "config.model.name='cml'", "has no relation")
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "recommend", "sweep", "baseline", "compare"])
+@pytest.mark.parametrize(
+    "name",
+    ["train", "evaluate", "recommend", "sweep", "baseline", "compare", "export", "serve"],
+)
 def test_help(name, launch):
     done = launch(name, "--help")
     assert done.returncode == 0
