@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from hlr_jax.runs.experiment import train, train_and_evaluate
     from hlr_jax.runs.explanation import Explanation
     from hlr_jax.runs.recommender import Recommender
+    from hlr_jax.runs.trackers import Callback
     from hlr_jax.sampling.samplers import Sampler
     from hlr_jax.types import History, PerExampleNegatives, SharedNegatives
 
@@ -42,6 +43,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BaselineRecommender",
+    "Callback",
     "Comparison",
     "Config",
     "DataConfig",
@@ -78,6 +80,7 @@ __all__ = [
 
 _HOMES = {
     "BaselineRecommender": "baselines.recommender",
+    "Callback": "runs.trackers",
     "Comparison": "comparison",
     "Dataset": "data",
     "Diagnosis": "runs.diagnosis",

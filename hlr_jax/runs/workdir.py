@@ -1,7 +1,6 @@
 """Open the folder of a run: start or resume a run in it, and read what it holds."""
 
 import pathlib
-from typing import Any
 
 from hlr_jax import config as configs
 from hlr_jax.config import Config
@@ -13,6 +12,7 @@ from hlr_jax.files import read_json_lines, read_json_object, write_json, write_j
 from hlr_jax.parallel import processes
 from hlr_jax.parallel.placement import Placement
 from hlr_jax.runs.checkpoints import Checkpoints
+from hlr_jax.runs.trackers import Callback, TensorBoard
 from hlr_jax.training.loop import OnEpoch, Record, ignore_epoch
 
 # Fields a run may be resumed with other values of, because they change neither a step nor the
@@ -190,23 +190,12 @@ def _may_change(field: str, config: Config) -> bool:
 def _epoch_log(workdir: pathlib.Path, tensorboard: bool) -> OnEpoch:
     """Build the function that adds an epoch to `metrics.jsonl`, and to TensorBoard if wanted."""
     path = workdir / "metrics.jsonl"
-    events: Any = None
-    if tensorboard:
-        try:
-            from tensorboardX import SummaryWriter
-        except ImportError:
-            raise InputError(
-                "config.training.tensorboard=True: needs pip install 'hlr_jax[tensorboard]'"
-            ) from None
-        events = SummaryWriter(str(workdir / "tensorboard"))
+    events = TensorBoard(workdir / "tensorboard") if tensorboard else Callback()
 
     def log(record: Record) -> None:
         # What a resumed run does again replaces what it had written.
         earlier = [r for r in read_json_lines(path) if r["epoch"] < record["epoch"]]
         write_json_lines(path, [*earlier, record])
-        if events:
-            for name, value in record.items():
-                events.add_scalar(name, value, record["epoch"])
-            events.flush()
+        events.on_epoch(record)
 
     return log

@@ -23,6 +23,7 @@ from hlr_jax.errors import DivergedError, InputError
 from hlr_jax.evaluation import metrics
 from hlr_jax.parallel import processes
 from hlr_jax.runs import experiment
+from hlr_jax.runs.trackers import Each
 from hlr_jax.training.loop import Record
 from hlr_jax.tuning import report, search_space, specs
 from hlr_jax.tuning.outcome import Outcome
@@ -227,7 +228,7 @@ class _Trials:
         try:
             # A refit has no validation value; it is left to the training of the best trial.
             config = search_space.with_values(search.config, values | {"training.refit": False})
-            experiment.try_out(config, search.dataset, on_epoch)
+            experiment.try_out(config, search.dataset, Each(on_epoch))
         except optuna.TrialPruned:
             return "pruned", ""
         except _OutOfTime:

@@ -17,6 +17,7 @@ from hlr_jax.config import (
     SamplingConfig,
     TrainingConfig,
 )
+from hlr_jax.runs.trackers import Each
 
 
 def config_with(model="cml", rate=0.0, **training):
@@ -75,8 +76,8 @@ def test_a_start_saves_epochs():
     records: list[dict] = []
     old = train(config, None, data, False)
     again = dataclasses.replace(config, training=TrainingConfig(epochs=1))
-    train(again, None, data, False, records.append)
-    train(again, None, data, False, records.append, start_from=old)
+    train(again, None, data, False, [Each(records.append)])
+    train(again, None, data, False, [Each(records.append)], start_from=old)
     assert records[1]["train_loss"] < records[0]["train_loss"]
 
 
