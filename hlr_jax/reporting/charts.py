@@ -12,6 +12,7 @@ from hlr_jax.errors import InputError
 try:
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 except ImportError:
     raise InputError("a report needs matplotlib: pip install 'hlr_jax[report]'") from None
 
@@ -40,6 +41,7 @@ def lines(title: str, x: Numbers, of_name: Mapping[str, Numbers], at: float | in
         if at:
             panel.axvline(at, color="C7", linestyle=":", label="kept")
         panel.set_xlabel("epoch")
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.legend(frameon=False)
         return _svg(figure, title)
 
@@ -65,19 +67,20 @@ def points(title: str, places: Float[np.ndarray, "n 2"], groups: Sequence[str], 
     """Draw points on a plane, coloured by group; small groups share a colour."""
     names, counts = np.unique(groups, return_counts=True)
     kept = [str(name) for name in names[np.argsort(-counts, kind="stable")][:_MOST_GROUPS]]
+    size = 6 if len(places) > 500 else 18
     with matplotlib.rc_context(_STYLE | {"svg.hashsalt": title, "axes.grid": False}):
         figure, panel = _panel(title, height=3.9)
         chosen = np.asarray(groups)
         others = ~np.isin(chosen, kept)
         if others.any():
-            panel.scatter(*places[others].T, s=4, color="#bbbbbb", label="others", linewidths=0)
+            panel.scatter(*places[others].T, s=size, color="#bbbbbb", label="others", linewidths=0)
         for number, name in enumerate(kept):
             mine = places[chosen == name].T
-            panel.scatter(*mine, s=6, color=f"C{number}", label=name, linewidths=0)
+            panel.scatter(*mine, s=size, color=f"C{number}", label=name, linewidths=0)
         panel.set_xticks([])
         panel.set_yticks([])
         panel.set_xlabel(about)
-        figure.legend(loc="outside lower center", ncols=3, frameon=False, markerscale=2)
+        figure.legend(loc="outside lower center", ncols=3, frameon=False, markerscale=1.5)
         return _svg(figure, title)
 
 

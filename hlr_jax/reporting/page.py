@@ -51,6 +51,12 @@ def paragraph(words: str, kind: str = "") -> str:
     return f'<p class="{kind}">{text(words)}</p>' if kind else f"<p>{text(words)}</p>"
 
 
+def legend(meanings: Mapping[str, str]) -> str:
+    """List what names mean, a line each."""
+    lines = (f"<b>{text(name)}</b>: {text(words)}" for name, words in meanings.items())
+    return f'<p class="note">{"<br>".join(lines)}</p>'
+
+
 def charts(drawings: Sequence[str]) -> str:
     """Put charts side by side, as many as fit."""
     return '<div class="charts">' + "\n".join(drawings) + "</div>"

@@ -101,20 +101,22 @@ def _measures(recommender: Recommender) -> list[tuple[str, str]]:
         if base in _MEANINGS and isinstance(value, float):
             interval = summary.get("intervals", {}).get(name)
             between = "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
-            rows.append((name, value, between, _MEANINGS[base]))
+            rows.append((name, value, between))
     data = recommender.dataset
     users = np.flatnonzero(data.test.counts)
     # In the order of users, as `evaluate_split` measures them.
     values = np.array([x or 0.0 for x in summary["per_user"][f"ndcg@{cutoff}"]])
     by_user = _by_quarter(f"NDCG@{cutoff} by activity", values, data.train.counts[users], "users")
     found = _by_popularity(recommender, cutoff)
-    head = ("metric", "mean", "95 %", "what it means")
+    shown = dict.fromkeys(name.partition("@")[0] for name, _, _ in rows)
+    legend = page.legend({name: _MEANINGS[name] for name in shown})
+    head = ("metric", "mean", "95 %")
     text = (
         f"{len(users):,} users with test items; every item is ranked but those that a user has in "
         "training and validation. Intervals are of bootstraps over users."
     )
     return [
-        ("How good it is", page.paragraph(text) + page.table(head, rows)),
+        ("How good it is", page.paragraph(text) + page.table(head, rows) + legend),
         ("For whom, and with what", page.charts([by_user, found])),
     ]
 
