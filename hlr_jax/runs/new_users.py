@@ -5,11 +5,13 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+import polars as pl
 from jaxtyping import Float, Int
 
 from hlr_jax.config import Config, build
 from hlr_jax.data.dataset import Dataset
 from hlr_jax.data.interactions import Interactions
+from hlr_jax.errors import InputError
 from hlr_jax.evaluation.device_groups import DeviceGroups
 from hlr_jax.evaluation.ranker import PlacedRanker
 from hlr_jax.evaluation.ranking import Tables
@@ -74,7 +76,43 @@ def ranker_of(
     return PlacedRanker(groups, tables, like.batch_size), rows
 
 
-def joined(
+def as_ids(dataset: Dataset, name: str, values: pl.Series) -> np.ndarray:
+    """Convert a checked column of ids to those of a data set's users.
+
+    Raises:
+      InputError: texts cannot be among numbers.
+    """
+    ids = values.to_numpy()
+    if dataset.user_ids.dtype.kind == "U" or ids.dtype.kind == "O":
+        ids = ids.astype(np.str_)
+    if ids.dtype.kind != dataset.user_ids.dtype.kind:
+        raise InputError(
+            f"{name}: ids are {values.dtype}, those of data set {dataset.name!r} like "
+            f"{dataset.user_ids[:1].tolist()[0]!r}; convert them"
+        )
+    return ids
+
+
+def folded(
+    fitting: Fitting,
+    dataset: Dataset,
+    params: Params,
+    pairs: tuple[np.ndarray, Int[np.ndarray, "n"]],
+) -> tuple[Dataset, Params]:
+    """Fit the rows of users anew, and put them among those that are known.
+
+    Args:
+      params: of the model, on the host.
+      pairs: ids of users, and rows of the items that they have besides what the data set says.
+    """
+    changed, rows = _joined(dataset, *pairs)
+    table = np.zeros((changed.num_users, params["user"].shape[1]), np.float32)
+    table[np.searchsorted(changed.user_ids, dataset.user_ids)] = params["user"]
+    table[rows] = fit_users(fitting, changed.train.of_rows(rows))
+    return changed, params | {"user": table}
+
+
+def _joined(
     dataset: Dataset, users: Any, items: Int[np.ndarray, "n"]
 ) -> tuple[Dataset, Int[np.ndarray, "m"]]:
     """Add interactions to what is trained on, of users whom the data set may not know.

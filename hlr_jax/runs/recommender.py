@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float, Int
 
-from hlr_jax.config import Config, build
+from hlr_jax.config import Config, ShardingConfig, build
 from hlr_jax.data.columns import column, columns
 from hlr_jax.data.dataset import Dataset
 from hlr_jax.data.interactions import Interactions
@@ -33,7 +33,7 @@ from hlr_jax.runs.workdir import check_same_data, finished_refit, load_config, s
 from hlr_jax.sampling.histories import HistoryDraw, history_choice
 from hlr_jax.sampling.sources import DeviceInteractions
 from hlr_jax.training.epoch import sum_of_loss
-from hlr_jax.training.fold_in import Fitting, fit_users
+from hlr_jax.training.fold_in import Fitting
 from hlr_jax.training.inputs import (
     Positives,
     make_objective,
@@ -227,8 +227,8 @@ class Recommender(Verbs):
     def fold_in(self, frame: Any, user: str = "user", item: str = "item") -> "Recommender":
         """Return a recommender that knows the interactions of a frame too.
 
-        Rows of their users are fitted anew, all at once, by all that these users have; every other
-        row stays as it is. Users may be new or known.
+        Rows of their users are fitted anew, all at once, by these and what the users have in
+        training; every other row stays as it is. Users may be new or known.
 
         Args:
           frame: with a column of users and one of items that were trained on; see
@@ -238,28 +238,15 @@ class Recommender(Verbs):
           InputError: a column cannot be used, or an item is unknown or was not trained on.
         """
         found = columns(frame, {"user": user, "item": item})
-        users, dataset = column("user", found["user"]).to_numpy(), self.dataset
-        if dataset.user_ids.dtype.kind == "U" or users.dtype.kind == "O":
-            users = users.astype(np.str_)
-        if users.dtype.kind != dataset.user_ids.dtype.kind:
-            raise InputError(
-                f"{user}: ids are {found['user'].dtype}, those of data set {dataset.name!r} like "
-                f"{dataset.user_ids[:1].tolist()[0]!r}; convert them"
-            )
+        users = new_users.as_ids(self.dataset, user, column("user", found["user"]))
         items = self._item_rows(item, listed(item, found["item"].to_list()))
-        changed, rows = new_users.joined(dataset, users, items)
-        fitted = fit_users(self._fitting, changed.train.of_rows(rows))
-        old = np.asarray(self.params["user"])[: dataset.num_users]
-        table = np.zeros((changed.num_users, old.shape[1]), np.float32)
-        table[np.searchsorted(changed.user_ids, dataset.user_ids)] = old
-        table[rows] = fitted
-        params = jax.tree.map(np.asarray, dict(self.params)) | {"user": table}
-        params["item"] = params["item"][: dataset.num_items]
-        return Recommender.of(self.config, changed, self.model, params)
+        new = new_users.folded(self._fitting, self.dataset, self._whole_params(), (users, items))
+        return Recommender.of(self.config, new[0], self.model, new[1])
 
     @functools.cached_property
     def _fitting(self) -> Fitting:
-        params = self.placement.one_copy(self.params)
+        alone = self._on_one_device
+        params = alone.placement.one_copy(alone.params)
         interactions = DeviceInteractions.of(self.everything)
         neighbours = neighbours_for(self.model, interactions, self.dataset.num_items)
         params = neighbours.widened(self.model, params)
@@ -284,7 +271,10 @@ class Recommender(Verbs):
     ) -> tuple[Int[np.ndarray, "u k"], Float[np.ndarray, "u k"]]:
         if processes.count() > 1:
             raise InputError("recommendations are made by one process; start it alone")
-        return best(self._placed(known, len(rows)), rows, k, Ranked(known, hidden, allowed))
+        # What a user has is scored one by one, on one device.
+        users = len(rows) if hidden is known or not self._is_spread else 1
+        ranker = self._placed(known, users)
+        return best(ranker, rows, k, Ranked(known, hidden, allowed))
 
     def pair_scores(
         self, rows: Int[np.ndarray, "n"], items: Int[np.ndarray, "n"]
@@ -300,16 +290,35 @@ class Recommender(Verbs):
 
     def _placed(self, known: Interactions, users: int) -> PlacedRanker:
         """Return what ranks for so many users; tables are placed once for all requests."""
-        if known is not self.everything and self.model.uses_neighbours:
-            return self.ranker.placed(known, users)
-        placed = self._many if users >= FEW_USERS else self._few
-        if known is not self.everything and self.model.uses_history:
-            return placed.with_history(known)
-        return placed
+        if known is self.everything:
+            is_for_many = users >= FEW_USERS or (self._is_spread and users > 1)
+            return self._many if is_for_many else self._few
+        alone = self._on_one_device
+        if alone.model.uses_neighbours:
+            return alone.ranker.placed(known, users)
+        return self._few.with_history(known) if alone.model.uses_history else self._few
+
+    @property
+    def _is_spread(self) -> bool:
+        return bool(self.placement.layout.user)
+
+    @functools.cached_property
+    def _on_one_device(self) -> "Recommender":
+        """The same with its tables together, where devices have shards of them."""
+        if not self._is_spread:
+            return self
+        config = dataclasses.replace(self.config, sharding=ShardingConfig())
+        return Recommender.of(config, self.dataset, self.model, self._whole_params())
+
+    def _whole_params(self) -> Params:
+        """Read the parameters, without rows that fill shards up."""
+        params = jax.tree.map(np.asarray, dict(self.params))
+        rows = {"user": self.dataset.num_users, "item": self.dataset.num_items}
+        return params | {name: params[name][:count] for name, count in rows.items()}
 
     @functools.cached_property
     def _few(self) -> PlacedRanker:
-        return self.ranker.placed(self.everything, 1)
+        return self._on_one_device.ranker.placed(self.everything, 1)
 
     @functools.cached_property
     def _many(self) -> PlacedRanker:

@@ -13,6 +13,7 @@ from table_runs import hand_made
 from untrained import untrained
 
 from hlr_jax import Dataset, InputError, Interactions, Recommender
+from hlr_jax.config import ShardingConfig
 from hlr_jax.evaluation import nearest as nearest_module
 from hlr_jax.evaluation import ranking
 from hlr_jax.evaluation.requests import filled_up, ranked
@@ -256,3 +257,30 @@ def test_ids_are_found_whatever_their_type():
     for wrong in (3.0, 3.5, "3.0", None, 10**30, -1, "", (3,)):
         with pytest.raises(InputError, match="is not in data set"):
             data.user_index(wrong)
+
+
+# --- many devices ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["cml", "hlr"])
+def test_sharded_tables_answer_as_those_of_one_device(name, models):
+    alone = models(name)
+    sharding = ShardingConfig(tables="sharded", item_shards=2)
+    config = dataclasses.replace(alone.config, sharding=sharding)
+    params = jax.tree.map(np.asarray, dict(alone.params))
+    spread = Recommender.of(config, alone.dataset, alone.model, params)
+    assert spread.placement.layout.user
+    for ask in (
+        lambda found: found.recommend([3, 1], 6),
+        lambda found: found.recommend([3, 1], 6, filter_seen=False),
+        lambda found: found.recommend([3], 6, seen={3: [0, 7]}),
+        lambda found: found.similar_users([3], 4),
+        lambda found: found.similar_items([3], 4),
+        lambda found: found.recommend_for([1, 4], 4),
+        lambda found: found.fold_in({"user": [99], "item": [4]}).recommend([99], 4),
+    ):
+        mine, other = ask(spread), ask(alone)
+        assert mine.drop("score").equals(other.drop("score"))
+        np.testing.assert_allclose(mine["score"], other["score"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(spread.user_vectors(), alone.user_vectors(), atol=1e-6)
+    assert spread.explain(3, 7).distance == pytest.approx(alone.explain(3, 7).distance, rel=1e-5)
