@@ -212,9 +212,9 @@ GOWALLA_LAST = Protocol(
         Baseline("item_knn", trials=10),
         Baseline("ials", trials=10, is_random=True),
         Baseline("ease"),
-        *_tuned("gowalla", "cml"),
-        Model("cml", "tuned-256", "tuned/gowalla_cml_256.py"),
+        *full_catalog("gowalla", "cml", "items_only", "history_mean"),
     ),
+    references=GOWALLA.references,
 )
 
 # ---------------------------------------------------------------------------------------------
