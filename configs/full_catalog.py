@@ -78,9 +78,9 @@ _DATA: Mapping[str, tuple[DataConfig, _Setting]] = {
         DataConfig(name="gowalla", valid_split="per_user_last", valid_fraction=0.1),
         _Setting(
             *(0.2, 0.15),
-            dim=256,
+            dim=320,
             rate=0.004,
-            epochs=14,
+            epochs=20,
             users=256,
             geometry="ball",
             metric="ndcg@20",
