@@ -192,6 +192,12 @@ GOWALLA = Protocol(
             ("UltraGCN (BARS)", (0.1862, 0.1580)),
             ("SimpleX (BARS)", (0.1872, 0.1557)),
         )
+    )
+    + (
+        Reference(
+            "BSPM", dict(zip(_LIGHTGCN, (0.1920, 0.1597), strict=True)), "Choi et al., SIGIR 2023"
+        ),
+        Reference("NESCL", dict(zip(_LIGHTGCN, (0.1917, 0.1617), strict=True)), "Sun et al., 2023"),
     ),
 )
 
