@@ -183,21 +183,17 @@ GOWALLA = Protocol(
         Model("history_mean", "tuned-512", "tuned/gowalla_history_mean_512.py"),
     ),
     references=tuple(
-        Reference(name, dict(zip(_LIGHTGCN, values, strict=True)), _BARS)
-        for name, values in (
-            ("CML (BARS)", (0.1670, 0.1292)),
-            ("MF-BPR (BARS)", (0.1627, 0.1378)),
-            ("LightGCN (BARS)", (0.1820, 0.1547)),
-            ("EASE (BARS)", (0.1765, 0.1467)),
-            ("UltraGCN (BARS)", (0.1862, 0.1580)),
-            ("SimpleX (BARS)", (0.1872, 0.1557)),
+        Reference(name, dict(zip(_LIGHTGCN, values, strict=True)), source)
+        for name, values, source in (
+            ("CML (BARS)", (0.1670, 0.1292), _BARS),
+            ("MF-BPR (BARS)", (0.1627, 0.1378), _BARS),
+            ("LightGCN (BARS)", (0.1820, 0.1547), _BARS),
+            ("EASE (BARS)", (0.1765, 0.1467), _BARS),
+            ("UltraGCN (BARS)", (0.1862, 0.1580), _BARS),
+            ("SimpleX (BARS)", (0.1872, 0.1557), _BARS),
+            ("BSPM", (0.1920, 0.1597), "Choi et al., SIGIR 2023"),
+            ("NESCL", (0.1917, 0.1617), "Sun et al., 2023"),
         )
-    )
-    + (
-        Reference(
-            "BSPM", dict(zip(_LIGHTGCN, (0.1920, 0.1597), strict=True)), "Choi et al., SIGIR 2023"
-        ),
-        Reference("NESCL", dict(zip(_LIGHTGCN, (0.1917, 0.1617), strict=True)), "Sun et al., 2023"),
     ),
 )
 
