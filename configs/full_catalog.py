@@ -74,6 +74,14 @@ _DATA: Mapping[str, tuple[DataConfig, _Setting]] = {
         DataConfig(name="amazon_hin", split="per_user_time"),
         _Setting(0.25, 0.35, dim=400, rate=0.005, epochs=40),
     ),
+    "citeulike_t": (
+        DataConfig(name="citeulike_t", core=5),
+        _Setting(0.25, 0.2, dim=800, rate=0.003, epochs=20),
+    ),
+    "ncf_ml_1m": (
+        DataConfig(name="ncf_ml_1m"),
+        _Setting(0.15, 0.2, dim=800, rate=0.004, epochs=15),
+    ),
     "gowalla": (
         DataConfig(name="gowalla", valid_split="per_user_last", valid_fraction=0.1),
         _Setting(

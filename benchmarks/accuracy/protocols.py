@@ -113,6 +113,7 @@ CITEULIKE_T_HLR = Protocol(
         *PEERS,
         *_published("citeulike_t", "cml", "lrml", "hlr", "hlrpp"),
         *_tuned("citeulike_t", "cml", "history_mean"),
+        *full_catalog("citeulike_t", "cml", "items_only"),
     ),
     references=(Reference("EASE", {"ndcg@10": 0.160}, _OPTIMISTIC),),
 )
@@ -136,6 +137,7 @@ NCF_ML_1M = Protocol(
         *PEERS,
         *_published("ncf_ml_1m", "cml"),
         *_tuned("ncf_ml_1m", "cml"),
+        *full_catalog("ncf_ml_1m", "cml"),
     ),
     references=(
         Reference(
