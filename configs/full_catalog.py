@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from hlr_jax.config import (
     Config,
     DataConfig,
+    EvaluationConfig,
     GeometryConfig,
     LossConfig,
     ModelConfig,
@@ -35,6 +36,9 @@ class _Setting(NamedTuple):
     Attributes:
       sphere, ball: temperatures; the former is that of models which take the sphere.
       rate: of learning, at first; it falls as a cosine over all epochs.
+      users: of a step.
+      geometry: of models that take either.
+      metric: on validation, that selects the epoch.
     """
 
     sphere: float
@@ -43,6 +47,9 @@ class _Setting(NamedTuple):
     rate: float
     epochs: int
     user_weight_exponent: float = 0.3
+    users: int = 32
+    geometry: str = "sphere"
+    metric: str = "ndcg@10"
 
 
 _DATA: Mapping[str, tuple[DataConfig, _Setting]] = {
@@ -67,6 +74,26 @@ _DATA: Mapping[str, tuple[DataConfig, _Setting]] = {
         DataConfig(name="amazon_hin", split="per_user_time"),
         _Setting(0.25, 0.35, dim=400, rate=0.005, epochs=40),
     ),
+    "citeulike_t": (
+        DataConfig(name="citeulike_t", core=5),
+        _Setting(0.25, 0.2, dim=800, rate=0.003, epochs=20),
+    ),
+    "ncf_ml_1m": (
+        DataConfig(name="ncf_ml_1m"),
+        _Setting(0.15, 0.2, dim=800, rate=0.004, epochs=15),
+    ),
+    "gowalla": (
+        DataConfig(name="gowalla", valid_split="per_user_last", valid_fraction=0.1),
+        _Setting(
+            *(0.2, 0.15),
+            dim=320,
+            rate=0.004,
+            epochs=20,
+            users=256,
+            geometry="ball",
+            metric="ndcg@20",
+        ),
+    ),
 }
 
 
@@ -75,13 +102,13 @@ class _Own(NamedTuple):
 
     Attributes:
       options: of the model.
-      geometry: in which it is trained.
+      geometry: in which it is trained, if not in that of the data set.
       history: items of a user that it reads; 0 for the default.
       most_dimensions: it takes no more, for its cost.
     """
 
     options: Mapping[str, Any] = {}
-    geometry: str = "sphere"
+    geometry: str = ""
     history: int = 0
     most_dimensions: int = 800
 
@@ -106,13 +133,14 @@ def _config(data: str, model: str) -> Config:
     sampling = SamplingConfig(negatives="full_catalog")
     if own.history:
         sampling = dataclasses.replace(sampling, history_length=own.history)
-    temperature = setting.sphere if own.geometry == "sphere" else setting.ball
+    geometry = own.geometry or setting.geometry
+    temperature = setting.sphere if geometry == "sphere" else setting.ball
     return Config(
         data=chosen,
         model=ModelConfig(
             name=model, dim=min(setting.dim, own.most_dimensions), options=dict(own.options)
         ),
-        geometry=GeometryConfig(name=own.geometry),
+        geometry=GeometryConfig(name=geometry),
         sampling=sampling,
         loss=LossConfig(
             name="softmax",
@@ -123,10 +151,11 @@ def _config(data: str, model: str) -> Config:
         training=TrainingConfig(
             epochs=setting.epochs,
             batch_of="users",
-            batch_size=32,
-            selection_metric="ndcg@10",
+            batch_size=setting.users,
+            selection_metric=setting.metric,
             refit=True,
         ),
+        evaluation=EvaluationConfig(cutoffs=(int(setting.metric.partition("@")[2]),)),
     )
 
 

@@ -113,6 +113,7 @@ CITEULIKE_T_HLR = Protocol(
         *PEERS,
         *_published("citeulike_t", "cml", "lrml", "hlr", "hlrpp"),
         *_tuned("citeulike_t", "cml", "history_mean"),
+        *full_catalog("citeulike_t", "cml", "items_only"),
     ),
     references=(Reference("EASE", {"ndcg@10": 0.160}, _OPTIMISTIC),),
 )
@@ -136,6 +137,7 @@ NCF_ML_1M = Protocol(
         *PEERS,
         *_published("ncf_ml_1m", "cml"),
         *_tuned("ncf_ml_1m", "cml"),
+        *full_catalog("ncf_ml_1m", "cml"),
     ),
     references=(
         Reference(
@@ -183,14 +185,16 @@ GOWALLA = Protocol(
         Model("history_mean", "tuned-512", "tuned/gowalla_history_mean_512.py"),
     ),
     references=tuple(
-        Reference(name, dict(zip(_LIGHTGCN, values, strict=True)), _BARS)
-        for name, values in (
-            ("CML (BARS)", (0.1670, 0.1292)),
-            ("MF-BPR (BARS)", (0.1627, 0.1378)),
-            ("LightGCN (BARS)", (0.1820, 0.1547)),
-            ("EASE (BARS)", (0.1765, 0.1467)),
-            ("UltraGCN (BARS)", (0.1862, 0.1580)),
-            ("SimpleX (BARS)", (0.1872, 0.1557)),
+        Reference(name, dict(zip(_LIGHTGCN, values, strict=True)), source)
+        for name, values, source in (
+            ("CML (BARS)", (0.1670, 0.1292), _BARS),
+            ("MF-BPR (BARS)", (0.1627, 0.1378), _BARS),
+            ("LightGCN (BARS)", (0.1820, 0.1547), _BARS),
+            ("EASE (BARS)", (0.1765, 0.1467), _BARS),
+            ("UltraGCN (BARS)", (0.1862, 0.1580), _BARS),
+            ("SimpleX (BARS)", (0.1872, 0.1557), _BARS),
+            ("BSPM", (0.1920, 0.1597), "Choi et al., SIGIR 2023"),
+            ("NESCL", (0.1917, 0.1617), "Sun et al., 2023"),
         )
     ),
 )
@@ -212,9 +216,9 @@ GOWALLA_LAST = Protocol(
         Baseline("item_knn", trials=10),
         Baseline("ials", trials=10, is_random=True),
         Baseline("ease"),
-        *_tuned("gowalla", "cml"),
-        Model("cml", "tuned-256", "tuned/gowalla_cml_256.py"),
+        *full_catalog("gowalla", "cml", "items_only", "history_mean"),
     ),
+    references=GOWALLA.references,
 )
 
 # ---------------------------------------------------------------------------------------------
