@@ -27,8 +27,7 @@ def main() -> None:
     exported = export(Recommender.load(_WORKDIR.value), _OUTPUT.value, _K.value)
     for name, text in exported.files.items():
         cli.say(f"{name:<22}{text}")
-    if "index" in exported.about:
-        cli.say(f"index: {exported.about['index']}")
+    cli.say(f"index: {exported.about['index']}")
     cli.say(f"written to {exported.folder}")
 
 

@@ -35,12 +35,13 @@ class Exported(NamedTuple):
 
 
 def export(recommender: Recommender, folder: str | pathlib.Path, k: int = 100) -> Exported:
-    """Write ids, tables, the ranking function and, where the geometry allows, an index.
+    """Write ids, tables, the ranking function and, where it can be, an index.
 
     Files: `users.parquet` and `items.parquet` (row, id, title, and whether it was trained on),
     `vectors.safetensors` (points of users and items), `seen.parquet` (what users have),
-    `ranking.stablehlo` (see `exporting.program`), `items.hnsw` (of hnswlib), `export.json` and
-    `README.txt`, which says what each is.
+    `ranking.stablehlo` (see `exporting.program`), `items.hnsw` (of hnswlib, if that is installed
+    and the geometry is Euclidean or spherical), `export.json` and `README.txt`, which says what
+    each is.
 
     Args:
       folder: new, or empty. It is written whole, or not at all.
@@ -108,7 +109,9 @@ def _write(
         "vectors_are_exact": not model.reads_item,
         "config": configs.as_dict(recommender.config),
     }
-    if index.has_index(recommender):
+    reason = index.missing(recommender)
+    about["index"] = reason
+    if not reason:
         found = index.build(recommender, folder / "items.hnsw")
         files["items.hnsw"] = "an index of hnswlib, space l2, whose labels are rows of items"
         some = np.flatnonzero(data.train.counts)[:_MEASURED]

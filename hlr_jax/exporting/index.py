@@ -1,12 +1,12 @@
 """An index of approximate nearest items, and how much of the exact lists it finds."""
 
+import importlib.util
 import pathlib
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
-from hlr_jax.errors import InputError
 from hlr_jax.functional.geometry.ball import Ball
 from hlr_jax.functional.geometry.sphere import Sphere
 from hlr_jax.runs.recommender import Recommender
@@ -15,23 +15,22 @@ from hlr_jax.runs.recommender import Recommender
 _LINKS, _BUILT, _SEARCHED = 32, 200, 200
 
 
-def has_index(recommender: Recommender) -> bool:
-    """Tell whether items that are near a user's vector can be looked up by Euclidean distance."""
-    return isinstance(recommender.model.geometry, Ball | Sphere)
+def missing(recommender: Recommender) -> str:
+    """Say why there can be no index; "" if there can."""
+    if not isinstance(recommender.model.geometry, Ball | Sphere):
+        return "none: distances of this geometry cannot be looked up as Euclidean ones"
+    if importlib.util.find_spec("hnswlib") is None:
+        return "none: hnswlib is not installed (pip install 'hlr_jax[export]')"
+    return ""
 
 
 def build(recommender: Recommender, path: pathlib.Path) -> Any:
     """Write an HNSW index of the items' vectors, whose labels are rows of items.
 
     Items without a training interaction are not in it.
-
-    Raises:
-      InputError: hnswlib is not installed.
     """
-    try:
-        import hnswlib
-    except ImportError:
-        raise InputError("an index needs pip install 'hlr_jax[export]'") from None
+    import hnswlib
+
     items = np.flatnonzero(recommender.trained_items)
     vectors = recommender.item_vectors()[items]
     index = hnswlib.Index(space="l2", dim=vectors.shape[1])

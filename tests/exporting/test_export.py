@@ -15,7 +15,7 @@ sys.path.append(str(Path(__file__).parents[1] / "runs"))
 from untrained import untrained
 
 from hlr_jax import InputError
-from hlr_jax.exporting import export
+from hlr_jax.exporting import export, index, program
 from hlr_jax.sampling.histories import user_histories
 
 
@@ -61,8 +61,7 @@ def test_tables_and_ids_are_those_of_the_model(exported):
 
 
 def test_the_index_finds_what_is_near_and_says_how_much(exported):
-    import hnswlib
-
+    hnswlib = pytest.importorskip("hnswlib")
     model, found = exported
     index = hnswlib.Index(space="l2", dim=model.model.dim)
     index.load_index(str(found.folder / "items.hnsw"))
@@ -93,9 +92,20 @@ def test_nothing_is_written_over_and_nothing_half(tmp_path, monkeypatch):
     for name in ("file", "full"):
         with pytest.raises(InputError, match="there is something already"):
             export(model, tmp_path / name)
-    monkeypatch.setitem(sys.modules, "hnswlib", None)
-    with pytest.raises(InputError, match=r"an index needs pip install 'hlr_jax\[export\]'"):
+    monkeypatch.setattr(program, "serialized", _full)
+    with pytest.raises(InputError, match=r"cannot be written .No space left"):
         export(model, tmp_path / "new")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "full"]
     with pytest.raises(InputError, match="k=0"):
         export(model, tmp_path / "new", 0)
+
+
+def _full(tables, k):
+    raise OSError(28, "No space left on device")
+
+
+def test_without_hnswlib_the_rest_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(index.importlib.util, "find_spec", lambda name: None)
+    found = export(untrained("cml"), tmp_path / "model", k=3)
+    assert "hnswlib is not installed" in found.about["index"]
+    assert "items.hnsw" not in found.files
