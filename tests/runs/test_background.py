@@ -299,7 +299,7 @@ def test_a_caller_that_ends_the_training_has_the_best_of_that_epoch(tmp_path):
             raise LookupError("enough")
 
     with pytest.raises(LookupError, match="enough"):
-        experiment.train(config_of(), tmp_path, data_for("cml"), False, stop)
+        experiment.train(config_of(), tmp_path, data_for("cml"), False, [Each(stop)])
     assert stored_progress(tmp_path, "best")["epochs"] == 2
     assert stored_progress(tmp_path, "latest")["epochs"] == 1
 
