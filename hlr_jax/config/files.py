@@ -101,7 +101,9 @@ def _similar(file: str) -> str:
     if folder is None or not folder.is_dir():
         return "; see configs/"
     words = pathlib.Path(file).relative_to(folder).with_suffix("").parts
-    pattern = re.compile("[/:_]" + r"(\.py)?[/:_]".join(map(re.escape, words)) + r"(\.py)?$")
+    # A name of several words begins a name, as ml_1m does not in ncf_ml_1m.
+    start = "[/:]" if len(words) > 1 else "[/:_]"
+    pattern = re.compile(start + r"(\.py)?[/:_]".join(map(re.escape, words)) + r"(\.py)?$")
     close = [path for path in _paths(available(folder)) if pattern.search(path)]
     return f"; did you mean {' or '.join(close)}?" if close else f"; see {folder}/"
 
