@@ -29,7 +29,7 @@ def asked(model: str) -> tuple[dict[str, Callable[[int], Any]], Any]:
     """Return what answers a request for a user's row, by name."""
     import jax
     import scipy.sparse
-    from implicit.cpu.matrix_factorization_base import MatrixFactorizationBase
+    from implicit.cpu.als import AlternatingLeastSquares
 
     from hlr_jax import Config, Dataset, ModelConfig, Recommender, SamplingConfig
     from hlr_jax.config import build
@@ -56,7 +56,7 @@ def asked(model: str) -> tuple[dict[str, Callable[[int], Any]], Any]:
         (np.ones(len(train), np.float32), train.items, train.offsets),
         (train.num_users, train.num_items),
     )
-    theirs = MatrixFactorizationBase()
+    theirs = AlternatingLeastSquares(_DIM.value)
     rng = np.random.default_rng(0)
     theirs.user_factors = rng.normal(size=(train.num_users, _DIM.value)).astype(np.float32)
     theirs.item_factors = rng.normal(size=(train.num_items, _DIM.value)).astype(np.float32)
