@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hlr_jax.baselines.recommender import BaselineRecommender, load
     from hlr_jax.comparison import Comparison, compare
     from hlr_jax.config import (
         Config,
@@ -32,11 +33,17 @@ if TYPE_CHECKING:
     from hlr_jax.registry import register
     from hlr_jax.runs.diagnosis import Diagnosis, diagnose
     from hlr_jax.runs.experiment import train, train_and_evaluate
+    from hlr_jax.runs.explanation import Explanation
     from hlr_jax.runs.recommender import Recommender
+    from hlr_jax.runs.trackers import Callback
     from hlr_jax.sampling.samplers import Sampler
     from hlr_jax.types import History, PerExampleNegatives, SharedNegatives
 
+__version__ = "0.1.0"
+
 __all__ = [
+    "BaselineRecommender",
+    "Callback",
     "Comparison",
     "Config",
     "DataConfig",
@@ -44,6 +51,7 @@ __all__ = [
     "Diagnosis",
     "DivergedError",
     "EvaluationConfig",
+    "Explanation",
     "Geometry",
     "GeometryConfig",
     "History",
@@ -64,16 +72,20 @@ __all__ = [
     "TrainingConfig",
     "compare",
     "diagnose",
+    "load",
     "register",
     "train",
     "train_and_evaluate",
 ]
 
 _HOMES = {
+    "BaselineRecommender": "baselines.recommender",
+    "Callback": "runs.trackers",
     "Comparison": "comparison",
     "Dataset": "data",
     "Diagnosis": "runs.diagnosis",
     "DivergedError": "errors",
+    "Explanation": "runs.explanation",
     "Geometry": "functional.geometry",
     "History": "types",
     "InputError": "errors",
@@ -87,6 +99,7 @@ _HOMES = {
     "SharedNegatives": "types",
     "compare": "comparison",
     "diagnose": "runs.diagnosis",
+    "load": "baselines.recommender",
     "register": "registry",
     "train": "runs.experiment",
     "train_and_evaluate": "runs.experiment",

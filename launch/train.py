@@ -24,14 +24,19 @@ from hlr_jax import cli, config
 
 _CONFIG = cli.define_config()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for everything the run writes.")
+_TRACKERS = flags.DEFINE_list(
+    "trackers", [], "Who else is told of the run: csv, tensorboard, mlflow, wandb."
+)
 flags.mark_flags_as_required(["config", "workdir"])
 
 
 def main() -> None:
     """Train, evaluate, print the test metrics and what the relation is."""
-    from hlr_jax.runs import experiment
+    from hlr_jax.runs import experiment, trackers
 
-    results = experiment.train_and_evaluate(config.from_config_dict(_CONFIG.value), _WORKDIR.value)
+    told = trackers.named(_TRACKERS.value, _WORKDIR.value)
+    values = config.from_config_dict(_CONFIG.value)
+    results = experiment.train_and_evaluate(values, _WORKDIR.value, callbacks=told)
     cli.say(cli.metrics_table({name: results[name] for name in ("test", "valid") if results[name]}))
     if "diagnosis" in results:
         cli.say(results["diagnosis"]["text"])

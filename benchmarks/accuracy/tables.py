@@ -36,7 +36,7 @@ from benchmarks.accuracy.summaries import summary
 from hlr_jax import cli
 from hlr_jax.comparison import words
 from hlr_jax.config import Config
-from hlr_jax.data import datasets, locate
+from hlr_jax.data import loading, locate
 from hlr_jax.errors import DivergedError, InputError
 from hlr_jax.files import write_text
 
@@ -101,7 +101,7 @@ def fill(protocol: Protocol, seeds: list[int]) -> None:
     """Make the runs that are missing, one after the other."""
     entries = protocol.named(_ENTRIES.value)
     try:
-        dataset = datasets.load(config_of(protocol, entries[0], seeds[0]).data)
+        dataset = loading.load(config_of(protocol, entries[0], seeds[0]).data)
     except InputError as error:
         cli.say(f"{protocol.name}: skipped: {error}")
         return

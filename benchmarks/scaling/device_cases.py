@@ -15,7 +15,7 @@ from hlr_jax.config import (
     TrainingConfig,
     build,
 )
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.data.dataset import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.parallel import layout, processes
 from hlr_jax.parallel.placement import Placement

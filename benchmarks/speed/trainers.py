@@ -18,7 +18,7 @@ from hlr_jax.config import (
     build,
 )
 from hlr_jax.data import Dataset, Interactions
-from hlr_jax.evaluation.ranking import Ranker
+from hlr_jax.evaluation.ranker import Ranker
 from hlr_jax.models.relation import Relation
 from hlr_jax.parallel import devices
 from hlr_jax.parallel.placement import Placement

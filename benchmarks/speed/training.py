@@ -25,7 +25,7 @@ from benchmarks.peers import contest, forms
 from benchmarks.speed import against_pytorch
 from benchmarks.speed.trainers import LibraryTrainer, config_of
 from hlr_jax.config import DataConfig
-from hlr_jax.data import Interactions, datasets
+from hlr_jax.data import Interactions, loading
 
 _MODELS = flags.DEFINE_list("models", list(shapes.MODELS), "Models to train.")
 _USERS = flags.DEFINE_integer("users", shapes.DATASETS["ml-1m"][0], "Made-up users.")
@@ -48,7 +48,7 @@ OURS, SPARSE, PORT = "hlr_jax", "hlr_jax, sparse updates", "published port"
 def interactions() -> Interactions:
     """Load or make up the training interactions that the flags ask for."""
     if _PREDEFINED.value:
-        return datasets.load(DataConfig(predefined=_PREDEFINED.value)).train
+        return loading.load(DataConfig(predefined=_PREDEFINED.value)).train
     return shapes.made_up(_USERS.value, _ITEMS.value, _DRAWS.value)
 
 

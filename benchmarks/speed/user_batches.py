@@ -19,7 +19,7 @@ from benchmarks.peers import contest, forms
 from benchmarks.speed import against_pytorch
 from benchmarks.speed.trainers import LibraryTrainer, config_of
 from hlr_jax.config import DataConfig, LossConfig, SamplingConfig, TrainingConfig
-from hlr_jax.data import Interactions, datasets
+from hlr_jax.data import Interactions, loading
 
 _PREDEFINED = flags.DEFINE_string("predefined", None, "Real data: config.data.predefined.")
 _DRAWS = flags.DEFINE_integer("draws", shapes.DATASETS["ml-1m"][2], "Made-up draws of a pair.")
@@ -102,7 +102,7 @@ def main(argv: list[str]) -> None:
     quick.shrink(draws=20_000, dim=16, users_per_step=8, interactions_per_step=100, rounds=2)
     quick.shrink(seconds=0.1)
     if _PREDEFINED.value:
-        data = datasets.load(DataConfig(predefined=_PREDEFINED.value)).train
+        data = loading.load(DataConfig(predefined=_PREDEFINED.value)).train
     else:
         num_users, num_items, _ = shapes.DATASETS["ml-1m"]
         data = shapes.made_up(num_users, num_items, _DRAWS.value)

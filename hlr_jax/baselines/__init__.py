@@ -13,6 +13,7 @@ from hlr_jax.baselines.methods import (
     Slim,
     parse,
 )
+from hlr_jax.baselines.recommender import BaselineRecommender, load
 from hlr_jax.baselines.scoring import Scorer, evaluate, top_k
 from hlr_jax.baselines.tuning import Tuning, tune, tune_and_evaluate
 
@@ -20,6 +21,7 @@ __all__ = [
     "BPR",
     "IALS",
     "METHODS",
+    "BaselineRecommender",
     "Ease",
     "ItemKNN",
     "Method",
@@ -30,6 +32,7 @@ __all__ = [
     "Slim",
     "Tuning",
     "evaluate",
+    "load",
     "parse",
     "top_k",
     "tune",

@@ -1,7 +1,6 @@
 """The baselines: their hyperparameters, the ranges to tune these in, and how they are fitted."""
 
 import dataclasses
-import functools
 import math
 import warnings
 from collections.abc import Mapping
@@ -11,16 +10,9 @@ import numpy as np
 import scipy.sparse
 
 from hlr_jax.baselines.ease import ease_weights
+from hlr_jax.baselines.fitted import Factors, Fitted, FoldedInFactors, ItemScores, ItemWeights
 from hlr_jax.baselines.packages import implicit_package, irspack_package
-from hlr_jax.baselines.scoring import (
-    Factors,
-    FoldedInFactors,
-    ItemScores,
-    ItemWeights,
-    Scorer,
-    als_vectors,
-    as_matrix,
-)
+from hlr_jax.baselines.scoring import as_matrix
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 from hlr_jax.tuning.search_space import Choice, Range
@@ -51,7 +43,7 @@ class Method:
                 least = "0 or a number above it" if where.low == 0 else "a number above 0"
                 raise InputError(f"{name}={value!r}: use {least}")
 
-    def fit(self, train: Interactions, seed: int = 0) -> Scorer:
+    def fit(self, train: Interactions, seed: int = 0) -> Fitted:
         """Fit the training interactions; the same seed gives the same scores.
 
         Raises:
@@ -65,7 +57,7 @@ class Method:
 class MostPopular(Method):
     """An item's score is the number of its training interactions."""
 
-    def fit(self, train: Interactions, seed: int = 0) -> Scorer:
+    def fit(self, train: Interactions, seed: int = 0) -> Fitted:
         return ItemScores(train.popularity.astype(np.float32))  # exact up to 2^24
 
 
@@ -78,7 +70,7 @@ class Ease(Method):
 
     space: ClassVar[Mapping[str, Range | Choice]] = {"regularization": Range(1.0, 1e4, log=True)}
 
-    def fit(self, train: Interactions, seed: int = 0) -> Scorer:
+    def fit(self, train: Interactions, seed: int = 0) -> Fitted:
         return ItemWeights(ease_weights(train, self.regularization).astype(np.float32))
 
 
@@ -105,16 +97,21 @@ class IALS(Method):
         "iterations": Range(10, 30),
     }
 
-    def fit(self, train: Interactions, seed: int = 0) -> Scorer:
+    def fit(self, train: Interactions, seed: int = 0) -> Fitted:
         with implicit_package():
             from implicit.cpu.als import AlternatingLeastSquares
 
             model = AlternatingLeastSquares(**dataclasses.asdict(self), random_state=seed)
             model.fit(as_matrix(train), show_progress=False)
-        users, items = model.user_factors, model.item_factors
-        settings = {"alpha": self.alpha, "regularization": self.regularization}
-        solve = functools.partial(als_vectors, item=items, **settings)
-        return FoldedInFactors(users, items, train.counts > 0, solve)
+        return FoldedInFactors(
+            model.user_factors,
+            model.item_factors,
+            train.counts > 0,
+            all_weight=1.0,
+            own_weight=self.alpha - 1,
+            target=self.alpha,
+            ridge=self.regularization,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +135,7 @@ class BPR(Method):
     }
     ranks_untrained_users: ClassVar[bool] = False
 
-    def fit(self, train: Interactions, seed: int = 0) -> Scorer:
+    def fit(self, train: Interactions, seed: int = 0) -> Fitted:
         with implicit_package():
             from implicit.cpu.bpr import BayesianPersonalizedRanking
 
@@ -167,7 +164,7 @@ class ItemKNN(Method):
         "neighbours": Range(5, 1000, log=True),
     }
 
-    def fit(self, train: Interactions, seed: int = 0) -> Scorer:
+    def fit(self, train: Interactions, seed: int = 0) -> Fitted:
         with implicit_package(), warnings.catch_warnings():
             from implicit import nearest_neighbours
             from implicit.utils import ParameterWarning
@@ -209,7 +206,7 @@ class ScaledIALS(Method):
     # As in the paper; more change little.
     ITERATIONS: ClassVar[int] = 16
 
-    def fit(self, train: Interactions, seed: int = 0) -> Scorer:
+    def fit(self, train: Interactions, seed: int = 0) -> Fitted:
         with irspack_package():
             from irspack.recommenders import IALSRecommender
 
@@ -226,8 +223,16 @@ class ScaledIALS(Method):
             model.start_learning()
             for _ in range(self.ITERATIONS):
                 model.run_epoch()
-        users, items = model.get_user_embedding(), model.get_item_embedding()
-        return FoldedInFactors(users, items, train.counts > 0, model.compute_user_embedding)
+        return FoldedInFactors(
+            model.get_user_embedding(),
+            model.get_item_embedding(),
+            train.counts > 0,
+            all_weight=self.unobserved_weight,
+            own_weight=1.0,
+            target=1.0,
+            ridge=self.regularization * self.unobserved_weight * train.num_items,
+            ridge_per_item=self.regularization,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -246,7 +251,7 @@ class Slim(Method):
         "l1": Range(0.1, 100.0, log=True),
     }
 
-    def fit(self, train: Interactions, seed: int = 0) -> Scorer:
+    def fit(self, train: Interactions, seed: int = 0) -> Fitted:
         both = self.l1 + self.l2
         with irspack_package():
             from irspack.recommenders import SLIMRecommender
@@ -279,7 +284,7 @@ class RP3Beta(Method):
         "neighbours": Range(5, 1000, log=True),
     }
 
-    def fit(self, train: Interactions, seed: int = 0) -> Scorer:
+    def fit(self, train: Interactions, seed: int = 0) -> Fitted:
         with irspack_package():
             from irspack.recommenders import RP3betaRecommender
 

@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 import scipy.sparse
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from hlr_jax.config import Config, EvaluationConfig
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.data.dataset import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.evaluation.evaluate import evaluate_split
 
@@ -18,95 +18,9 @@ from hlr_jax.evaluation.evaluate import evaluate_split
 _ENTRIES_AT_ONCE = 2**26
 
 
-# A fitted baseline: from users [u] (rows of the training interactions) and their histories [u, I]
+# What is measured: from users [u] (rows of the training interactions) and their histories [u, I]
 # at the time of ranking (zeros and ones) to scores [u, I] of all items, larger is better.
 Scorer = Callable[[np.ndarray, scipy.sparse.csr_matrix], np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True)
-class ItemScores:
-    """Gives all users the same scores."""
-
-    scores: Float[np.ndarray, "I"]
-
-    def __call__(
-        self, users: Int[np.ndarray, "u"], history: scipy.sparse.csr_matrix
-    ) -> Float[np.ndarray, "u I"]:
-        return np.broadcast_to(self.scores, (len(users), len(self.scores)))
-
-
-@dataclasses.dataclass(frozen=True)
-class ItemWeights:
-    """Scores `score(u, j) = sum of weights[i, j] over the items i of the history of u`."""
-
-    # [I, I], dense or sparse.
-    weights: np.ndarray | scipy.sparse.csr_matrix
-
-    def __call__(
-        self, users: Int[np.ndarray, "u"], history: scipy.sparse.csr_matrix
-    ) -> Float[np.ndarray, "u I"]:
-        scores = history @ self.weights
-        return scores.toarray() if scipy.sparse.issparse(scores) else scores
-
-
-@dataclasses.dataclass(frozen=True)
-class Factors:
-    """Scores `score(u, i) = user[u] . item[i]`, whatever the history."""
-
-    user: Float[np.ndarray, "U d"]
-    item: Float[np.ndarray, "I d"]
-
-    def __call__(
-        self, users: Int[np.ndarray, "u"], history: scipy.sparse.csr_matrix
-    ) -> Float[np.ndarray, "u I"]:
-        return self.user[users] @ self.item.T
-
-
-@dataclasses.dataclass(frozen=True)
-class FoldedInFactors:
-    """Scores as `Factors` does, with vectors of untrained users solved for from their history.
-
-    Attributes:
-      solve: `[n, I]` histories to `[n, d]` vectors, with the items' vectors as they are.
-    """
-
-    user: Float[np.ndarray, "U d"]
-    item: Float[np.ndarray, "I d"]
-    is_trained: Bool[np.ndarray, "U"]
-    solve: Callable[[scipy.sparse.csr_matrix], np.ndarray]
-
-    def __call__(
-        self, users: Int[np.ndarray, "u"], history: scipy.sparse.csr_matrix
-    ) -> Float[np.ndarray, "u I"]:
-        vectors = self.user[users]
-        untrained = np.flatnonzero(~self.is_trained[users])
-        if untrained.size:
-            vectors[untrained] = self.solve(history[untrained])
-        return vectors @ self.item.T
-
-
-def als_vectors(
-    history: scipy.sparse.csr_matrix,
-    item: Float[np.ndarray, "I d"],
-    alpha: float,
-    regularization: float,
-) -> Float[np.ndarray, "n d"]:
-    """Solve for the vectors of users that minimise what implicit ALS does.
-
-    Hu, Koren and Volinsky, ICDM 2008, eq. 4.
-
-    Args:
-      alpha: the weight of an item of the history; that of others is 1.
-      regularization: of the squared norm.
-    """
-    item = item.astype(np.float64)
-    gram = item.T @ item + regularization * np.eye(item.shape[1])
-    vectors = np.zeros((history.shape[0], item.shape[1]))
-    for row, vector in enumerate(vectors):
-        rows = item[history.indices[history.indptr[row] : history.indptr[row + 1]]]
-        weights = gram + (alpha - 1) * (rows.T @ rows)
-        vector[:] = np.linalg.solve(weights, alpha * rows.sum(0))
-    return vectors
 
 
 def as_matrix(interactions: Interactions) -> scipy.sparse.csr_matrix:
@@ -129,7 +43,7 @@ def top_k(
     """
     top = np.full((len(users), k), -1, np.int32)
     length = min(k, known.num_items)
-    for part, history, scores in _in_parts(scorer, users, known):
+    for part, history, scores in in_parts(scorer, users, known):
         allowed = np.array(scores, np.float32)
         rows = np.repeat(np.arange(history.shape[0]), np.diff(history.indptr))
         allowed[rows, history.indices] = -np.inf
@@ -166,12 +80,12 @@ class _Ranks:
         known: Interactions,
     ) -> Float[np.ndarray, "u n"]:
         chosen = np.empty(candidates.shape, np.float32)
-        for part, _, scores in _in_parts(self.scorer, users, known):
+        for part, _, scores in in_parts(self.scorer, users, known):
             chosen[part] = np.take_along_axis(scores, candidates[part], axis=1)
         return chosen
 
 
-def _in_parts(
+def in_parts(
     scorer: Scorer, users: Int[np.ndarray, "u"], known: Interactions
 ) -> Iterator[tuple[slice, scipy.sparse.csr_matrix, Float[np.ndarray, "p I"]]]:
     """Yield histories and scores of parts of the users that fit into memory."""

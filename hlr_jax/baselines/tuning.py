@@ -9,10 +9,11 @@ from typing import Any
 from tqdm import tqdm
 
 from hlr_jax.baselines.methods import METHODS, Method
+from hlr_jax.baselines.recommender import MODEL_FILE, BaselineRecommender
 from hlr_jax.baselines.scoring import evaluate
 from hlr_jax.config import Config, EvaluationConfig
-from hlr_jax.data import datasets
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.data import loading
+from hlr_jax.data.dataset import Dataset
 from hlr_jax.errors import DivergedError, InputError
 from hlr_jax.evaluation import metrics
 from hlr_jax.evaluation.evaluate import check_cutoffs, check_protocol
@@ -130,7 +131,7 @@ def tune_and_evaluate(
     Args:
       name: of `METHODS`.
       config: whose `data`, `evaluation` and `seed` are used.
-      workdir: folder that `results.json` is written to.
+      workdir: folder that `results.json` and the fitted baseline are written to.
       tuning: by default 20 trials, selected by ndcg@10.
       refit: fit on training and validation before the test, as `config.training.refit` does
         for models.
@@ -146,12 +147,12 @@ def tune_and_evaluate(
     workdir, tuning = pathlib.Path(workdir), tuning or Tuning()
     _check_workdir(workdir)
     METHODS[name](**tuning.fixed)
-    dataset = datasets.load(config.data, show_progress)
+    dataset = loading.load(config.data, show_progress)
     check_cutoffs(config.evaluation.cutoffs, dataset, "config.evaluation.cutoffs")
     check_protocol(config, dataset)
     method, tried = tune(METHODS[name], dataset, tuning, config.seed, show_progress)
     start = time.perf_counter()
-    scorer = method.fit(dataset.train, config.seed)
+    found = BaselineRecommender.fit(method, dataset, config.seed)
     seconds = time.perf_counter() - start
     results: dict[str, Any] = {
         "baseline": name,
@@ -166,15 +167,18 @@ def tune_and_evaluate(
         "refit": refit,
         "fit_seconds": round(seconds, 3),
         "valid": {},
+        "test": {},
     }
     if len(dataset.valid):
         # Negatives are given for the test split alone.
         on_all_items = dataclasses.replace(config.evaluation, protocol="full")
-        results["valid"] = evaluate(scorer, dataset, on_all_items, "valid")
+        results["valid"] = evaluate(found.fitted, dataset, on_all_items, "valid")
     if refit:
-        scorer = method.fit(dataset.joined().train, config.seed)
-    results["test"] = evaluate(scorer, dataset, config.evaluation, "test")
+        found = BaselineRecommender.fit(method, dataset.joined(), config.seed)
+    if len(dataset.test):
+        results["test"] = evaluate(found.fitted, dataset, config.evaluation, "test")
     workdir.mkdir(parents=True, exist_ok=True)
+    found.save(workdir / MODEL_FILE)
     write_json(workdir / "results.json", results)
     return results
 

@@ -11,7 +11,7 @@ import numpy as np
 from hlr_jax import baselines
 from hlr_jax import config as configs
 from hlr_jax.config import Config, DataConfig, EvaluationConfig, build
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.data.dataset import Dataset
 from hlr_jax.errors import InputError
 from hlr_jax.evaluation import metrics
 from hlr_jax.files import read_json_object

@@ -12,8 +12,8 @@ from hlr_jax.comparison.folders import Measurable, Plan, open_folder
 from hlr_jax.comparison.groups import Group, grouped
 from hlr_jax.comparison.result import Comparison, Entry, paired_tests
 from hlr_jax.config import DataConfig
-from hlr_jax.data import datasets
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.data import loading
+from hlr_jax.data.dataset import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 from hlr_jax.evaluation import metrics
@@ -140,7 +140,7 @@ def _loaded(found: Sequence[Measurable], dataset: Dataset | None) -> dict[DataCo
     first = found[0]
     for member in found:
         if member.data not in loaded:
-            loaded[member.data] = datasets.load(member.data)
+            loaded[member.data] = loading.load(member.data)
             if differing := _differing(loaded[first.data], loaded[member.data]):
                 raise InputError(
                     f"{member.folder}: has other {differing} than {first.folder}; compare runs on "

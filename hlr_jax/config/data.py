@@ -39,8 +39,9 @@ class DataConfig(Section):
     # numbers. They are scaled to a length of 1; items without any get zeros. "" for no features.
     features: str = ""
     # random, per_user, leave_one_out, global_time, per_user_time; held_out_users: validation and
-    # test are of users who are never trained on (strong generalization); or fixed: the split that
-    # the data set itself ships. "" takes fixed where there is one, else random.
+    # test are of users who are never trained on (strong generalization); none: everything is
+    # trained on; or fixed: the split that the data set itself ships. "" takes fixed where there is
+    # one, else random.
     split: str = ""
     # Validation of a fixed split, drawn from its training and validation together: random, per_user
     # (at random), per_user_last (the last of each user in the order of the training file). "" takes
@@ -61,6 +62,7 @@ class DataConfig(Section):
         "global_time",
         "per_user_time",
         "held_out_users",
+        "none",
         "fixed",
     )
     VALID_SPLITS: typing.ClassVar = ("", "random", "per_user", "per_user_last")

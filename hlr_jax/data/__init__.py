@@ -13,7 +13,8 @@
 - `synthetic`: generate the embedded data set.
 """
 
-from hlr_jax.data.datasets import Dataset, load
+from hlr_jax.data.dataset import Dataset
 from hlr_jax.data.interactions import Interactions
+from hlr_jax.data.loading import load
 
 __all__ = ["Dataset", "Interactions", "load"]

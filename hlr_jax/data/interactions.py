@@ -104,6 +104,14 @@ class Interactions:
         """Return the items of a user, increasing."""
         return self.items[self.offsets[user] : self.offsets[user + 1]]
 
+    def of_rows(self, rows: np.ndarray) -> "Interactions":
+        """Select the interactions of users `rows [n]`, increasing, who are numbered from 0."""
+        chosen = np.zeros(self.num_users, bool)
+        chosen[rows] = True
+        kept = np.repeat(chosen, self.counts)
+        offsets = np.append(0, np.cumsum(self.counts[chosen]))
+        return Interactions(offsets, self.items[kept], self.num_items)
+
     def of_users(self, chosen: np.ndarray) -> "Interactions":
         """Keep the interactions of the users `chosen [U]` (true or false), of the same users."""
         kept = np.repeat(chosen, self.counts)
@@ -125,4 +133,12 @@ class Interactions:
             np.concatenate([self.items, other.items]),
             self.num_users,
             self.num_items,
+        )
+
+    def without(self, other: "Interactions") -> "Interactions":
+        """Return the pairs that are not in another set, of the same users and items."""
+        left = self.users.astype(np.int64) * self.num_items + self.items
+        kept = ~np.isin(left, other.users.astype(np.int64) * self.num_items + other.items)
+        return Interactions.from_pairs(
+            self.users[kept], self.items[kept], self.num_users, self.num_items
         )

@@ -25,6 +25,8 @@ def split(config: DataConfig, rule: str, frame: pl.DataFrame, encoded: Encoded) 
       InputError: there are no timestamps to split by, or too few interactions or users.
     """
     users, fractions = encoded.users, (config.valid_fraction, config.test_fraction)
+    if rule == "none":
+        return np.full(users.size, splits.TRAIN, np.int8)
     if rule == "random":
         return splits.random_split(users.size, *fractions, config.split_seed)
     if rule == "per_user":

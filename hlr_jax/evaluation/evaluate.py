@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from hlr_jax.config import Config, EvaluationConfig
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.data.dataset import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 from hlr_jax.evaluation import metrics
@@ -63,6 +63,8 @@ def evaluate_split(
         negatives that the data set does not give.
     """
     evaluation = config.evaluation
+    if split not in ("valid", "test"):
+        raise InputError(f"split={split!r}: use valid or test")
     check_cutoffs(evaluation.cutoffs, dataset, "config.evaluation.cutoffs")
     relevant = {"valid": dataset.valid, "test": dataset.test}[split]
     if not len(relevant):

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from hlr_jax.data.interactions import MAX_SIZE, Interactions
 from hlr_jax.evaluation.device_groups import group_axes
@@ -36,20 +36,28 @@ class HiddenItems(struct.PyTreeNode):
     Attributes:
       users: `[n]` int32; places in the group's part of the batch, one past it where it fills up.
       items: `[n]` int32; no pair comes twice.
-      num_items: `I`; rows after them are hidden too.
+      allowed: `[I]`; whether an item is ranked for anybody. Rows after them are hidden too.
     """
 
     users: Any
     items: Any
-    num_items: int = struct.field(pytree_node=False)
+    allowed: Any
 
     @classmethod
-    def of(cls, seen: Interactions, groups: Groups, size: int, length: int) -> "HiddenItems":
+    def of(
+        cls,
+        seen: Interactions,
+        groups: Groups,
+        size: int,
+        length: int,
+        allowed: Bool[np.ndarray, "i"],
+    ) -> "HiddenItems":
         """List what users have seen.
 
         Args:
           size: users of a group once they are filled up.
           length: pairs of a group once they are filled up; see `pairs_length`.
+          allowed: items that are ranked for users who have not seen them.
         """
         users = np.full((len(groups), length), size, np.int32)
         items = np.tile(np.arange(length, dtype=np.int32), (len(groups), 1))
@@ -60,12 +68,12 @@ class HiddenItems(struct.PyTreeNode):
             shift = np.repeat(firsts - (np.cumsum(counts) - counts), counts)
             users[number, :total] = np.repeat(np.arange(len(group)), counts)
             items[number, :total] = seen.items[shift + np.arange(total)]
-        return cls(users.ravel(), items.ravel(), seen.num_items)
+        return cls(users.ravel(), items.ravel(), allowed)
 
     def specs(self, layout: Layout) -> "HiddenItems":
         """Give each group of devices its own pairs."""
         of_groups = spec(group_axes(layout))
-        return HiddenItems(of_groups, of_groups, self.num_items)
+        return HiddenItems(of_groups, of_groups, spec(()))
 
     def hide(
         self, scores: Float[Array, "u t"], place: Int[Array, ""], shard: Shard
@@ -76,12 +84,13 @@ class HiddenItems(struct.PyTreeNode):
         columns = jnp.where(columns < 0, columns + MAX_SIZE, columns)
         scores = scores.at[self.users, columns].set(-jnp.inf, mode="drop", unique_indices=True)
         places = place + jnp.arange(scores.shape[1], dtype=jnp.int32)
-        fills_up = (places >= shard.rows) | (shard.first + places >= self.num_items)
-        return jnp.where(fills_up[None], -jnp.inf, scores)
+        allowed = self.allowed.at[shard.first + places].get(mode="fill", fill_value=False)
+        return jnp.where((allowed & (places < shard.rows))[None], scores, -jnp.inf)
 
 
 def pairs_length(seen: Interactions, batches: list[Groups]) -> int:
     """Choose a number of pairs that holds those of each group of each batch."""
-    counts = seen.counts
-    most = max((int(counts[users].sum()) for groups in batches for users in groups), default=0)
+    first, stop = seen.offsets[:-1], seen.offsets[1:]
+    of_groups = (users for groups in batches for users in groups)
+    most = max((int((stop[users] - first[users]).sum()) for users in of_groups), default=0)
     return max(_FEWEST_PAIRS, 1 << max(most - 1, 0).bit_length())

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Float64, Int
 
 from hlr_jax.data.interactions import Interactions
-from hlr_jax.evaluation.ranking import Ranker
+from hlr_jax.evaluation.ranker import Ranker
 from hlr_jax.functional import Attention
 from hlr_jax.kernels.sizes import pair_tile
 from hlr_jax.models.relation import Relation, apply

@@ -150,7 +150,7 @@ class Relation(Options, nn.Module):
           history: `rows [u, P, d]` and `mask [u, P]`; an item that is in it is not left out.
         """
         if not self.reads_item:
-            translated = self._translated(users, items[:1], history)
+            translated = self.translated_once(users, items[:1], history)
             return self.geometry.pairwise(translated, self.first(items))
         if self.geometry.is_euclidean:
             return self.euclidean_pairwise(users, items, history)
@@ -229,7 +229,7 @@ class Relation(Options, nn.Module):
         """Compute `general_scores`, where `D(x, y) = ||x - y||^2` between rows themselves."""
         return self.general_scores(users, tile, catalogue, histories)
 
-    def _translated(
+    def translated_once(
         self, user: Float[Array, "*#b a"], item: Float[Array, "*#b c"], history: History
     ) -> Float[Array, "*b d"]:
         """Translate users by a relation that is the same for this item as for any."""
@@ -245,13 +245,13 @@ class Relation(Options, nn.Module):
         """Score users that are translated once. XLA does it once for all tiles, a few at a time."""
 
         def translated(user: Array, ids: Array, mask: Array) -> Array:
-            return self._translated(user, tile[0], History(catalogue[ids], mask))
+            return self.translated_once(user, tile[0], History(catalogue[ids], mask))
 
         if self.uses_history:
             floats = histories.items.shape[1] * self.dim
             moved = blockwise(translated, (users, *histories), floats)
         else:
-            moved = self._translated(users, tile[:1], History.empty(self.first(users)))
+            moved = self.translated_once(users, tile[:1], History.empty(self.first(users)))
         return -self.geometry.pairwise(moved, self.first(tile))
 
     # ---------------------------------------------------------------------------------------------

@@ -5,8 +5,7 @@ from absl import logging
 
 from hlr_jax.config import Config, ModelConfig, build
 from hlr_jax.config.values import require
-from hlr_jax.data import datasets
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.data.dataset import Dataset, check_trainable
 from hlr_jax.errors import InputError
 from hlr_jax.evaluation import metrics
 from hlr_jax.evaluation.evaluate import check_cutoffs, check_protocol
@@ -57,7 +56,7 @@ def _check_penalty(config: Config, name: str) -> None:
 
 def check(config: Config, model: Relation, dataset: Dataset) -> None:
     """Raise InputError for what would fail later, before anything is written."""
-    datasets.check(dataset)
+    check_trainable(dataset)
     model.check_devices()
     check_cutoffs(config.evaluation.cutoffs, dataset, "config.evaluation.cutoffs")
     length = history_length(model, config)

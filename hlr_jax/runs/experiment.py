@@ -3,16 +3,18 @@
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict, Unpack
 
+import jax
+import numpy as np
 import optax
 from absl import logging
 
 from hlr_jax.config import Config, build
-from hlr_jax.data import datasets
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.data import loading
+from hlr_jax.data.dataset import Dataset
 from hlr_jax.errors import InputError
 from hlr_jax.evaluation import metrics
 from hlr_jax.files import write_json
@@ -22,8 +24,9 @@ from hlr_jax.registry import is_own
 from hlr_jax.runs import compatibility
 from hlr_jax.runs.background import while_training
 from hlr_jax.runs.diagnosis import diagnosis_in_results
-from hlr_jax.runs.pretrained import pretrained_tables
+from hlr_jax.runs.pretrained import carried_over, pretrained_tables
 from hlr_jax.runs.recommender import Recommender, mean_loss
+from hlr_jax.runs.trackers import Callback, Start, Together
 from hlr_jax.runs.workdir import open_run, refit_folder
 from hlr_jax.sampling.epoch_order import num_steps
 from hlr_jax.sampling.samplers import build_sampler
@@ -49,12 +52,25 @@ from hlr_jax.training.state import Keys, new_params
 from hlr_jax.types import Params
 
 
+class Given(TypedDict, total=False):
+    """Objects that a run may be given. They are not stored: give them again to resume.
+
+    Attributes:
+      optimizer: an Optax transformation instead of the one that `config.optimizer` names.
+      start_from: a trained model of the same kind and size. Users and items that it knows begin
+        with their rows, by id, and the relation as it was; others are drawn.
+    """
+
+    optimizer: optax.GradientTransformation
+    start_from: Recommender
+
+
 class _Request(NamedTuple):
     """What the caller of `train` asks for, besides configuration and data."""
 
     show_progress: bool = True
-    on_epoch: OnEpoch = ignore_epoch
-    optimizer: optax.GradientTransformation | None = None
+    callback: Callback = Callback()
+    given: Given = Given()
 
 
 def train(
@@ -62,8 +78,8 @@ def train(
     workdir: str | pathlib.Path | None = None,
     dataset: Dataset | None = None,
     show_progress: bool = True,
-    on_epoch: OnEpoch = ignore_epoch,
-    optimizer: optax.GradientTransformation | None = None,
+    callbacks: Sequence[Callback] = (),
+    **given: Unpack[Given],
 ) -> Recommender:
     """Train a model, select its best epoch on validation, and return it.
 
@@ -75,33 +91,38 @@ def train(
       workdir: where checkpoints, `config.json` and `metrics.jsonl` go; None keeps everything in
         memory. A folder with an unfinished run of the same configuration is resumed.
       dataset: data to use instead of what `config.data` says.
-      on_epoch: receives one flat record for each epoch, as in `metrics.jsonl`, but none for the
-        epochs of a refit. An exception that it raises ends the training.
-      optimizer: an Optax transformation instead of the one that `config.optimizer` names. It is
-        not stored: give it again to resume.
+      callbacks: are told of the run (`hlr_jax.runs.trackers`).
+      given: `optimizer` and `start_from`; see `Given`.
 
     Raises:
       InputError: configuration, data or working directory cannot be used. Nothing is
         written then.
       DivergedError: the loss is no longer finite.
     """
-    request = _Request(show_progress, on_epoch, optimizer)
-    selected, progress = _train(config, workdir, dataset, request)
-    final = _refitted(selected, progress, workdir, request)
-    diagnosis_in_results(final)
+    if unknown := [name for name in given if name not in Given.__annotations__]:
+        raise InputError(f"{unknown[0]}: train has {', '.join(Given.__annotations__)} besides")
+    request = _Request(show_progress, Together(callbacks), given)
+    with _telling_of_the_end(request.callback) as results:
+        selected, progress = _train(config, workdir, dataset, request)
+        final = _refitted(selected, progress, workdir, request)
+        diagnosis_in_results(final)
+        results |= _of_progress(progress)
     return final
 
 
-def try_out(config: Config, dataset: Dataset | None, on_epoch: OnEpoch) -> None:
+def try_out(config: Config, dataset: Dataset | None, callback: Callback) -> None:
     """Train as `train` does to see how epochs turn out, as a trial of a sweep: nothing is kept.
 
     Nor is a relation diagnosed, which takes longer than a small trial does.
     """
-    _train(config, None, dataset, _Request(False, on_epoch))
+    _train(config, None, dataset, _Request(False, callback))
 
 
 def train_and_evaluate(
-    config: Config, workdir: str | pathlib.Path, show_progress: bool = True
+    config: Config,
+    workdir: str | pathlib.Path,
+    show_progress: bool = True,
+    callbacks: Sequence[Callback] = (),
 ) -> dict[str, Any]:
     """Train as `train` does, and evaluate the best epoch on validation and test.
 
@@ -110,9 +131,42 @@ def train_and_evaluate(
       data), `train`, `valid`, `test`, and `diagnosis` of the final model's relation
       (`Diagnosis.as_dict`), if it has one and tables are replicated.
     """
-    request = _Request(show_progress)
-    selected, progress = _train(config, workdir, None, request)
-    final = _refitted(selected, progress, workdir, request)
+    request = _Request(show_progress, Together(callbacks))
+    with _telling_of_the_end(request.callback) as numbers:
+        selected, progress = _train(config, workdir, None, request)
+        final = _refitted(selected, progress, workdir, request)
+        results = _measured(selected, final, progress, show_progress)
+        numbers |= _of_progress(progress)
+        for split in ("valid", "test"):
+            found = results[split].items()
+            numbers |= {f"{split}_{k}": v for k, v in found if isinstance(v, float)}
+    if processes.is_first():
+        write_json(pathlib.Path(workdir) / "results.json", results)
+    return results
+
+
+@contextlib.contextmanager
+def _telling_of_the_end(callback: Callback) -> Iterator[dict[str, Any]]:
+    """Tell a callback how a run ended: by what it collected, or by an error."""
+    results: dict[str, Any] = {}
+    try:
+        yield results
+    except BaseException as error:
+        callback.on_end({"error": f"{type(error).__name__}: {error}"})
+        raise
+    callback.on_end(results)
+
+
+def _of_progress(progress: Progress) -> dict[str, Any]:
+    numbers = {"epochs": progress.epochs, "best_epoch": progress.best_epoch}
+    return numbers | {f"best_valid_{name}": value for name, value in progress.best.items()}
+
+
+def _measured(
+    selected: Recommender, final: Recommender, progress: Progress, show_progress: bool
+) -> dict[str, Any]:
+    """Measure a run; see `train_and_evaluate`."""
+    config = selected.config
     dataset = selected.dataset
     negatives = build_sampler(config).num_negatives_of(dataset.num_items)
     interactions = progress.epochs * len(dataset.train)
@@ -135,11 +189,8 @@ def train_and_evaluate(
         # Negatives are given for the test split alone.
         on_all_items = selected.with_evaluation(protocol="full")
         results["valid"] |= on_all_items.evaluate("valid", show_progress)
-    results["test"] = final.evaluate("test", show_progress)
-    results |= diagnosis_in_results(final)
-    if processes.is_first():
-        write_json(pathlib.Path(workdir) / "results.json", results)
-    return results
+    results["test"] = final.evaluate("test", show_progress) if len(final.dataset.test) else {}
+    return results | diagnosis_in_results(final)
 
 
 def _train(
@@ -163,6 +214,9 @@ def _train(
     if config.training.pretrained:
         params = params | placement.params(pretrained_tables(config, model, dataset))
         params = project(objective, params)
+    if "start_from" in request.given:
+        start = carried_over(params, model, request.given["start_from"], dataset)
+        params = placement.params(jax.tree.map(np.asarray, start))
     saving: AbstractContextManager[Store] = contextlib.nullcontext(MemoryStore())
     log: OnEpoch = ignore_epoch
     if workdir is not None:
@@ -173,9 +227,11 @@ def _train(
     recipe = make_recipe(config, objective, dataset, steps, _given(config, request))
     program = Program(config, recipe, placement, positives)
 
+    request.callback.on_start(Start(config, dataset))
+
     def report(record: Record) -> None:
         log(record)
-        request.on_epoch(record)
+        request.callback.on_epoch(record)
 
     validate = _validation(program, dataset)
     with saving as store:
@@ -197,9 +253,9 @@ def _with_modules(config: Config) -> Config:
 
 
 def _given(config: Config, request: _Request) -> Optimizer | None:
-    if request.optimizer is None:
+    if "optimizer" not in request.given:
         return None
-    return GivenOptimizer(request.optimizer, frozen_tables(config))
+    return GivenOptimizer(request.given["optimizer"], frozen_tables(config))
 
 
 def _refitted(
@@ -230,7 +286,7 @@ def _refitted(
         ),
     )
     folder = None if workdir is None else refit_folder(pathlib.Path(workdir))
-    joined, again_request = selected.dataset.joined(), request._replace(on_epoch=ignore_epoch)
+    joined, again_request = selected.dataset.joined(), request._replace(callback=Callback())
     return _train(again, folder, joined, again_request)[0]
 
 
@@ -238,7 +294,7 @@ def _load(config: Config, show_progress: bool) -> Dataset:
     """Load the data set; the first process prepares it for the others."""
     if not processes.is_first():
         processes.wait_for_all("data prepared")
-    dataset = datasets.load(config.data, show_progress and processes.is_first())
+    dataset = loading.load(config.data, show_progress and processes.is_first())
     if processes.is_first():
         processes.wait_for_all("data prepared")
     return dataset

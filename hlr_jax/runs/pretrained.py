@@ -1,4 +1,4 @@
-"""Read the tables that training starts from, out of another run or an .npz file."""
+"""The tables that training starts from: of another run, an .npz file, or a trained model."""
 
 import pathlib
 import zipfile
@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from hlr_jax.config import Config
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.data.dataset import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 from hlr_jax.models.relation import Relation
 from hlr_jax.runs.recommender import Recommender
+from hlr_jax.types import Params
 
 
 def pretrained_tables(config: Config, model: Relation, dataset: Dataset) -> dict[str, jax.Array]:
@@ -34,13 +35,7 @@ def pretrained_tables(config: Config, model: Relation, dataset: Dataset) -> dict
         for kind in ("user_ids", "item_ids"):
             if not np.array_equal(getattr(other.dataset, kind), getattr(dataset, kind)):
                 raise InputError(f"{field}: that run has other {kind}; use one on the same data")
-        for part, held_out in (("validation", dataset.valid), ("test", dataset.test)):
-            # A split that a data set ships may overlap with itself.
-            if _common(other.dataset.train, held_out) > _common(dataset.train, held_out):
-                raise InputError(
-                    f"{field}: that run was trained on {part} interactions of this one; use one on "
-                    "the same split, without config.data.join_valid"
-                )
+        _check_held_out(field, other.dataset.train, dataset)
         found = {name: np.asarray(other.params[name]) for name in ("user", "item")}
         found = {name: table for name, table in found.items() if table.size}
     else:
@@ -59,6 +54,65 @@ def pretrained_tables(config: Config, model: Relation, dataset: Dataset) -> dict
         if name in found and found[name].shape != wanted:
             raise InputError(f"{field}: {name} has shape {found[name].shape}, expected {wanted}")
     return {name: jnp.asarray(table, jnp.float32) for name, table in found.items()}
+
+
+def carried_over(params: Params, model: Relation, other: Recommender, dataset: Dataset) -> Params:
+    """Start with what a trained model knows: rows of its users and items by id, and its relation.
+
+    Rows of users and items that it does not know, or was not trained on, stay as they are drawn.
+
+    Args:
+      params: as they are drawn for the data set.
+      dataset: what is trained on.
+
+    Raises:
+      InputError: the other is of another model, or was trained on what is held out here.
+    """
+    field = "start_from"
+    shapes = {
+        "model": (type(other.model).__name__, type(model).__name__),
+        "config.model.dim": (other.model.dim, model.dim),
+        "config.geometry.name": (*(type(x.geometry).__name__ for x in (other.model, model)),),
+    }
+    for name, (old, new) in shapes.items():
+        if old != new:
+            raise InputError(f"{field}: its {name} is {old}, not {new}; use the same")
+    found = dict(params)
+    known = {}
+    for kind, popularity in (("user", "counts"), ("item", "popularity")):
+        ids, others = (getattr(data, f"{kind}_ids") for data in (dataset, other.dataset))
+        rows = getattr(dataset, f"{kind}_rows")(others.tolist())
+        trained = getattr(other.dataset.train, popularity) > 0
+        known[kind] = np.where(trained, rows, -1)
+        is_known = known[kind] >= 0
+        table = np.array(params[kind])
+        table[known[kind][is_known]] = np.asarray(other.params[kind])[: len(others)][is_known]
+        found[kind] = jnp.asarray(table)
+        if not is_known.any():
+            like = f"{ids[:1].tolist()[0]!r} and {others[:1].tolist()[0]!r}"
+            raise InputError(f"{field}: no {kind} is in both data sets; ids are like {like}")
+    old, new = (jax.tree.map(jnp.shape, tree["relation"]) for tree in (other.params, params))
+    if old != new:
+        raise InputError(f"{field}: its relation has parameters of other shapes; use its options")
+    found["relation"] = jax.tree.map(jnp.copy, other.params["relation"])
+    train = other.dataset.train
+    users, items = known["user"][train.users], known["item"][train.items]
+    both = (users >= 0) & (items >= 0)
+    sizes = dataset.num_users, dataset.num_items
+    _check_held_out(field, Interactions.from_pairs(users[both], items[both], *sizes), dataset)
+    return found
+
+
+def _check_held_out(field: str, trained: Interactions, dataset: Dataset) -> None:
+    """Raise InputError where another model was trained on what is held out."""
+    for part, held_out in (("validation", dataset.valid), ("test", dataset.test)):
+        # A split that a data set ships may overlap with itself.
+        if _common(trained, held_out) > _common(dataset.train, held_out):
+            raise InputError(
+                f"{field}: that run was trained on {part} interactions of this one; use one on "
+                "the same split, without config.data.join_valid; or train on everything "
+                "(config.data.split='none')"
+            )
 
 
 def _common(one: Interactions, two: Interactions) -> int:

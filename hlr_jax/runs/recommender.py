@@ -1,28 +1,39 @@
-"""Recommend items with a trained model, and evaluate it."""
+"""A trained model: recommend with it, save it, load it, evaluate it."""
 
 import dataclasses
+import functools
 import pathlib
-from collections.abc import Iterable
-from typing import Any
+from typing import Any, Unpack
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import polars as pl
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
-from hlr_jax.config import Config, build
-from hlr_jax.data import datasets
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.config import Config, ShardingConfig, build
+from hlr_jax.data.columns import column, columns
+from hlr_jax.data.dataset import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 from hlr_jax.evaluation.evaluate import evaluate_split
-from hlr_jax.evaluation.ranking import Ranker
+from hlr_jax.evaluation.nearest import nearest
+from hlr_jax.evaluation.ranker import PlacedRanker, Ranker
+from hlr_jax.evaluation.ranking import Tables
+from hlr_jax.evaluation.requests import Ranked, best, filled_up
+from hlr_jax.kernels.sizes import FEW_USERS
 from hlr_jax.models.relation import Relation
 from hlr_jax.parallel import processes
 from hlr_jax.parallel.placement import Placement
+from hlr_jax.runs import explanation, new_users, saved
 from hlr_jax.runs.checkpoints import Checkpoints
-from hlr_jax.runs.workdir import check_same_data, finished_refit, load_config
+from hlr_jax.runs.explanation import Explanation
+from hlr_jax.runs.verbs import Filters, Ids, Verbs, listed
+from hlr_jax.runs.workdir import check_same_data, finished_refit, load_config, stored_data
 from hlr_jax.sampling.histories import HistoryDraw, history_choice
+from hlr_jax.sampling.sources import DeviceInteractions
 from hlr_jax.training.epoch import sum_of_loss
+from hlr_jax.training.fold_in import Fitting
 from hlr_jax.training.inputs import (
     Positives,
     make_objective,
@@ -31,12 +42,13 @@ from hlr_jax.training.inputs import (
     validation_positives,
 )
 from hlr_jax.training.loop import Program
+from hlr_jax.training.neighbours import neighbours_for
 from hlr_jax.training.state import Keys, mean_of, param_shapes
 from hlr_jax.types import Params
 
 
-@dataclasses.dataclass(frozen=True)
-class Recommender:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Recommender(Verbs):
     """A trained model with the data set that it was trained on.
 
     Attributes:
@@ -53,6 +65,10 @@ class Recommender:
     params: Params
     placement: Placement
 
+    def __repr__(self) -> str:
+        name, dim = self.config.model.name, self.model.dim
+        return f"Recommender({name}, {dim} dimensions, of {self.dataset!r})"
+
     @classmethod
     def of(cls, config: Config, dataset: Dataset, model: Relation, params: Params) -> "Recommender":
         """Place parameters, and join them with a model and its data set."""
@@ -62,24 +78,29 @@ class Recommender:
     @classmethod
     def load(
         cls,
-        workdir: str | pathlib.Path,
+        path: str | pathlib.Path,
         dataset: Dataset | None = None,
         refitted: bool = True,
     ) -> "Recommender":
-        """Load the best epoch of a run from its working directory.
+        """Load a model that `save` has written, or the best epoch of a run.
+
+        Nothing else is needed: a run's folder holds its data too.
 
         Args:
-          workdir: the folder that training wrote to.
-          dataset: the data the run was trained on, if that is not what `config.data` says.
+          path: a saved file, or the folder that training wrote to.
+          dataset: the data a run was trained on, to check that they are these.
           refitted: which model of a run with `config.training.refit` to load: the one that was
             trained on validation too, or the one that was selected on validation.
 
         Raises:
-          InputError: there is no trained model, or its data set has changed or cannot be found.
+          InputError: there is no trained model, the file is damaged or of a newer version, or the
+            model is of a module that is not imported.
         """
-        workdir = pathlib.Path(workdir)
+        workdir = pathlib.Path(path)
+        if not workdir.is_dir():
+            return cls(*saved.load(workdir))
         config = load_config(workdir)
-        dataset = dataset or datasets.load(config.data)
+        dataset = dataset or stored_data(workdir, config)
         if config.training.refit and refitted:
             return cls.load(finished_refit(workdir), dataset.joined())
         check_same_data(workdir, dataset)
@@ -97,57 +118,211 @@ class Recommender:
         config = dataclasses.replace(self.config, evaluation=evaluation)
         return dataclasses.replace(self, config=config)
 
-    def recommend(self, users: Iterable[int | str], k: int = 10) -> pl.DataFrame:
-        """Recommend the k best items that a user is not known to have (`Dataset.known`).
+    def save(self, path: str | pathlib.Path) -> None:
+        """Save the model as one file with all that ranking takes, the data included.
 
-        Args:
-          users: ids as they stand in the data set's files.
-          k: items per user; users with fewer items left get those.
+        It is a safetensors file, and is loaded by `load` on any machine, without the data.
+
+        Raises:
+          InputError: it cannot be written, or several processes have the tables.
+        """
+        saved.save(pathlib.Path(path), self.config, self.dataset, self.params)
+
+    @property
+    def tables(self) -> Tables:
+        """The points, histories and the model that one device ranks with."""
+        return self._few.tables
+
+    def user_vectors(self, users: Ids = None) -> Float[np.ndarray, "u d"]:
+        """Return where users are, in the order given or of `dataset.user_ids`.
+
+        Where a relation does not depend on the item, a user is where it leads; then minus the
+        distances to `item_vectors`, in the model's geometry, are the scores. Elsewhere it is the
+        user's vector before each item's relation translates it.
+
+        Raises:
+          InputError: an unknown user.
+        """
+        if users is None:
+            return self._few.positions(np.arange(self.dataset.num_users, dtype=np.int32))
+        return self._few.positions(self._rows(listed("users", users), self.everything, "error"))
+
+    def item_vectors(self, items: Ids = None) -> Float[np.ndarray, "i d"]:
+        """Return the points of items, in the order given or of `dataset.item_ids`.
+
+        Raises:
+          InputError: an unknown item, or one without a training interaction.
+        """
+        points = np.asarray(self.model.first(self._few.tables.params["item"]))
+        return points if items is None else points[self._item_rows("items", listed("items", items))]
+
+    def similar_users(self, users: Ids, k: int = 10) -> pl.DataFrame:
+        """List the k users nearest to each of these, by `user_vectors`.
 
         Returns:
-          Columns `user`, `rank` (from 1), `item`, `title` (if the data set has titles) and `score`
-          (minus the squared distance; larger is better).
+          Columns `user`, `rank`, `similar` and `score`, minus the distance between the two.
 
         Raises:
-          InputError: unknown user, or k outside 1 to the catalogue's size.
+          InputError: an unknown user, or k below 1 or above the number of users.
         """
-        if isinstance(users, int | str):
-            raise InputError(f"users={users!r}: give a list of user ids")
-        if not 1 <= k <= self.dataset.num_items:
-            raise InputError(f"k={k}: use 1 to {self.dataset.num_items}, the catalogue's size")
-        if processes.count() > 1:
-            raise InputError("recommendations are made by one process; start it alone")
-        rows = np.array([self.dataset.user_index(user) for user in users], np.int32)
-        known = self.dataset.known("test")
-        ids, scores = self.top_k(rows, k, known)
-        found = ids >= 0
-        item = ids[found]
-        return pl.DataFrame(
-            {
-                "user": self.dataset.user_ids[np.repeat(rows, found.sum(axis=1))],
-                "rank": np.broadcast_to(np.arange(1, k + 1), ids.shape)[found],
-                **self._named(item),
-                "score": scores[found],
-            }
+        ids, count = listed("users", users), self.dataset.num_users
+        self._check_k(k, count, "the number of users")
+        rows = self._rows(ids, self.everything, "error")
+        points = jnp.asarray(self.user_vectors())
+        allowed = np.asarray(self.everything.counts > 0)
+        if not self.knows_untrained_users:
+            allowed = np.asarray(self.dataset.train.counts > 0)
+        found = nearest(self.model.geometry, points, rows, k, allowed)
+        return self._lists("user", ids, found, {"similar": self.dataset.user_ids})
+
+    def explain(self, user: Any, item: Any, k: int = 10) -> Explanation:
+        """Say why an item is where it is for a user; see `Explanation`.
+
+        Args:
+          k: rows of each of its tables, at most.
+
+        Raises:
+          InputError: an unknown user or item, or k below 1.
+        """
+        if k < 1:
+            raise InputError(f"k={k}: use 1 or more")
+        row = self._rows(listed("user", [user]), self.everything, "error")[0]
+        of_item = self._item_rows("item", listed("item", [item]))[0]
+        tables = self._few.tables
+        return explanation.explain(
+            tables, self.dataset, self.everything, (int(row), int(of_item)), k
         )
 
-    def history(self, user: int | str) -> pl.DataFrame:
-        """List what a user is known to have: columns `item` and, if any, `title`.
+    # ---------------------------------------------------------------------------------------------
+    # New users.
 
-        That is what it has in training, what is given of it, and what it has in validation.
+    def recommend_for(self, history: Ids, k: int = 10, **filters: Unpack[Filters]) -> pl.DataFrame:
+        """Recommend items to somebody whom the model does not know, by what they have.
+
+        A row is fitted for them against the tables as they are; nothing is kept.
+
+        Args:
+          history: ids of items.
+          filters: `items`, `exclude` and `filter_seen`, as of `recommend`.
+
+        Returns:
+          Columns `rank`, `item`, `title` (if the data set has titles) and `score`.
 
         Raises:
-          InputError: unknown user.
+          InputError: no item, an unknown one, or one that was not trained on.
         """
-        row = self.dataset.user_index(user)
-        parts = (self.dataset.train, self.dataset.given, self.dataset.valid)
-        return pl.DataFrame(self._named(np.concatenate([part.of(row) for part in parts])))
+        ids = listed("history", history)
+        if not ids:
+            raise InputError("history: give at least one item; recommend has unknown='popular'")
+        self._check_k(k)
+        rows = self._item_rows("history", ids)
+        known = Interactions.from_pairs(np.zeros(len(rows)), rows, 1, self.dataset.num_items)
+        ranker, _ = new_users.ranker_of(self._fitting, self._few, known)
+        allowed = self._allowed(filters.get("items"), filters.get("exclude"))
+        nothing = Interactions.none(1, self.dataset.num_items)
+        hidden = known if filters.get("filter_seen", True) else nothing
+        found = best(ranker, np.zeros(1, np.int32), k, Ranked(known, hidden, allowed))
+        return self._lists("user", [0], found, self._named("item")).drop("user")
 
-    def _named(self, items: Int[np.ndarray, "n"]) -> dict[str, np.ndarray]:
-        """Look up the ids of item rows, and their titles if the data set has some."""
-        ids = {"item": self.dataset.item_ids[items]}
-        titles = self.dataset.item_titles
-        return ids if titles is None else ids | {"title": titles[items]}
+    def fold_in(self, frame: Any, user: str = "user", item: str = "item") -> "Recommender":
+        """Return a recommender that knows the interactions of a frame too.
+
+        Rows of their users are fitted anew, all at once, by these and what the users have in
+        training; every other row stays as it is. Users may be new or known.
+
+        Args:
+          frame: with a column of users and one of items that were trained on; see
+            `Dataset.from_frame`.
+
+        Raises:
+          InputError: a column cannot be used, or an item is unknown or was not trained on.
+        """
+        found = columns(frame, {"user": user, "item": item})
+        users = new_users.as_ids(self.dataset, user, column("user", found["user"]))
+        items = self._item_rows(item, listed(item, found["item"].to_list()))
+        new = new_users.folded(self._fitting, self.dataset, self._whole_params(), (users, items))
+        return Recommender.of(self.config, new[0], self.model, new[1])
+
+    @functools.cached_property
+    def _fitting(self) -> Fitting:
+        alone = self._on_one_device
+        params = alone.placement.one_copy(alone.params)
+        interactions = DeviceInteractions.of(self.everything)
+        neighbours = neighbours_for(self.model, interactions, self.dataset.num_items)
+        params = neighbours.widened(self.model, params)
+        return new_users.fitting_of(self.config, self.model, params, self.ranker.draw)
+
+    # ---------------------------------------------------------------------------------------------
+    # What `Verbs` asks for.
+
+    @property
+    def knows_untrained_users(self) -> bool:
+        # Held-out users are ranked for knowingly, with a warning before training.
+        held_out = self.model.uses_history and len(self.dataset.given) > 0
+        return not self.model.user_width or held_out
+
+    def best(
+        self,
+        rows: Int[np.ndarray, "u"],
+        k: int,
+        known: Interactions,
+        hidden: Interactions,
+        allowed: Bool[np.ndarray, "i"],
+    ) -> tuple[Int[np.ndarray, "u k"], Float[np.ndarray, "u k"]]:
+        if processes.count() > 1:
+            raise InputError("recommendations are made by one process; start it alone")
+        # What a user has is scored one by one, on one device.
+        users = len(rows) if hidden is known or not self._is_spread else 1
+        ranker = self._placed(known, users)
+        return best(ranker, rows, k, Ranked(known, hidden, allowed))
+
+    def pair_scores(
+        self, rows: Int[np.ndarray, "n"], items: Int[np.ndarray, "n"]
+    ) -> Float[np.ndarray, "n"]:
+        ranker = self._few
+        places = filled_up(np.arange(len(rows), dtype=np.int32), ranker.batch_size)
+        return ranker.pair_scores(rows[places], items[places, None])[: len(rows), 0]
+
+    def nearest_items(
+        self, rows: Int[np.ndarray, "n"], k: int
+    ) -> tuple[Int[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
+        return self._few.nearest_items(rows, k, self.trained_items)
+
+    def _placed(self, known: Interactions, users: int) -> PlacedRanker:
+        """Return what ranks for so many users; tables are placed once for all requests."""
+        if known is self.everything:
+            is_for_many = users >= FEW_USERS or (self._is_spread and users > 1)
+            return self._many if is_for_many else self._few
+        alone = self._on_one_device
+        if alone.model.uses_neighbours:
+            return alone.ranker.placed(known, users)
+        return self._few.with_history(known) if alone.model.uses_history else self._few
+
+    @property
+    def _is_spread(self) -> bool:
+        return bool(self.placement.layout.user)
+
+    @functools.cached_property
+    def _on_one_device(self) -> "Recommender":
+        """The same with its tables together, where devices have shards of them."""
+        if not self._is_spread:
+            return self
+        config = dataclasses.replace(self.config, sharding=ShardingConfig())
+        return Recommender.of(config, self.dataset, self.model, self._whole_params())
+
+    def _whole_params(self) -> Params:
+        """Read the parameters, without rows that fill shards up."""
+        params = jax.tree.map(np.asarray, dict(self.params))
+        rows = {"user": self.dataset.num_users, "item": self.dataset.num_items}
+        return params | {name: params[name][:count] for name, count in rows.items()}
+
+    @functools.cached_property
+    def _few(self) -> PlacedRanker:
+        return self._on_one_device.ranker.placed(self.everything, 1)
+
+    @functools.cached_property
+    def _many(self) -> PlacedRanker:
+        return self.ranker.placed(self.everything, FEW_USERS)
 
     def top_k(
         self,

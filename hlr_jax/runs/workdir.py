@@ -1,16 +1,18 @@
 """Open the folder of a run: start or resume a run in it, and read what it holds."""
 
 import pathlib
-from typing import Any
 
 from hlr_jax import config as configs
 from hlr_jax.config import Config
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.data import loading, prepared
+from hlr_jax.data.arrays import from_arrays, to_arrays
+from hlr_jax.data.dataset import Dataset
 from hlr_jax.errors import InputError
 from hlr_jax.files import read_json_lines, read_json_object, write_json, write_json_lines
 from hlr_jax.parallel import processes
 from hlr_jax.parallel.placement import Placement
 from hlr_jax.runs.checkpoints import Checkpoints
+from hlr_jax.runs.trackers import Callback, TensorBoard
 from hlr_jax.training.loop import OnEpoch, Record, ignore_epoch
 
 # Fields a run may be resumed with other values of, because they change neither a step nor the
@@ -23,6 +25,9 @@ _CHANGEABLE = (
     "evaluation.",
     "sharding.",
 )
+
+# The folder of a run that keeps what it was trained and is tested on.
+_DATA = "data"
 
 
 def load_config(workdir: pathlib.Path) -> Config:
@@ -39,6 +44,25 @@ def load_config(workdir: pathlib.Path) -> Config:
         return configs.from_config_dict(values)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def stored_data(workdir: pathlib.Path, config: Config) -> Dataset:
+    """Read the data that a run was trained on, as its folder keeps them.
+
+    A folder of an earlier version of the library keeps none: then they are what `config.data`
+    says, if that has not changed.
+
+    Raises:
+      InputError: they are neither in the folder nor where they came from.
+    """
+    path = workdir / "dataset.json"
+    name = read_json_object(path).get("name", "") if path.is_file() else ""
+    dataset = from_arrays(str(name), prepared.restore(workdir / _DATA))
+    if dataset is not None:
+        return dataset
+    dataset = loading.load(config.data)
+    check_same_data(workdir, dataset)
+    return dataset
 
 
 def refit_folder(workdir: pathlib.Path) -> pathlib.Path:
@@ -137,6 +161,8 @@ def open_run(
         workdir.mkdir(parents=True, exist_ok=True)
         write_json(workdir / "dataset.json", {"name": dataset.name, "digest": dataset.digest})
         write_json(workdir / "config.json", configs.as_dict(config))
+        if not (workdir / _DATA).exists():
+            prepared.save(workdir / _DATA, to_arrays(dataset), {"digest": dataset.digest})
     except OSError as error:
         raise InputError(f"--workdir={workdir}: cannot be written to ({error.strerror})") from None
     return store, on_epoch
@@ -164,23 +190,12 @@ def _may_change(field: str, config: Config) -> bool:
 def _epoch_log(workdir: pathlib.Path, tensorboard: bool) -> OnEpoch:
     """Build the function that adds an epoch to `metrics.jsonl`, and to TensorBoard if wanted."""
     path = workdir / "metrics.jsonl"
-    events: Any = None
-    if tensorboard:
-        try:
-            from tensorboardX import SummaryWriter
-        except ImportError:
-            raise InputError(
-                "config.training.tensorboard=True: needs pip install 'hlr_jax[tensorboard]'"
-            ) from None
-        events = SummaryWriter(str(workdir / "tensorboard"))
+    events = TensorBoard(workdir / "tensorboard") if tensorboard else Callback()
 
     def log(record: Record) -> None:
         # What a resumed run does again replaces what it had written.
         earlier = [r for r in read_json_lines(path) if r["epoch"] < record["epoch"]]
         write_json_lines(path, [*earlier, record])
-        if events:
-            for name, value in record.items():
-                events.add_scalar(name, value, record["epoch"])
-            events.flush()
+        events.on_epoch(record)
 
     return log

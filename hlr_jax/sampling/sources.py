@@ -32,6 +32,18 @@ class DeviceInteractions(struct.PyTreeNode):
             int(interactions.counts.max(initial=0)),
         )
 
+    @classmethod
+    def rounded(cls, interactions: Interactions) -> "DeviceInteractions":
+        """As `of`, with sizes that are powers of two, for programs that serve many requests.
+
+        Users that fill up have nothing.
+        """
+        sizes = interactions.num_users, len(interactions), interactions.counts.max(initial=0)
+        users, number, longest = (1 << max(int(size) - 1, 0).bit_length() for size in sizes)
+        offsets = np.pad(interactions.offsets, (0, users - interactions.num_users), mode="edge")
+        items = np.pad(interactions.items, (0, number - len(interactions)))
+        return cls(int32s(offsets), int32s(items), longest)
+
     def counts(self, users: Int[Array, "b"]) -> Int[Array, "b"]:
         """Count the items of each of these users."""
         return self.offsets[users + 1] - self.offsets[users]

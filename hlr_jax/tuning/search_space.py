@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hlr_jax import config as configs
 from hlr_jax.config import Config, build, renamed
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.data.dataset import Dataset
 from hlr_jax.errors import InputError
 from hlr_jax.runs import compatibility, experiment
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from hlr_jax import config as configs
 from hlr_jax.config import Config
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.data.dataset import Dataset
 from hlr_jax.errors import InputError
 from hlr_jax.files import read_json_object, write_json
 from hlr_jax.tuning.outcome import Outcome, Trial

@@ -17,12 +17,13 @@ import numpy as np
 from tqdm import tqdm
 
 from hlr_jax.config import Config, build
-from hlr_jax.data import datasets
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.data import loading
+from hlr_jax.data.dataset import Dataset
 from hlr_jax.errors import DivergedError, InputError
 from hlr_jax.evaluation import metrics
 from hlr_jax.parallel import processes
 from hlr_jax.runs import experiment
+from hlr_jax.runs.trackers import Each
 from hlr_jax.training.loop import Record
 from hlr_jax.tuning import report, search_space, specs
 from hlr_jax.tuning.outcome import Outcome
@@ -162,7 +163,7 @@ def _checked(
         if dataset is not None:
             raise ValueError("a data set was given, and fields of config.data are to be varied")
     else:
-        dataset = dataset or datasets.load(config.data, show_progress)
+        dataset = dataset or loading.load(config.data, show_progress)
         if not len(dataset.valid):
             raise InputError(
                 f"--objective={objective}: data set {dataset.name} has no validation split"
@@ -227,7 +228,7 @@ class _Trials:
         try:
             # A refit has no validation value; it is left to the training of the best trial.
             config = search_space.with_values(search.config, values | {"training.refit": False})
-            experiment.try_out(config, search.dataset, on_epoch)
+            experiment.try_out(config, search.dataset, Each(on_epoch))
         except optuna.TrialPruned:
             return "pruned", ""
         except _OutOfTime:

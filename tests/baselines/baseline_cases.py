@@ -14,7 +14,7 @@ from hlr_jax.baselines import (
     Slim,
     scoring,
 )
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.data.dataset import Dataset
 from hlr_jax.data.interactions import Interactions
 
 USERS, ITEMS = 30, 14

@@ -1,7 +1,7 @@
 import pytest
 from baseline_cases import small_dataset
 
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.data.dataset import Dataset
 
 
 @pytest.fixture(scope="package")

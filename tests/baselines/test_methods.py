@@ -22,6 +22,7 @@ from hlr_jax.baselines import (
     ease,
     scoring,
 )
+from hlr_jax.baselines.fitted import FoldedInFactors, ItemWeights
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import DivergedError, InputError
 
@@ -133,7 +134,7 @@ def test_scaled_ials_meets_the_equations_of_its_objective(dataset, monkeypatch):
     strength, unobserved, factors = 0.03, 0.3, 3
     matrix = dense(dataset.train)
     fitted = ScaledIALS(factors, strength, unobserved).fit(dataset.train, seed=5)
-    assert isinstance(fitted, scoring.FoldedInFactors)
+    assert isinstance(fitted, FoldedInFactors)
     users, items = fitted.user.astype(np.float64), fitted.item.astype(np.float64)
     assert np.abs(users).max() > 0.1
     np.testing.assert_allclose(
@@ -160,7 +161,7 @@ def test_scaled_ials_meets_the_equations_of_its_objective(dataset, monkeypatch):
 def test_slim_meets_the_conditions_of_its_minimum(dataset):
     l2, l1 = 3.0, 0.3
     fitted = Slim(l2, l1).fit(dataset.train)
-    assert isinstance(fitted, scoring.ItemWeights)
+    assert isinstance(fitted, ItemWeights)
     weights = fitted.weights.toarray().astype(np.float64)
     matrix = dense(dataset.train)
     assert (weights >= 0).all()

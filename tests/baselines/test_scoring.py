@@ -9,7 +9,7 @@ from baseline_cases import ITEMS, SMALL, USERS, all_scores, dense
 from hlr_jax import baselines
 from hlr_jax.baselines import MostPopular, ease, scoring
 from hlr_jax.config import EvaluationConfig
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.data.dataset import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 

@@ -15,7 +15,7 @@ from hlr_jax import baselines
 from hlr_jax.baselines import Ease
 from hlr_jax.comparison.procedure import over_seeds
 from hlr_jax.config import DataConfig, EvaluationConfig
-from hlr_jax.data import datasets
+from hlr_jax.data import loading
 from hlr_jax.runs import experiment
 from hlr_jax.runs.recommender import Recommender
 
@@ -130,7 +130,7 @@ def test_refitted_models_are_compared_with_refitted_baselines(runs, tmp_path):
     found = hlr_jax.compare([runs / "fast_refit", tmp_path / "ease"], metrics=["ndcg@5"])
     expected = values_of(runs / "fast_refit", "ndcg@5")
     np.testing.assert_allclose(found.entries[0].values["ndcg@5"], expected)
-    data = datasets.load(config.data)
+    data = loading.load(config.data)
     scorer = Ease(30.0).fit(data.train.union(data.valid), 2)
     evaluation = EvaluationConfig(cutoffs=(5,), bootstrap=0)
     mean = baselines.evaluate(scorer, data, evaluation)["ndcg@5"]

@@ -8,7 +8,7 @@ import pytest
 from support.small_runs import planted
 
 import hlr_jax
-from hlr_jax.data import datasets
+from hlr_jax.data import loading
 from hlr_jax.errors import InputError
 
 
@@ -100,7 +100,7 @@ def test_data_that_have_changed_since(runs, tables, changed, monkeypatch):
 
 
 def test_features_alone_make_no_other_data(runs, monkeypatch):
-    load = datasets.load
+    load = loading.load
     found = load(hlr_jax.Recommender.load(runs / "fast").config.data)
     from hlr_jax.comparison import procedure
 

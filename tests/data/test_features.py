@@ -10,7 +10,8 @@ import pytest
 from data_files import fault, write
 
 from hlr_jax.config import DataConfig
-from hlr_jax.data import datasets, features, fetch, load, locate, prepared, registry
+from hlr_jax.data import features, fetch, load, locate, prepared, registry
+from hlr_jax.data.arrays import from_arrays
 from hlr_jax.data.registry import FeatureFile
 
 pytestmark = pytest.mark.usefixtures("folders", "generated_once")
@@ -203,8 +204,8 @@ def test_prepared_features_of_other_items_are_no_good(data, split, tmp_path):
     load(config)
     (kept,) = (tmp_path / "cache" / "prepared").iterdir()
     arrays = dict(prepared.restore(kept))
-    assert datasets._from_arrays("x", arrays).features.shape == (4, 1)
-    assert datasets._from_arrays("x", arrays | {"features": np.ones((3, 1))}) is None
+    assert from_arrays("x", arrays).features.shape == (4, 1)
+    assert from_arrays("x", arrays | {"features": np.ones((3, 1))}) is None
 
 
 def test_the_embedded_data_set_can_have_a_table_too(tmp_path):

@@ -55,7 +55,7 @@ def oracle_scores(
 def _programs() -> Iterator[None]:
     """Leave no program behind that was compiled with sizes of a test."""
     yield
-    ranking._top_k.clear_cache()
+    ranking.top_k.clear_cache()
 
 
 # Catalogue, batches, tiles within tiles and blocks of users do not divide one another. Batches are
@@ -77,7 +77,7 @@ def sizes(request: pytest.FixtureRequest) -> Iterator[int]:
             for name, module in sys.modules.items():
                 if name.startswith("hlr_jax.") and hasattr(module, "scoring_sizes"):
                     patched.setattr(module, "scoring_sizes", lambda: scoring)
-        ranking._top_k.clear_cache()  # It does not know of these sizes.
+        ranking.top_k.clear_cache()  # It does not know of these sizes.
         yield batch_size
 
 
@@ -171,7 +171,7 @@ def test_nobody_to_rank_for():
 
 def test_rows_are_multiplied_in_full_float32():
     """A GPU or a TPU multiplies less precisely by default; what a CPU computes would not tell."""
-    top_k, texts = ranking._top_k, []
+    top_k, texts = ranking.top_k, []
 
     def traced(users: Any, tables: Any, *static: Any) -> Any:
         program = jax.make_jaxpr(lambda *args: top_k(*args, *static))(users, tables)
@@ -179,7 +179,7 @@ def test_rows_are_multiplied_in_full_float32():
         return top_k(users, tables, *static)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(ranking, "_top_k", traced)
+        patched.setattr(ranking, "top_k", traced)
         users = np.arange(2, dtype=np.int32)
         ranker(*build(CASES["cml"])).top_k(users, 3, known(), known())
     assert texts[0].count("dot_general") == 1

@@ -12,6 +12,7 @@ from support.ranked import CASES, ITEMS, USERS, build, known, ranker
 
 from hlr_jax.errors import InputError
 from hlr_jax.evaluation import batch_memory, ranking, user_batches
+from hlr_jax.evaluation.ranker import PlacedRanker
 from hlr_jax.functional.geometry.lorentz import Lorentz
 from hlr_jax.kernels import sizes
 from hlr_jax.kernels.sizes import Sizes
@@ -25,12 +26,12 @@ def on_cpu() -> Iterator[pytest.MonkeyPatch]:
     """To choose other sizes by; leaves no program behind that was compiled with them."""
     with pytest.MonkeyPatch.context() as patched:
         yield patched
-    ranking._top_k.clear_cache()
+    ranking.top_k.clear_cache()
 
 
 def become_accelerator(patched: pytest.MonkeyPatch, small: bool = False) -> None:
     """Choose sizes as for an accelerator; small ones need several tiles, tables and blocks."""
-    ranking._top_k.clear_cache()
+    ranking.top_k.clear_cache()
     patched.setattr(sizes, "is_cpu", lambda: False)
     if small:
         patched.setattr(sizes, "scoring_sizes", lambda: Sizes(400, 2000, 8))
@@ -73,7 +74,7 @@ def test_sharded_tables_rank_as_one_device_does(mode, count, shards, on_cpu):
 @pytest.mark.parametrize("case", ["cml", "hlr"])
 def test_no_tile_is_sorted_on_a_gpu(case, on_cpu):
     items, k, programs = 2000, 3, []
-    top_k = ranking._top_k
+    top_k = ranking.top_k
 
     def lowered(users: Any, tables: Any, *static: Any) -> Any:
         # Of leaves: JAX would put what is no array where the types ask for one.
@@ -83,7 +84,7 @@ def test_no_tile_is_sorted_on_a_gpu(case, on_cpu):
         return top_k(users, tables, *static)
 
     become_accelerator(on_cpu)
-    on_cpu.setattr(ranking, "_top_k", lowered)
+    on_cpu.setattr(ranking, "top_k", lowered)
     ranker(*build(CASES[case], items=items)).top_k(EVERYONE, k, known(items), known(items))
     on_cpu.undo()
     tile, group = 2048, 16
@@ -142,11 +143,11 @@ def test_a_batch_begins_before_the_last_one_is_read(on_cpu):
             events.append("read")
             return self.value
 
-    def begin(groups: Any, tables: Any, users: np.ndarray, hidden: Any, k: int) -> Any:
+    def begin(ranker: Any, users: np.ndarray, hidden: Any, k: int) -> Any:
         events.append("begin")
         return Result(np.zeros((users.size, k), np.int32)), Result(np.zeros((users.size, k), "f4"))
 
-    on_cpu.setattr(ranking, "_top_k_of_batch", begin)
+    on_cpu.setattr(PlacedRanker, "_top_k_of_batch", begin)
     model, params = build(CASES["cml"])
 
     def happened() -> str:

@@ -208,5 +208,5 @@ def test_what_cannot_be_written_is_refused_before_the_work(launch, trained):
     missing = "there is no folder nowhere; make it first"
     assert_refused(launch("evaluate", workdir, "--output=nowhere/m.json"), missing)
     assert_refused(launch("recommend", workdir, "--users=1", "--output=nowhere/t.csv"), missing)
-    assert_refused(launch("recommend", workdir, "--users="), "--users=: give user ids")
+    assert_refused(launch("recommend", workdir, "--users="), "give either --users")
     assert_refused(launch("demo", "--user=99999"), "user '99999' is not in data set 'embedded'")

@@ -20,6 +20,7 @@ def test_a_run_writes_its_files(trained):
     assert sorted(path.name for path in trained.iterdir()) == [
         "checkpoints",
         "config.json",
+        "data",
         "dataset.json",
         "metrics.jsonl",
         "refit",
@@ -70,7 +71,10 @@ def test_a_line_says_what_the_relation_is(trained, launch, train_flags, tmp_path
     assert_refused(done, "config.model.name='cml'", "has no relation")
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "recommend", "sweep", "baseline", "compare"])
+@pytest.mark.parametrize(
+    "name",
+    ["train", "evaluate", "recommend", "sweep", "baseline", "compare", "export", "serve"],
+)
 def test_help(name, launch):
     done = launch(name, "--help")
     assert done.returncode == 0

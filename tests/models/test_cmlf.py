@@ -25,7 +25,7 @@ from hlr_jax.config import (
     ShardingConfig,
     TrainingConfig,
 )
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.data.dataset import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 from hlr_jax.functional.geometry import GEOMETRIES
@@ -330,11 +330,14 @@ def test_a_run_on_files_is_loaded_from_any_folder(
     monkeypatch.chdir(folder / "elsewhere")
     loaded = Recommender.load(folder / "run")
     assert loaded.recommend([1, 2], 3).equals(found.recommend([1, 2], 3))
-    # Other features are other data.
+    # A run keeps its features; to resume it, others are other data.
     text = (folder / "features.csv").read_text()
     (folder / "features.csv").write_text(text.replace("0.0,1.0", "0.5,1.0"))
+    again = Recommender.load(folder / "run")
+    assert again.recommend([1, 2], 3).equals(found.recommend([1, 2], 3))
+    monkeypatch.chdir(folder)
     with pytest.raises(InputError, match="the run was trained on other data"):
-        Recommender.load(folder / "run")
+        experiment.train(config, "run", show_progress=False)
 
 
 def test_a_model_trained_again_on_validation_has_its_features_too(folder: pathlib.Path) -> None:

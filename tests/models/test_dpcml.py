@@ -20,7 +20,7 @@ from hlr_jax.config import (
     SamplingConfig,
     TrainingConfig,
 )
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.data.dataset import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 from hlr_jax.functional.geometry.ball import Ball

@@ -13,7 +13,7 @@ from support.cases import DIM, ITEMS, USERS, as_oracle_params
 
 from hlr_jax import config as configs
 from hlr_jax.config import Config, ModelConfig, OptimizerConfig, SamplingConfig, TrainingConfig
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.data.dataset import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 from hlr_jax.functional.geometry.ball import Ball

@@ -22,7 +22,7 @@ from hlr_jax.config import (
     ShardingConfig,
     TrainingConfig,
 )
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.data.dataset import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 from hlr_jax.functional.geometry import GEOMETRIES

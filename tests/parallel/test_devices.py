@@ -12,7 +12,7 @@ from support.placed_runs import BATCH, config_of, data, placed, recommender, sta
 from support.small_runs import epoch_order
 
 from hlr_jax.config import ModelConfig, build
-from hlr_jax.evaluation.ranking import Ranker
+from hlr_jax.evaluation.ranker import Ranker
 from hlr_jax.parallel import devices
 from hlr_jax.parallel.placement import Placement
 from hlr_jax.sampling.epoch_order import split

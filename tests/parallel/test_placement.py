@@ -23,7 +23,7 @@ from support.placed_runs import (
 )
 
 from hlr_jax.config import EvaluationConfig, OptimizerConfig, ShardingConfig, TrainingConfig
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.data.dataset import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 from hlr_jax.parallel import layout

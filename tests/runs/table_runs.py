@@ -16,7 +16,7 @@ from hlr_jax.config import (
     TrainingConfig,
     build,
 )
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.data.dataset import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.runs import experiment
 from hlr_jax.runs.recommender import Recommender

@@ -32,6 +32,7 @@ from hlr_jax.parallel import processes
 from hlr_jax.runs import experiment
 from hlr_jax.runs.background import BackgroundStore, while_training
 from hlr_jax.runs.checkpoints import Checkpoints
+from hlr_jax.runs.trackers import Each
 from hlr_jax.training import loop
 from hlr_jax.training.loop import MemoryStore, Progress, Record
 from hlr_jax.training.state import TrainState
@@ -278,7 +279,7 @@ def test_a_run_killed_between_two_writes_goes_on_as_if_it_never_stopped(
                 gate.set()
 
         data = data_for("cml")
-        experiment.train(config_of(), tmp_path / "run", data, False, on_epoch)
+        experiment.train(config_of(), tmp_path / "run", data, False, [Each(on_epoch)])
     assert len(read_log(killed)) == 3
     store = Checkpoints(killed / "checkpoints")
     assert store.progress().epochs == number - 1
@@ -298,7 +299,7 @@ def test_a_caller_that_ends_the_training_has_the_best_of_that_epoch(tmp_path):
             raise LookupError("enough")
 
     with pytest.raises(LookupError, match="enough"):
-        experiment.train(config_of(), tmp_path, data_for("cml"), False, stop)
+        experiment.train(config_of(), tmp_path, data_for("cml"), False, [Each(stop)])
     assert stored_progress(tmp_path, "best")["epochs"] == 2
     assert stored_progress(tmp_path, "latest")["epochs"] == 1
 

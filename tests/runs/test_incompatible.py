@@ -14,7 +14,7 @@ from table_runs import hand_made
 
 from hlr_jax import config as configs
 from hlr_jax.config import build
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.data.dataset import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 from hlr_jax.functional.losses import LOSSES, Loss, NegativeDistances

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support.small_runs import ITEMS, USERS, Run, config_of, differ, planted, train
 
-from hlr_jax.data import datasets
+from hlr_jax.data import loading
 from hlr_jax.errors import InputError
 from hlr_jax.runs import experiment
 from hlr_jax.training.state import Keys, Sizes, init_params
@@ -62,7 +62,7 @@ def test_one_pretrained_table_will_do(tables, tmp_path):
 
 
 def test_pretrained_tables_of_another_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "load", lambda *_: planted())  # what a run's folder names
+    monkeypatch.setattr(loading, "load", lambda *_: planted())  # what a run's folder names
     first = train(config_of("cml", epochs=2), tmp_path / "first")
     frozen = {"freeze_user": True, "freeze_item": True}
     second = config_of("lrml", pretrained=str(tmp_path / "first"), **frozen)
@@ -77,7 +77,7 @@ def test_pretrained_tables_of_another_run(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("first", "second"), [("cml", "items_only"), ("items_only", "cml")])
 def test_where_users_have_no_rows_items_alone_are_read(first, second, tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "load", lambda *_: planted())
+    monkeypatch.setattr(loading, "load", lambda *_: planted())
     before = train(config_of(first, epochs=2), tmp_path / "first")
     config = config_of(
         second, pretrained=str(tmp_path / "first"), freeze_item=True, freeze_user=True

@@ -5,6 +5,7 @@ import functools
 import json
 import math
 import pathlib
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from table_runs import ITEMS, USERS, config_of, hand_made, table_text, train
 
 from hlr_jax import config as configs
 from hlr_jax.config import Config, DataConfig, EvaluationConfig, LossConfig, SamplingConfig
-from hlr_jax.data.datasets import load
+from hlr_jax.data.loading import load
 from hlr_jax.errors import InputError
 from hlr_jax.runs import experiment
 from hlr_jax.runs.recommender import Recommender
@@ -54,8 +55,10 @@ def test_recommendations_are_the_best_of_what_a_user_has_not(model, trained):
     assert found["user"].unique(maintain_order=True).to_list() == ["u3", "u0"]
     for user, rows in found.group_by("user"):
         row = dataset.user_index(user[0])
-        own = {*dataset.train.of(row).tolist(), *dataset.valid.of(row).tolist()}
-        expected = np.delete(dataset.item_ids, sorted(own))
+        parts = (dataset.train, dataset.valid, dataset.test)
+        own = {item for part in parts for item in part.of(row).tolist()}
+        untrained = np.flatnonzero(dataset.popularity == 0).tolist()
+        expected = np.delete(dataset.item_ids, sorted({*own, *untrained}))
         assert sorted(rows["item"]) == sorted(expected.tolist())
         assert rows["rank"].to_list() == list(range(1, len(rows) + 1))
         assert rows["score"].is_sorted(descending=True)
@@ -107,9 +110,9 @@ def test_test_measures_are_those_of_the_recommendations(model, trained):
     users = np.flatnonzero(dataset.test.counts)
     recall, ndcg = [], []
     for user in users.tolist():
-        rows = recommender.recommend([str(dataset.user_ids[user])], k=5)
-        wanted = set(dataset.item_ids[dataset.test.of(user)].tolist())
-        hits = [item in wanted for item in rows["item"]]
+        rows, _ = recommender.top_k(np.array([user], np.int32), 5, dataset.known("test"))
+        wanted = set(dataset.test.of(user).tolist())
+        hits = [item in wanted for item in rows[0].tolist()]
         recall.append(sum(hits) / len(wanted))
         ideal = sum(1 / math.log2(r + 2) for r in range(min(len(wanted), 5)))
         ndcg.append(sum(h / math.log2(r + 2) for r, h in enumerate(hits)) / ideal)
@@ -201,25 +204,39 @@ def test_a_folder_without_a_run_cannot_be_loaded(tmp_path):
         Recommender.load(tmp_path)
 
 
-def test_a_table_that_changed_since_is_noticed(tmp_path):
+def test_a_trained_model_does_not_need_the_file_but_resuming_does(tmp_path):
     table = tmp_path / "table.csv"
     table.write_text(table_text())
-    train(config_of(table), tmp_path / "run")
+    trained = train(config_of(table), tmp_path / "run")
+    measured = trained.evaluate("test")
     table.write_text(table_text() + "u77,777,5,1\nu77,778,5,2\nu77,101,5,3\n")
     with pytest.raises(InputError, match="trained on other data"):
-        Recommender.load(tmp_path / "run")
-    with pytest.raises(InputError, match="trained on other data"):
         train(config_of(table), tmp_path / "run")
+    table.unlink()
+    loaded = Recommender.load(tmp_path / "run")
+    assert loaded.recommend(["u1"], 5).equals(trained.recommend(["u1"], 5))
+    assert loaded.evaluate("test") == measured
 
 
-def test_data_given_in_python_must_be_given_again(table, tmp_path):
+@pytest.mark.parametrize("harm", ["gone", "damaged"])
+def test_a_folder_that_lost_its_data_takes_them_from_the_file(harm, table, tmp_path):
+    trained = train(config_of(table), tmp_path / "run")
+    if harm == "gone":
+        shutil.rmtree(tmp_path / "run" / "data")
+    else:
+        (tmp_path / "run" / "data" / "train_items.npy").write_bytes(b"")
+    loaded = Recommender.load(tmp_path / "run")
+    assert loaded.recommend(["u1"], 5).equals(trained.recommend(["u1"], 5))
+
+
+def test_data_given_in_python_are_kept_and_checked(table, tmp_path):
     config = config_of(table)
     other = dataclasses.replace(load(config.data), user_ids=np.arange(USERS))
     trained = experiment.train(config, tmp_path / "run", other, show_progress=False)
-    with pytest.raises(InputError, match="trained on other data"):
-        Recommender.load(tmp_path / "run")
-    loaded = Recommender.load(tmp_path / "run", dataset=other)
+    loaded = Recommender.load(tmp_path / "run")
     assert loaded.recommend([7], 5).equals(trained.recommend([7], 5))
+    with pytest.raises(InputError, match="trained on other data"):
+        Recommender.load(tmp_path / "run", dataset=load(config.data))
 
 
 @pytest.mark.parametrize(
@@ -246,5 +263,5 @@ def test_a_run_on_a_relative_path_is_loaded_from_any_folder(tmp_path, monkeypatc
 
 
 def test_one_id_is_not_a_list_of_ids(runs):
-    with pytest.raises(InputError, match="users='u1': give a list of user ids"):
+    with pytest.raises(InputError, match="users='u1': give a list of ids"):
         Recommender.load(runs("cml")[0]).recommend("u1", 3)

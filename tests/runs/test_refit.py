@@ -21,8 +21,8 @@ from support.small_runs import (
 )
 
 from hlr_jax.config import Config, DataConfig
-from hlr_jax.data import datasets
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.data import loading
+from hlr_jax.data.dataset import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 from hlr_jax.runs import experiment
@@ -90,8 +90,8 @@ def test_a_configuration_joins_data_that_was_prepared_and_kept(tmp_path, monkeyp
     (tmp_path / "pairs.csv").write_text("user,item\n" + "\n".join(rows))
     config = DataConfig(name="file", path=str(tmp_path / "pairs.csv"), core=0)
     for _ in range(2):  # prepared, then read from the cache
-        apart = datasets.load(config, progress=False)
-        joined = datasets.load(dataclasses.replace(config, join_valid=True), progress=False)
+        apart = loading.load(config, progress=False)
+        joined = loading.load(dataclasses.replace(config, join_valid=True), progress=False)
         assert len(apart.valid) > 0
         assert joined.split_sizes == apart.joined().split_sizes
         assert joined.digest == apart.joined().digest != apart.digest
@@ -167,7 +167,7 @@ def test_a_run_without_is_loaded_either_way(tmp_path):
 
 
 def test_validation_is_of_the_chosen_and_test_of_the_refitted_model(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "load", lambda *_: planted())
+    monkeypatch.setattr(loading, "load", lambda *_: planted())
     evaluation = dataclasses.replace(Config().evaluation, cutoffs=(3,), bootstrap=0)
     config = dataclasses.replace(refit_config(), evaluation=evaluation)
     results = experiment.train_and_evaluate(config, tmp_path, show_progress=False)
@@ -251,7 +251,7 @@ def test_another_folder_s_run_is_not_refitted_in_place(run, tmp_path):
 def load_planted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Instead of what a run's configuration says."""
     monkeypatch.setattr(
-        datasets,
+        loading,
         "load",
         lambda config, progress=True: planted().joined() if config.join_valid else planted(),
     )

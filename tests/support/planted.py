@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.data.dataset import Dataset
 from hlr_jax.data.interactions import Interactions
 
 GROUPS = 3

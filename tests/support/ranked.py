@@ -10,7 +10,7 @@ import numpy as np
 from support.interactions import interactions
 
 from hlr_jax.data.interactions import Interactions
-from hlr_jax.evaluation.ranking import Ranker
+from hlr_jax.evaluation.ranker import Ranker
 from hlr_jax.functional.geometry.ball import Ball
 from hlr_jax.functional.geometry.geometry import Geometry
 from hlr_jax.models import RELATIONS, Relation

@@ -22,7 +22,7 @@ from hlr_jax.config import (
     TrainingConfig,
     build,
 )
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.data.dataset import Dataset
 from hlr_jax.models.registry import RELATIONS
 from hlr_jax.models.relation import Relation
 from hlr_jax.parallel.placement import Placement

@@ -11,7 +11,7 @@ from support.interactions import draw_batch, interactions, sampling_source, trai
 from support.small_runs import config_of
 
 from hlr_jax.config import LossConfig, SamplingConfig
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.data.dataset import Dataset
 from hlr_jax.functional.losses import LOSSES
 from hlr_jax.models.cml import CML
 from hlr_jax.parallel.placement import Placement

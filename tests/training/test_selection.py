@@ -27,6 +27,7 @@ from hlr_jax.config import TrainingConfig
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import DivergedError
 from hlr_jax.runs import experiment
+from hlr_jax.runs.trackers import Each
 from hlr_jax.training import loop
 from hlr_jax.training.loop import Progress, Record
 from hlr_jax.training.state import Keys
@@ -150,7 +151,7 @@ def test_a_caller_hears_of_every_epoch_and_may_end_the_training(keeps_files, tmp
             raise LookupError("enough")
 
     with pytest.raises(LookupError, match="enough"):
-        experiment.train(config, workdir, planted(), show_progress=False, on_epoch=stop)
+        experiment.train(config, workdir, planted(), show_progress=False, callbacks=[Each(stop)])
     assert [record["epoch"] for record in heard] == [1, 2]
     if workdir:
         assert files.read_json_lines(workdir / "metrics.jsonl") == heard
@@ -158,7 +159,7 @@ def test_a_caller_hears_of_every_epoch_and_may_end_the_training(keeps_files, tmp
     assert signal.getsignal(signal.SIGINT) is before
 
     whole: list[Record] = []
-    experiment.train(config, None, planted(), show_progress=False, on_epoch=whole.append)
+    experiment.train(config, None, planted(), show_progress=False, callbacks=[Each(whole.append)])
     losses = [record["valid_loss"] for record in whole]
     assert len(losses) == 3
     assert losses[:2] == [record["valid_loss"] for record in heard]

@@ -7,7 +7,7 @@ import sqlalchemy
 from support.planted import planted_of
 from sweeps import ITEMS, MARGIN, USERS, Scripted, config_of
 
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.data.dataset import Dataset
 from hlr_jax.runs import experiment
 from hlr_jax.tuning import sweep
 
@@ -35,9 +35,9 @@ def scripted(monkeypatch: pytest.MonkeyPatch, dataset: Dataset) -> Callable[...,
     """Sweeps whose trials report given values instead of training."""
 
     def search(workdir, values_of: Scripted, vary=(MARGIN,), **arguments: Any) -> Any:
-        def train(config, dataset, on_epoch):
+        def train(config, dataset, callback):
             for epoch, value in enumerate(values_of(config), start=1):
-                on_epoch({"epoch": epoch, "valid_loss": -value, "valid_ndcg@10": value})
+                callback.on_epoch({"epoch": epoch, "valid_loss": -value, "valid_ndcg@10": value})
 
         arguments = {"dataset": dataset, "show_progress": False, "config": config_of()} | arguments
         ends = [arguments.pop(name, None) for name in ("trials", "minutes")]

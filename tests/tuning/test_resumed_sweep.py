@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from sweeps import ITEMS, MARGIN, USERS, config_of, tried, value_of
 
-from hlr_jax.data.datasets import Dataset
+from hlr_jax.data.dataset import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 

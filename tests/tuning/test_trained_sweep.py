@@ -10,6 +10,7 @@ from sweeps import MARGIN, config_of
 from hlr_jax import config as configs
 from hlr_jax import files
 from hlr_jax.runs import experiment
+from hlr_jax.runs.trackers import Each
 from hlr_jax.tuning import study, sweep
 
 
@@ -51,7 +52,7 @@ def test_the_best_configuration_trains_to_the_same_value(trained, dataset):
     assert config.optimizer.learning_rate == 0.3
     assert config.training.selection_metric == "ndcg@5"
     records: list[dict[str, Any]] = []
-    experiment.train(config, None, dataset, show_progress=False, on_epoch=records.append)
+    experiment.train(config, None, dataset, show_progress=False, callbacks=[Each(records.append)])
     values = [record["valid_ndcg@5"] for record in records]
     assert max(values) == outcome.ranked[0].value
     assert values.index(max(values)) + 1 == outcome.ranked[0].best_epoch

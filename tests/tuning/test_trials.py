@@ -114,9 +114,9 @@ def test_options_are_varied_only_for_models_that_have_them(scripted, tmp_path):
 def test_varied_data_are_left_to_the_trials(tmp_path, monkeypatch, dataset):
     given = []
 
-    def train(config, dataset, on_epoch):
+    def train(config, dataset, callback):
         given.append((config.data.valid_fraction, dataset))
-        on_epoch({"epoch": 1, "valid_ndcg@10": 0.5})
+        callback.on_epoch({"epoch": 1, "valid_ndcg@10": 0.5})
 
     monkeypatch.setattr(experiment, "try_out", train)
     config, vary = config_of(), ["data.valid_fraction=0.05:0.2"]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 import polars as pl
 
+from hlr_jax.data import times
 from hlr_jax.data.readers.blocks import shown
 from hlr_jax.errors import InputError
 
@@ -16,21 +17,23 @@ Place = Callable[[int], str]
 class Table:
     """Columns of a table, of which rows are added block by block.
 
-    A column is known by its role: `user` or `item` for ids, `timestamp` for whole numbers, and any
-    other role for finite numbers.
+    A column is known by its role: `user` or `item` for ids, `timestamp` for whole numbers or dates,
+    and any other role for finite numbers.
     """
 
     def __init__(
         self, path: str, columns: Mapping[str, str | int], has_header: bool = True
     ) -> None:
         self._path = path
-        self._columns: dict[str, _Ids | _Numbers] = {}
+        self._columns: dict[str, _Ids | _Numbers | _Times] = {}
         for role, column in columns.items():
             label = role if role == column else f"{role} (column {column})"
             if role in ("user", "item"):
                 self._columns[role] = _Ids(label, has_header)
+            elif role == "timestamp":
+                self._columns[role] = _Times(label)
             else:
-                self._columns[role] = _Numbers(label, whole=role == "timestamp")
+                self._columns[role] = _Numbers(label)
 
     def add(self, frame: pl.DataFrame, place: Place) -> None:
         """Append rows.
@@ -60,22 +63,20 @@ class Table:
 
 
 class _Numbers:
-    """A column of numbers: finite ones as `Float64`, or whole ones as `Int64`."""
+    """A column of finite numbers, as `Float64`."""
 
-    def __init__(self, label: str, whole: bool) -> None:
+    def __init__(self, label: str) -> None:
         self.parts: list[pl.Series] = []
         self._label = label
-        self._whole = whole
 
     def add(self, values: pl.Series, place: Place) -> None:
-        numbers = _whole_numbers(values) if self._whole else values.cast(pl.Float64, strict=False)
-        good = numbers.is_not_null() if self._whole else numbers.is_finite().fill_null(False)
+        numbers = values.cast(pl.Float64, strict=False)
+        good = numbers.is_finite().fill_null(False)
         if not good.all():
             row = _first(~good)
-            kind = "whole number of seconds" if self._whole else "finite number"
             raise InputError(
-                f"{place(row)}: {self._label} {shown(values[row])} is not a {kind}; correct the "
-                "line, or do without this column"
+                f"{place(row)}: {self._label} {shown(values[row])} is not a finite number; correct "
+                "the line, or do without this column"
             )
         self.parts.append(numbers)
 
@@ -83,16 +84,31 @@ class _Numbers:
         return pl.concat(self.parts, rechunk=False)
 
 
-def _whole_numbers(values: pl.Series) -> pl.Series:
-    """Convert to Int64, and values that are not whole numbers to null; `9.5e8` is whole."""
-    if not values.dtype.is_float():
-        numbers = values.cast(pl.Int64, strict=False)
-        if not numbers.has_nulls():
-            return numbers
-    floats = values.cast(pl.Float64, strict=False)
-    whole = floats.is_finite() & (floats == floats.floor()) & (floats.abs() < 2.0**63)
-    rounded = floats.set(~whole.fill_null(False), None).cast(pl.Int64)
-    return rounded if values.dtype.is_float() else numbers.zip_with(numbers.is_not_null(), rounded)
+class _Times:
+    """A column of times: whole numbers as they are, or dates as microseconds, but not both."""
+
+    def __init__(self, label: str) -> None:
+        self.parts: list[pl.Series] = []
+        self._label = label
+        self._are_dates: bool | None = None
+
+    def add(self, values: pl.Series, place: Place) -> None:
+        if self._are_dates is None and len(values):
+            first = values[:1]
+            self._are_dates = first.dtype.is_temporal() or times.numbers(first).has_nulls()
+            self._are_dates &= not times.dates(first).has_nulls()
+        found = times.dates(values) if self._are_dates else times.numbers(values)
+        if found.has_nulls():
+            row = _first(found.is_null())
+            kind = "date, as those before" if self._are_dates else "whole number of seconds"
+            raise InputError(
+                f"{place(row)}: {self._label} {shown(values[row])} is not a {kind}; correct the "
+                "line, or do without this column"
+            )
+        self.parts.append(found)
+
+    def finish(self) -> pl.Series:
+        return pl.concat(self.parts, rechunk=False)
 
 
 class _Ids:

@@ -46,9 +46,13 @@ def _plain(path: str, role: str, values: pl.Series) -> pl.Series:
         return values.cast(pl.String)
     if dtype.is_float() and role in ("rating", "timestamp"):
         return values
+    if isinstance(dtype, pl.Date | pl.Datetime) and role == "timestamp":
+        return values
     if isinstance(dtype, pl.Decimal) and role == "rating":
         return values.cast(pl.Float64)
-    wanted = {"rating": "numbers", "timestamp": "whole seconds"}.get(role, "integers or strings")
+    wanted = {"rating": "numbers", "timestamp": "dates or whole seconds"}.get(
+        role, "integers or strings"
+    )
     raise InputError(
         f"{path}: {role} column {values.name!r} holds {dtype} values; convert them to {wanted}"
     )

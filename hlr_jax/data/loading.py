@@ -1,0 +1,172 @@
+"""Load data sets: find files, read, filter, number users and items, split, store the result."""
+
+import dataclasses
+import os
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from hlr_jax.config import DataConfig
+from hlr_jax.data import (
+    arrays,
+    features,
+    labelling,
+    prepared,
+    preprocessing,
+    raw,
+    splits,
+    synthetic,
+    titles,
+)
+from hlr_jax.data.dataset import Dataset, check_trainable
+from hlr_jax.data.interactions import Interactions
+from hlr_jax.data.resolve import ResolvedData, resolve
+from hlr_jax.errors import InputError
+from hlr_jax.files import cache_folder
+
+# Part of every recipe: raise it when the same recipe would give another data set.
+VERSION = 3
+
+
+def load(config: DataConfig, progress: bool = True) -> Dataset:
+    """Load the data set that a configuration describes.
+
+    Public data sets are downloaded if they are not on this machine (see `data.locate`). Prepared
+    data is kept in the cache folder: the second load of the same data reads neither the files nor
+    filters.
+
+    Args:
+      config: what to load, and how to filter and split it.
+      progress: show progress bars on standard error.
+
+    Raises:
+      InputError: a field of the configuration or a file cannot be used, or nothing to train or
+        test on is left.
+    """
+    if config.join_valid:
+        return load(dataclasses.replace(config, join_valid=False), progress).joined()
+    resolved = resolve(config, progress)
+    if not resolved.files:
+        return prepare(config, resolved, raw.read(config, resolved))
+    recipe = _recipe(config, resolved)
+    folder = cache_folder() / "prepared" / prepared.folder_name(resolved.name, recipe)
+    dataset = arrays.from_arrays(resolved.name, prepared.restore(folder))
+    if dataset is None or (dataset.features is None) != (resolved.features is None):
+        dataset = prepare(config, resolved, raw.read(config, resolved))
+        prepared.save(folder, arrays.to_arrays(dataset), recipe)
+    return dataset
+
+
+def _recipe(config: DataConfig, resolved: ResolvedData) -> dict[str, Any]:
+    """Collect everything that the prepared data depends on, as plain JSON."""
+    files = list(resolved.files)
+    files += [found[0] for found in (resolved.titles, resolved.features) if found]
+    described = []
+    for path in files:
+        status = path.stat()
+        described.append([os.fspath(path.resolve()), status.st_size, status.st_mtime_ns])
+    # A rule may be given in the configuration or be the data set's own: the recipe is the same.
+    names = ("kind", "min_rating", "core", "item_core", "split")
+    rules = {name: getattr(resolved, name) for name in names}
+    return {
+        "version": VERSION,
+        "config": dataclasses.asdict(config) | rules,
+        "spec": dataclasses.asdict(resolved.spec) if resolved.spec else None,
+        "files": described,
+    }
+
+
+# ---------------------------------------------------------------------------------------------
+# From raw interactions to a data set.
+
+
+def prepare(
+    config: DataConfig, resolved: ResolvedData, interactions: raw.RawInteractions
+) -> Dataset:
+    """Filter, number and split interactions as configured.
+
+    Raises:
+      InputError: a filter or the split cannot be used, or leaves nothing.
+    """
+    if resolved.split == "fixed":
+        assert interactions.labels is not None
+        frame, labels = interactions.frame, interactions.labels
+    else:
+        frame, labels = _filtered(interactions.frame, resolved), None
+    encoded = preprocessing.encode(frame)
+    if labels is None:
+        labels = labelling.split(config, resolved.split, frame, encoded)
+        if (labels == splits.UNKNOWN).any():
+            encoded = preprocessing.encode(frame.filter(pl.Series(labels != splits.UNKNOWN)))
+            labels = labels[labels != splits.UNKNOWN]
+    else:
+        labels = labelling.with_validation(labels, encoded.users, config)
+    users, items, user_ids, item_ids = encoded
+    train, valid, test, known = (
+        Interactions.from_pairs(
+            users[labels == label], items[labels == label], user_ids.size, item_ids.size
+        )
+        for label in (splits.TRAIN, splits.VALID, splits.TEST, splits.GIVEN)
+    )
+    given = interactions.given_negatives if resolved.split == "fixed" else None
+    dataset = Dataset(
+        name=resolved.name,
+        train=train,
+        valid=valid,
+        test=test,
+        given=known,
+        user_ids=user_ids,
+        item_ids=item_ids,
+        item_titles=_titles(resolved, item_ids),
+        given_negatives=_given_negatives(given, user_ids, item_ids),
+        features=features.read(*resolved.features, item_ids) if resolved.features else None,
+    )
+    check_trainable(dataset)
+    if resolved.split != "none" and not len(test):
+        raise InputError(
+            f"data set {dataset.name!r}: no user has a test interaction; raise "
+            "config.data.test_fraction, or choose another config.data.split"
+        )
+    return dataset
+
+
+def _filtered(frame: pl.DataFrame, resolved: ResolvedData) -> pl.DataFrame:
+    if resolved.min_rating > 0:
+        frame = preprocessing.keep_rated(frame, resolved.min_rating)
+    frame = preprocessing.merge_duplicates(frame)
+    return preprocessing.k_core(frame, resolved.core, resolved.item_core)
+
+
+def _titles(resolved: ResolvedData, item_ids: np.ndarray) -> np.ndarray | None:
+    """Return `[I]` titles of the items, "" if unknown; None if no title is known."""
+    if resolved.kind == "embedded":
+        return synthetic.titles()[item_ids.astype(np.int64)]
+    if resolved.titles is None:
+        return None
+    known = titles.read(*resolved.titles)
+    of_items = [known.get(str(item), "") for item in item_ids.tolist()]
+    return np.array(of_items, np.str_) if any(of_items) else None
+
+
+def _given_negatives(
+    given: tuple[np.ndarray, np.ndarray] | None, user_ids: np.ndarray, item_ids: np.ndarray
+) -> np.ndarray | None:
+    """Convert negatives from raw ids to `[U, n]` item numbers.
+
+    Items that the data set does not have become -1, and so do all negatives of users without any.
+    """
+    if given is None:
+        return None
+    users, negatives = given
+    table = np.full((user_ids.size, negatives.shape[1]), -1, np.int32)
+    rows = _positions(users, user_ids)
+    table[rows[rows >= 0]] = _positions(negatives, item_ids)[rows >= 0]
+    return table
+
+
+def _positions(values: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Return the position of each value in `ids [n]`, or -1 for values that are not there."""
+    order = np.argsort(ids, kind="stable")
+    at = order[np.minimum(np.searchsorted(ids, values, sorter=order), ids.size - 1)]
+    return np.where(ids[at] == values, at, -1)

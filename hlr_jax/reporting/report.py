@@ -1,0 +1,215 @@
+"""Collect what a report shows."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float, Int
+
+from hlr_jax.errors import InputError
+from hlr_jax.files import read_json_lines, write_text
+from hlr_jax.reporting import charts, page
+from hlr_jax.runs.diagnosis import NoDiagnosisError, diagnose
+from hlr_jax.runs.recommender import Recommender
+
+# Users who are shown, items of each of their lists, and items of the map.
+_SHOWN, _LISTED, _MAPPED = 3, 8, 3000
+_QUARTERS = ("least", "less", "more", "most")
+_MEANINGS = {
+    "ndcg": "how early the wanted items stand in the list; 1 if all stand first",
+    "recall": "share of a user's wanted items that are in the list",
+    "precision": "share of the list that is wanted",
+    "hit_rate": "share of users with a wanted item in the list",
+    "mrr": "1 divided by the place of the first wanted item",
+    "map": "mean precision at the places of the wanted items",
+    "coverage": "share of the catalogue that is in anybody's list",
+    "median_popularity": "how many users the middle item of a list has in training",
+}
+
+
+def report(
+    recommender: Recommender,
+    path: str | pathlib.Path,
+    workdir: str | pathlib.Path | None = None,
+    groups: Mapping[Any, str] | None = None,
+) -> None:
+    """Write `report.html`: one file that needs nothing else, to be looked at in any browser.
+
+    Args:
+      path: of the file.
+      workdir: of the run, whose `metrics.jsonl` gives the curves; without it there are none.
+      groups: of items by id, as genres, which colour the map; popularity does without them.
+
+    Raises:
+      InputError: there is no test split, the file cannot be written, or matplotlib is missing.
+    """
+    path, data = pathlib.Path(path), recommender.dataset
+    if not len(data.test):
+        raise InputError(f"data set {data.name}: no user has a test item to report on")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent}; make it first")
+    sections = [
+        *_curves(workdir),
+        *_measures(recommender),
+        ("The relation", _relation(recommender)),
+        ("A map of the items", _map(recommender, groups)),
+        ("Some users", _users(recommender)),
+    ]
+    config = recommender.config
+    sizes = ", ".join(f"{size:,} {part}" for part, size in data.split_sizes.items())
+    about = (
+        f"{config.model.name}, {recommender.model.dim} dimensions, geometry "
+        f"{config.geometry.name}, loss {config.loss.name}. Data: {data.name}, {data.num_users:,} "
+        f"users, {data.num_items:,} items; interactions: {sizes}."
+    )
+    write_text(path, page.page(f"{config.model.name} on {data.name}", about, sections))
+
+
+def _curves(workdir: str | pathlib.Path | None) -> list[tuple[str, str]]:
+    records = [] if workdir is None else read_json_lines(pathlib.Path(workdir) / "metrics.jsonl")
+    if not records:
+        return []
+    epochs = [record["epoch"] for record in records]
+    names = [name for name in records[0] if name.startswith(("train_", "valid_"))]
+    losses = [name for name in names if name.endswith("loss")]
+    others = [name for name in names if name not in losses]
+    chosen = others[0] if others else ("valid_loss" if "valid_loss" in losses else "")
+    best = 0
+    if chosen:
+        values = [record[chosen] for record in records]
+        best = epochs[int(np.argmax(values) if others else np.argmin(values))]
+
+    def chart(title: str, shown: list[str]) -> str:
+        of_name = {name: [record[name] for record in records] for name in shown}
+        return charts.lines(title, epochs, of_name, best)
+
+    drawings = [chart("Loss", losses)]
+    drawings += [chart(name.removeprefix("valid_"), [name]) for name in others]
+    return [("Training", page.charts(drawings))]
+
+
+def _measures(recommender: Recommender) -> list[tuple[str, str]]:
+    """Measure on test: a table of all metrics, and means by group of users and of items."""
+    measured = recommender.with_evaluation(per_user=True, protocol="full")
+    summary = measured.evaluate("test")
+    cutoff = max(recommender.config.evaluation.cutoffs)
+    rows = []
+    for name, value in summary.items():
+        base = name.partition("@")[0]
+        if base in _MEANINGS and isinstance(value, float):
+            interval = summary.get("intervals", {}).get(name)
+            between = "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
+            rows.append((name, value, between))
+    data = recommender.dataset
+    users = np.flatnonzero(data.test.counts)
+    # In the order of users, as `evaluate_split` measures them.
+    values = np.array([x or 0.0 for x in summary["per_user"][f"ndcg@{cutoff}"]])
+    by_user = _by_quarter(f"NDCG@{cutoff} by activity", values, data.train.counts[users], "users")
+    found = _by_popularity(recommender, cutoff)
+    shown = dict.fromkeys(name.partition("@")[0] for name, _, _ in rows)
+    legend = page.legend({name: _MEANINGS[name] for name in shown})
+    head = ("metric", "mean", "95 %")
+    text = (
+        f"{len(users):,} users with test items; every item is ranked but those that a user has in "
+        "training and validation. Intervals are of bootstraps over users."
+    )
+    return [
+        ("How good it is", page.paragraph(text) + page.table(head, rows) + legend),
+        ("For whom, and with what", page.charts([by_user, found])),
+    ]
+
+
+def _by_quarter(
+    title: str, values: Float[np.ndarray, "n"], sizes: Int[np.ndarray, "n"], of: str
+) -> str:
+    """Draw means of quarters, from those of the least to those of the most interactions."""
+    parts = np.array_split(np.argsort(sizes, kind="stable"), len(_QUARTERS))
+    parts = [part for part in parts if len(part)]
+    means = [float(values[part].mean()) for part in parts]
+    errors = [float(1.96 * values[part].std() / max(len(part), 1) ** 0.5) for part in parts]
+    names = [
+        f"{name}\n{sizes[part].min()}-{sizes[part].max()}"
+        for name, part in zip(_QUARTERS, parts, strict=False)
+    ]
+    return charts.bars(title, names, means, errors, f"{of} by training interactions")
+
+
+def _by_popularity(recommender: Recommender, cutoff: int) -> str:
+    """Draw the recall of test interactions, by the popularity of their items."""
+    data = recommender.dataset
+    users = np.flatnonzero(data.test.counts).astype(np.int32)
+    top, _ = recommender.top_k(users, cutoff, data.known("test"))
+    rows, items = data.test.users, data.test.items
+    hits = (top[np.searchsorted(users, rows)] == items[:, None]).any(1).astype(float)
+    popularity = data.popularity[items]
+    return _by_quarter(f"Recall@{cutoff} by popularity", hits, popularity, "test items")
+
+
+def _relation(recommender: Recommender) -> str:
+    try:
+        found = diagnose(recommender)
+    except NoDiagnosisError as error:
+        return page.paragraph(str(error))
+    kind = "warning" if "constant" in str(found) else ""
+    return page.paragraph(str(found), kind)
+
+
+def _map(recommender: Recommender, groups: Mapping[Any, str] | None) -> str:
+    """Draw items by the two directions in which their points differ most."""
+    data = recommender.dataset
+    rows = np.flatnonzero(recommender.trained_items)
+    rows = rows[np.argsort(-data.popularity[rows], kind="stable")][:_MAPPED]
+    points = recommender.item_vectors()[rows].astype(np.float64)
+    points -= points.mean(0)
+    _, sizes, directions = np.linalg.svd(points, full_matrices=False)
+    share = (sizes[:2] ** 2).sum() / max((sizes**2).sum(), 1e-30)
+    if groups is None:
+        quarter = np.argsort(np.argsort(data.popularity[rows])) * len(_QUARTERS) // len(rows)
+        names = [f"{_QUARTERS[number]} popular" for number in quarter]
+    else:
+        known = {str(item): name for item, name in groups.items()}
+        names = [known.get(str(item), "unknown") for item in data.item_ids[rows].tolist()]
+    drawn = charts.points(
+        "Items", points @ directions[:2].T, names, f"{share:.0%} of how their points differ"
+    )
+    text = f"The {len(rows):,} most popular items by the two directions in which they differ most."
+    return page.paragraph(text) + page.charts([drawn])
+
+
+def _users(recommender: Recommender) -> str:
+    """Show users of low, middle and high activity: what they have, what they get, and why."""
+    data = recommender.dataset
+    active = np.flatnonzero(data.train.counts)
+    ordered = active[np.argsort(data.train.counts[active], kind="stable")]
+    places = np.linspace(0.1, 0.9, _SHOWN) * (len(ordered) - 1)
+    shown = dict.fromkeys(ordered[places.astype(int)].tolist())
+    return "\n".join(_user(recommender, data.user_ids[row].item()) for row in shown)
+
+
+def _user(recommender: Recommender, user: int | str) -> str:
+    history = recommender.history(user)
+    top = recommender.recommend([user], min(_LISTED, recommender.dataset.num_items))
+    named = {"item": "item", "title": "title"}
+    why = ""
+    if top.height:
+        explained = recommender.explain(user, top["item"][0], 5)
+        why = "<h3>Why the first</h3>" + _why(explained.history, explained.nearest, named)
+    return (
+        f'<div class="user"><h3>User {page.text(user)} has {history.height} items, such as</h3>'
+        + page.frame(history.head(_LISTED), named)
+        + "<h3>and is recommended</h3>"
+        + page.frame(top, {"rank": "rank", **named, "score": "score"})
+        + why
+        + "</div>"
+    )
+
+
+def _why(history: pl.DataFrame, nearest: pl.DataFrame, named: Mapping[str, str]) -> str:
+    if history.height:
+        text = "Of the history, what brings it nearer (below 0) or moves it away:"
+        shown = page.frame(history, {**named, "contribution": "adds to the distance"})
+        return page.paragraph(text, "note") + shown
+    text = "What the user has that is nearest to it:"
+    return page.paragraph(text, "note") + page.frame(nearest, {**named, "distance": "distance"})

@@ -1,0 +1,9 @@
+"""A service over HTTP: recommendations, similar items, explanations and new users.
+
+`make_app` makes a FastAPI application of a trained model or a baseline; `launch/serve.py` runs it.
+Needs the extra `serve`.
+"""
+
+from hlr_jax.serving.app import Limits, make_app
+
+__all__ = ["Limits", "make_app"]

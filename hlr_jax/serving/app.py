@@ -1,0 +1,170 @@
+"""The application: what it is asked, what it answers, and what it refuses."""
+
+import dataclasses
+import time
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+import polars as pl
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
+
+import hlr_jax
+from hlr_jax.errors import InputError
+from hlr_jax.runs.recommender import Recommender
+from hlr_jax.runs.verbs import Verbs
+from hlr_jax.serving.batching import Batcher
+from hlr_jax.serving.measures import Measures
+
+# As JSON has them: 1.5 and true are none.
+Id = StrictInt | StrictStr
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What a request may ask for.
+
+    Attributes:
+      users: of a request, and of a batch that is answered together.
+      k: items of a list.
+      ids: of items that a request names.
+      bytes: of a request's body.
+    """
+
+    users: int = 1000
+    k: int = 1000
+    ids: int = 10_000
+    bytes: int = 2**20
+
+
+def make_app(recommender: Verbs, limits: Limits | None = None) -> FastAPI:
+    """Make a service of a trained model or a baseline."""
+    limits = limits or Limits()
+    most = min(limits.k, recommender.dataset.num_items)
+    Items = Annotated[list[Id], Field(max_length=limits.ids)]
+    Count = Annotated[int, Field(ge=1, le=most)]
+
+    class Wanted(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        k: Count = min(10, most)
+        items: Items | None = None
+        exclude: Items | None = None
+        filter_seen: bool = True
+
+        @property
+        def filters(self) -> dict[str, Any]:
+            given = self.model_dump(include={"items", "exclude", "filter_seen"})
+            return {name: value for name, value in given.items() if value is not None}
+
+    class ForUsers(Wanted):
+        users: Annotated[list[Id], Field(min_length=1, max_length=limits.users)]
+        unknown: str = Field("error", pattern="^(error|popular)$")
+
+    class ForHistory(Wanted):
+        history: Annotated[list[Id], Field(min_length=1, max_length=limits.ids)]
+
+    class Pair(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        user: Id
+        item: Id
+        k: Annotated[int, Field(ge=1, le=1000)] = 10
+
+    def lists(users: list[Any], k: int) -> list[list[Any]]:
+        return _by_user(recommender.recommend(users, k), users, recommender)
+
+    measures = Measures()
+    batcher = Batcher(lists, limits.users)
+    app = FastAPI(title="hlr_jax", version=hlr_jax.__version__, description=repr(recommender))
+
+    @app.exception_handler(InputError)
+    async def refuse(request: Request, error: InputError) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, 404 if " is not in " in str(error) else 400)
+
+    @app.middleware("http")
+    async def measure(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
+        start = time.perf_counter()
+        length = request.headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > limits.bytes:
+            response: Response = JSONResponse(
+                {"detail": f"a request has at most {limits.bytes} bytes; ask for less"}, 413
+            )
+        elif "transfer-encoding" in request.headers:
+            response = JSONResponse({"detail": "give the length of the body"}, 411)
+        else:
+            response = await call(request)
+        measures.add(request.url.path, response.status_code, time.perf_counter() - start)
+        return response
+
+    @app.post("/recommend")
+    async def recommend(wanted: ForUsers) -> dict[str, Any]:
+        """List the best items of users."""
+        recommender.check_users(wanted.users, wanted.unknown)
+        is_plain = wanted.filters == {"filter_seen": True} and wanted.unknown == "error"
+        if is_plain:
+            found = await batcher.lists(wanted.users, wanted.k)
+        else:
+            table = await batcher.run(
+                lambda: recommender.recommend(
+                    wanted.users, wanted.k, **wanted.filters, unknown=wanted.unknown
+                )
+            )
+            found = _by_user(table, wanted.users, recommender)
+        answers = zip(wanted.users, found, strict=True)
+        return {"recommendations": [{"user": user, "items": items} for user, items in answers]}
+
+    @app.get("/similar")
+    async def similar(
+        item: Annotated[str, Query(max_length=1000)],
+        k: Annotated[int, Query(ge=1, le=most)] = min(10, most),
+    ) -> dict[str, Any]:
+        """List the items most like another."""
+        table = await batcher.run(lambda: recommender.similar_items([item], k))
+        named = table.drop("item", "rank").rename({"similar": "item"})
+        return {"item": item, "items": named.to_dicts()}
+
+    @app.post("/fold-in")
+    async def fold_in(wanted: ForHistory) -> dict[str, Any]:
+        """List the best items for somebody new, by what they have; nothing is kept."""
+        table = await batcher.run(
+            lambda: recommender.recommend_for(wanted.history, wanted.k, **wanted.filters)
+        )
+        return {"items": table.drop("rank").to_dicts()}
+
+    @app.post("/explain")
+    async def explain(pair: Pair) -> dict[str, Any]:
+        """Say why an item is where it is for a user."""
+        if not isinstance(recommender, Recommender):
+            raise InputError("a baseline does not explain; serve a model")
+        found = await batcher.run(lambda: recommender.explain(pair.user, pair.item, pair.k))
+        return {
+            field.name: value.to_dicts() if isinstance(value, pl.DataFrame) else value
+            for field in dataclasses.fields(found)
+            for value in [getattr(found, field.name)]
+        }
+
+    @app.get("/health")
+    async def health() -> dict[str, Any]:
+        """Say that the service is up, and of what model."""
+        data = recommender.dataset
+        return {"status": "ok", "users": data.num_users, "items": data.num_items}
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    async def metrics() -> str:
+        """Counts and times of requests, as Prometheus reads them."""
+        return measures.text(batches=batcher.batches)
+
+    return app
+
+
+def _by_user(table: pl.DataFrame, users: list[Any], recommender: Verbs) -> list[list[Any]]:
+    """Divide a frame of lists into those of its users, in their order."""
+    named = table.drop("user").to_dicts()
+    starts = [row for row, item in enumerate(named) if item.pop("rank") == 1]
+    stops = [*starts[1:], len(named)]
+    found = [named[start:stop] for start, stop in zip(starts, stops, strict=True)]
+    if len(found) < len(users):  # Some have everything already.
+        of = dict(zip(table["user"].unique(maintain_order=True).to_list(), found, strict=True))
+        kind = recommender.dataset.user_ids.dtype.kind
+        found = [of.get(str(user) if kind == "U" else int(user), []) for user in users]
+    return found

@@ -1,0 +1,200 @@
+"""New users: rows fitted by the loss against tables that stay as they are."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from support.planted import GROUPS, planted_of
+from untrained import untrained
+
+from hlr_jax import Dataset, InputError, Interactions
+from hlr_jax.config import (
+    Config,
+    EvaluationConfig,
+    GeometryConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    SamplingConfig,
+    TrainingConfig,
+    build,
+)
+from hlr_jax.models.registry import RELATIONS
+from hlr_jax.registry import is_own
+from hlr_jax.runs import experiment
+from hlr_jax.runs.new_users import fitting_of
+from hlr_jax.runs.recommender import Recommender
+from hlr_jax.training import fold_in
+
+MODELS = [name for name in RELATIONS.names() if is_own(RELATIONS.get(name))]
+ITEMS = 30
+
+
+def some(*lists: list[int]) -> Interactions:
+    users = [user for user, items in enumerate(lists) for _ in items]
+    items = [item for of_user in lists for item in of_user]
+    return Interactions.from_pairs(np.array(users), np.array(items), len(lists), ITEMS)
+
+
+@pytest.mark.parametrize("geometry", ["ball", "sphere"])
+@pytest.mark.parametrize("temperature", [0.15, 0.5])
+def test_a_row_is_where_the_softmax_over_the_catalogue_is_least(geometry, temperature):
+    """Against the loss written out in float64: no row nearby is better."""
+    rng = np.random.default_rng(0)
+    config = Config(
+        model=ModelConfig("cml", dim=5),
+        geometry=GeometryConfig(geometry),
+        sampling=SamplingConfig("full_catalog"),
+        loss=LossConfig("softmax", options={"temperature": temperature}),
+        training=TrainingConfig(batch_of="users"),
+    )
+    table = rng.normal(size=(ITEMS, 5))
+    table *= rng.uniform(0.3, 1.0, (ITEMS, 1)) / np.linalg.norm(table, axis=1, keepdims=True)
+    params = {"user": jnp.zeros((1, 5)), "item": jnp.asarray(table, jnp.float32), "relation": {}}
+    draw = untrained("cml").ranker.draw
+    fitting = fitting_of(config, build.build_model(config), params, draw)
+    points = table / np.linalg.norm(table, axis=1, keepdims=True) if geometry == "sphere" else table
+    # Users have items that are near each other, more or less.
+    near = np.argsort(((points[2] - points) ** 2).sum(1)).tolist()
+    lists = [near[::4][:4], [1], near[:12]]
+
+    def loss(row: np.ndarray, items: list[int]) -> float:
+        length = np.linalg.norm(row)
+        at = row / length if geometry == "sphere" else row / max(length, 1.0)
+        logits = -((at - points) ** 2).sum(1) / temperature
+        others = np.delete(logits, items)
+        return float(
+            np.mean([np.log(np.exp(logits[i]) + np.exp(others).sum()) - logits[i] for i in items])
+        )
+
+    for row, items in zip(fold_in.fit_users(fitting, some(*lists)), lists, strict=True):
+        least = loss(row.astype(float), items)
+        assert least < loss(points[items].mean(0), items)
+        for _ in range(30):
+            step = rng.normal(size=5)
+            step *= 0.1 / np.linalg.norm(step)
+            assert loss(row + step, items) > least - 1e-3
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_only_new_rows_are_fitted_and_everybody_is_answered(name):
+    found = untrained(name)
+    histories = {24: [1, 4, 7], 100: [2]}
+    frame = [(user, item) for user, items in histories.items() for item in items]
+    folded = found.fold_in(pd.DataFrame(frame, columns=["user", "item"]))
+    assert folded.dataset.user_ids.tolist() == [*range(24), 24, 100]
+    np.testing.assert_array_equal(folded.params["item"], found.params["item"])
+    np.testing.assert_array_equal(folded.params["user"][:24], found.params["user"])
+    assert folded.dataset.valid.counts.tolist() == [*found.dataset.valid.counts, 0, 0]
+    if not found.model.uses_neighbours:  # An item's users changed.
+        lists = folded.recommend([3], 8), found.recommend([3], 8)
+        assert lists[0]["item"].to_list() == lists[1]["item"].to_list()
+    for user, items in histories.items():
+        mine = folded.recommend([user], 8)
+        assert not {*items} & {*mine["item"]}
+        alone = found.recommend_for(items, 8)
+        if not found.model.uses_neighbours:
+            np.testing.assert_allclose(alone["score"], mine["score"], rtol=1e-3, atol=1e-4)
+    again = found.recommend_for([1, 4, 7], ITEMS, filter_seen=False, exclude=[4])
+    assert sorted(again["item"]) == [item for item in range(ITEMS) if item != 4]
+    assert found.recommend_for([1, 4, 7], 9, items=[4, 5, 6])["item"].len() == 2
+
+
+@pytest.mark.parametrize("by_users", [True, False])
+@pytest.mark.parametrize("name", ["cml", "history_mean", "items_only"])
+def test_users_who_were_left_out_are_recommended_items_of_their_group(name, by_users):
+    data = planted_of(36, ITEMS, (6, 7, 9))
+    left_out = np.arange(36) >= 24
+    kept = data.train.of_users(~left_out), data.valid.of_users(~left_out)
+    config = Config(
+        model=ModelConfig(name, dim=8),
+        sampling=SamplingConfig("full_catalog" if by_users else "per_example", history_length=5),
+        loss=LossConfig("softmax" if by_users else "hinge"),
+        optimizer=OptimizerConfig(learning_rate=0.05),
+        training=TrainingConfig(
+            epochs=30, batch_of="users" if by_users else "interactions", batch_size=8
+        ),
+    )
+    part = dataclasses.replace(data, train=kept[0], valid=kept[1])
+    trained = experiment.train(config, None, part, show_progress=False)
+    users = data.train.users
+    frame = {"user": users[users >= 24], "item": data.train.items[users >= 24]}
+    folded = trained.fold_in(frame)
+    for user in range(24, 36):
+        top = folded.recommend([user], 3, seen={user: data.train.of(user).tolist()})
+        assert sum(item % GROUPS == user % GROUPS for item in top["item"]) >= 2
+
+
+def test_a_known_user_gets_what_it_has_in_addition():
+    found = untrained("cml")
+    new = sorted(set(range(ITEMS)) - set(found.everything.of(3).tolist()))[0]
+    tested = found.dataset.test.of(3).tolist()[0]
+    folded = found.fold_in({"user": [3, 3], "item": [new, tested]})
+    has = {*found.dataset.train.of(3).tolist(), new, tested}
+    assert set(folded.dataset.train.of(3).tolist()) == has
+    assert tested not in folded.dataset.test.of(3)
+    assert folded.dataset.num_users == found.dataset.num_users
+    expected = fold_in.fit_users(found._fitting, some(sorted(has)))
+    np.testing.assert_allclose(folded.params["user"][3], expected[0], atol=1e-5)
+
+
+def test_users_are_fitted_alike_alone_and_together_by_few_programs():
+    found = untrained("hlr")
+    rng = np.random.default_rng(0)
+    lists = [rng.permutation(ITEMS)[: 3 + user % 2].tolist() for user in range(20)]
+    fold_in._fit.clear_cache()
+    together = fold_in.fit_users(found._fitting, some(*lists))
+    alone = [fold_in.fit_users(found._fitting, some(items))[0] for items in lists]
+    assert fold_in._fit._cache_size() == 2
+    np.testing.assert_allclose(together[0], alone[0], atol=1e-4)
+    for user in range(20):
+        # Which items of a history are read depends on a user's number, if there are too many.
+        if len(lists[user]) <= found.ranker.draw.length:
+            np.testing.assert_allclose(together[user], alone[user], atol=1e-3)
+
+
+def test_a_folded_recommender_is_saved_with_its_users(tmp_path):
+    folded = untrained("cml").fold_in({"user": [77], "item": [5]})
+    folded.save(tmp_path / "model")
+    assert Recommender.load(tmp_path / "model").recommend([77], 5).equals(folded.recommend([77], 5))
+
+
+def test_ids_of_text_are_joined():
+    found = untrained("cml")
+    ids = np.array([f"u{user:02}" for user in range(24)])
+    found = dataclasses.replace(found, dataset=dataclasses.replace(found.dataset, user_ids=ids))
+    folded = found.fold_in({"who": ["a new, long name"], "what": [5]}, "who", "what")
+    assert folded.dataset.user_ids[0] == "a new, long name"
+    assert folded.recommend(["u03"], 4).equals(found.recommend(["u03"], 4))
+    # A number becomes text, as where it is looked up.
+    assert "3" in found.fold_in({"user": [3], "item": [5]}).dataset.user_ids
+    with pytest.raises(InputError, match=r"user: ids are String, those of .* like 0; convert"):
+        untrained("cml").fold_in({"user": ["a"], "item": [5]})
+
+
+def test_what_cannot_be_fitted_is_one_clear_error():
+    found = untrained("cml")
+    for call, message in (
+        (lambda: found.recommend_for([], 3), "history: give at least one item"),
+        (lambda: found.recommend_for([3, 99], 3), "history: item 99 is not in"),
+        (lambda: found.recommend_for([3], 0), "k=0: use 1 to"),
+        (lambda: found.fold_in({"user": [1], "item": [99]}), "item: item 99 is not in"),
+        (lambda: found.fold_in({"user": [1]}), "item='item': the column is not there"),
+        (lambda: found.fold_in({"user": [None], "item": [1]}), "row 0: user None is missing"),
+    ):
+        with pytest.raises(InputError, match=message):
+            call()
+
+
+def test_the_data_set_can_be_split_for_nothing_but_training():
+    frame = {"user": [user for user in range(12) for _ in range(3)]}
+    frame["item"] = [(user + step) % 9 for user in range(12) for step in (0, 3, 6)]
+    data = Dataset.from_frame(frame, split=None)
+    config = Config(model=ModelConfig("cml", dim=4), training=TrainingConfig(epochs=2))
+    config = dataclasses.replace(config, evaluation=EvaluationConfig(cutoffs=(3,)))
+    trained = experiment.train(config, None, data, show_progress=False)
+    assert trained.recommend([0, 1], 3).height == 6
+    with pytest.raises(InputError, match="no user has an item in the test split"):
+        trained.evaluate("test")
