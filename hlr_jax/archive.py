@@ -44,12 +44,12 @@ def write(path: pathlib.Path, description: Mapping[str, Any], arrays: Mapping[st
             tensors[name + _ENDS] = np.cumsum([len(text) for text in encoded], dtype=np.int64)
         else:
             tensors[name] = np.asarray(values, order="C")
+    words = {"description": json.dumps(dict(description)), "texts": json.dumps(texts)}
     header = {
         "format": _FORMAT,
         "version": str(VERSION),
-        "description": json.dumps(dict(description)),
-        "texts": json.dumps(texts),
-        "sha256": _digest(tensors),
+        **words,
+        "sha256": _digest(tensors, words),
     }
     try:
         with replacing(path) as unfinished:
@@ -81,7 +81,7 @@ def read(path: pathlib.Path, kind: str) -> tuple[dict[str, Any], dict[str, np.nd
             if description["kind"] != kind:
                 raise InputError(f"{path}: holds a {description['kind']}, not a {kind}")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if _digest(tensors) != header["sha256"]:
+        if _digest(tensors, header) != header["sha256"]:
             raise InputError(damaged)
         return description, _with_texts(tensors, json.loads(header["texts"]))
     except InputError:
@@ -110,8 +110,8 @@ def _with_texts(
     return tensors
 
 
-def _digest(tensors: Mapping[str, np.ndarray]) -> str:
-    sha = hashlib.sha256()
+def _digest(tensors: Mapping[str, np.ndarray], words: Mapping[str, str]) -> str:
+    sha = hashlib.sha256(f"{words['description']}\n{words['texts']}\n".encode())
     for name in sorted(tensors):
         array = tensors[name]
         sha.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
