@@ -53,7 +53,8 @@ def write(path: pathlib.Path, description: Mapping[str, Any], arrays: Mapping[st
     }
     try:
         with replacing(path) as unfinished:
-            safetensors.numpy.save_file(tensors, unfinished, header)
+            # Its own `save_file` makes files that nobody else may read.
+            unfinished.write_bytes(safetensors.numpy.save(tensors, header))
     except (OSError, safetensors.SafetensorError) as error:
         raise InputError(f"{path}: cannot be written ({error})") from None
 
