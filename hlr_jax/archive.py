@@ -67,7 +67,7 @@ def read(path: pathlib.Path, kind: str) -> tuple[dict[str, Any], dict[str, np.nd
     """
     if not path.is_file():
         raise InputError(f"{path}: not found; give a file that was saved, or the folder of a run")
-    damaged = f"{path}: the file is damaged, or is no saved model; copy or save it again"
+    fault = f"{path}: the file is damaged, or is no saved model; copy or save it again"
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}
@@ -83,12 +83,22 @@ def read(path: pathlib.Path, kind: str) -> tuple[dict[str, Any], dict[str, np.nd
                 raise InputError(f"{path}: holds a {description['kind']}, not a {kind}")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if _digest(tensors, header) != header["sha256"]:
-            raise InputError(damaged)
+            raise InputError(fault)
         return description, _with_texts(tensors, json.loads(header["texts"]))
     except InputError:
         raise
     except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{damaged} ({type(error).__name__})") from None
+        raise InputError(f"{fault} ({type(error).__name__})") from None
+
+
+def below(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Take the arrays whose names begin with a prefix, and leave it out of these."""
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+
+
+def damaged(path: pathlib.Path) -> InputError:
+    """Make the error for a file whose content does not fit together."""
+    return InputError(f"{path}: the file is damaged; copy or save it again")
 
 
 def kind_of(path: pathlib.Path) -> str:

@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,6 +29,18 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A new folder to write to; it becomes `folder` in one go, in place of what is there."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder.parent) as temporary:
+        unfinished = pathlib.Path(temporary) / "unfinished"
+        unfinished.mkdir()
+        yield unfinished
+        shutil.rmtree(folder, ignore_errors=True)
+        os.rename(unfinished, folder)
 
 
 def write_text(path: pathlib.Path, text: str) -> None:

@@ -3,24 +3,21 @@
 import dataclasses
 import pathlib
 from collections.abc import Mapping
-from typing import Any, Unpack
+from typing import Any
 
-import jax
 import numpy as np
-import polars as pl
-from jaxtyping import Bool, Float, Int
+import scipy.sparse
+from jaxtyping import Float, Int
 
 from hlr_jax import archive
 from hlr_jax.baselines.fitted import Fitted, restored
 from hlr_jax.baselines.methods import METHODS, Method
-from hlr_jax.baselines.scoring import as_matrix, in_parts
+from hlr_jax.baselines.scoring import best, best_of_rows, in_parts
 from hlr_jax.data.arrays import from_arrays, to_arrays
 from hlr_jax.data.dataset import Dataset
-from hlr_jax.data.interactions import Interactions
-from hlr_jax.errors import InputError
-from hlr_jax.evaluation.requests import ranked
+from hlr_jax.evaluation.requests import Ranked
 from hlr_jax.runs.recommender import Recommender
-from hlr_jax.runs.verbs import Filters, Ids, Verbs, listed
+from hlr_jax.runs.verbs import Verbs
 
 KIND = "baseline"
 # What tuning leaves in its folder.
@@ -87,34 +84,15 @@ class BaselineRecommender(Verbs):
         """
         path = pathlib.Path(path)
         description, arrays = archive.read(path, KIND)
-        parts = {
-            prefix: {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
-            for prefix in (_DATA, _FITTED)
-        }
+        of_data, of_fitted = (archive.below(prefix, arrays) for prefix in (_DATA, _FITTED))
         try:
-            dataset = from_arrays(description["data"], parts[_DATA])
-            fitted = restored(description["fitted"], parts[_FITTED], description["numbers"])
+            dataset = from_arrays(description["data"], of_data)
+            fitted = restored(description["fitted"], of_fitted, description["numbers"])
             if dataset is None:
                 raise ValueError
             return cls(description["name"], description["hyperparameters"], dataset, fitted)
         except (KeyError, TypeError, ValueError):
-            raise InputError(f"{path}: the file is damaged; copy or save it again") from None
-
-    def recommend_for(self, history: Ids, k: int = 10, **filters: Unpack[Filters]) -> pl.DataFrame:
-        """Recommend to somebody whom the baseline does not know; see `Recommender.recommend_for`.
-
-        Raises:
-          InputError: also where the baseline ranks for users that it was fitted on only.
-        """
-        rows = self._item_rows("history", listed("history", history))
-        self._check_k(k)
-        known = Interactions.from_pairs(np.zeros(len(rows)), rows, 1, self.dataset.num_items)
-        scores = self.fitted.for_new_users(as_matrix(known))
-        allowed = self._allowed(filters.get("items"), filters.get("exclude"))[None].copy()
-        if filters.get("filter_seen", True):
-            allowed[0, rows] = False
-        found = _best(np.where(allowed, scores, -np.inf), k)
-        return self._lists("user", [0], found, self._named("item")).drop("user")
+            raise archive.damaged(path) from None
 
     # ---------------------------------------------------------------------------------------------
     # What `Verbs` asks for.
@@ -124,22 +102,17 @@ class BaselineRecommender(Verbs):
         return self.fitted.ranks_untrained_users
 
     def best(
-        self,
-        rows: Int[np.ndarray, "u"],
-        k: int,
-        known: Interactions,
-        hidden: Interactions,
-        allowed: Bool[np.ndarray, "i"],
+        self, rows: Int[np.ndarray, "u"], k: int, of: Ranked
     ) -> tuple[Int[np.ndarray, "u k"], Float[np.ndarray, "u k"]]:
-        ids = np.full((len(rows), k), -1, np.int32)
-        found = np.full((len(rows), k), -np.inf, np.float32)
-        for part, _, scores in in_parts(self.fitted, rows, known):
-            left = np.where(allowed[None], scores, -np.inf).astype(np.float32)
-            of_part = hidden.offsets[rows[part]], hidden.offsets[rows[part] + 1]
-            for row, (start, stop) in enumerate(zip(*of_part, strict=True)):
-                left[row, hidden.items[start:stop]] = -np.inf
-            ids[part], found[part] = _best(left, k)
-        return ids, found
+        return best(self.fitted, rows, k, of)
+
+    def best_for_somebody(
+        self, k: int, of: Ranked
+    ) -> tuple[Int[np.ndarray, "1 k"], Float[np.ndarray, "1 k"]]:
+        def scorer(users: np.ndarray, history: scipy.sparse.csr_matrix) -> np.ndarray:
+            return self.fitted.for_new_users(history)
+
+        return best(scorer, np.zeros(1, np.int32), k, of)
 
     def pair_scores(
         self, rows: Int[np.ndarray, "n"], items: Int[np.ndarray, "n"]
@@ -157,17 +130,7 @@ class BaselineRecommender(Verbs):
         alike = np.array(self.fitted.similarities(rows), np.float32)
         alike[:, ~self.trained_items] = -np.inf
         alike[np.arange(len(rows)), rows] = -np.inf
-        return _best(alike, k)
-
-
-def _best(
-    scores: Float[np.ndarray, "u i"], k: int
-) -> tuple[Int[np.ndarray, "u k"], Float[np.ndarray, "u k"]]:
-    """Find the k best items of each row, ties by id; -1 and -inf where fewer are left."""
-    count = scores.shape[1]
-    found = jax.lax.top_k(np.asarray(scores, np.float32), ranked(k, count))
-    best, ids = (np.asarray(x)[:, :k] for x in found)
-    return np.where(best > -np.inf, ids, -1).astype(np.int32), best
+        return best_of_rows(alike, k)
 
 
 def load(path: str | pathlib.Path) -> Verbs:

@@ -13,6 +13,7 @@ from hlr_jax.config import Config, EvaluationConfig
 from hlr_jax.data.dataset import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.evaluation.evaluate import evaluate_split
+from hlr_jax.evaluation.requests import Ranked, ranked
 
 # Bounds the memory of the scores that are held at once (entries).
 _ENTRIES_AT_ONCE = 2**26
@@ -41,15 +42,38 @@ def top_k(
     Returns:
       Item ids, best first (ties by id); -1 where fewer than k remain.
     """
-    top = np.full((len(users), k), -1, np.int32)
-    length = min(k, known.num_items)
-    for part, history, scores in in_parts(scorer, users, known):
-        allowed = np.array(scores, np.float32)
-        rows = np.repeat(np.arange(history.shape[0]), np.diff(history.indptr))
-        allowed[rows, history.indices] = -np.inf
-        best, ids = jax.lax.top_k(allowed, length)
-        top[part, :length] = np.where(np.asarray(best) > -np.inf, np.asarray(ids), -1)
-    return top
+    everything = np.ones(known.num_items, bool)
+    return best(scorer, users, k, Ranked(known, known, everything))[0]
+
+
+def best(
+    scorer: Scorer, users: Int[np.ndarray, "u"], k: int, of: Ranked
+) -> tuple[Int[np.ndarray, "u k"], Float[np.ndarray, "u k"]]:
+    """Find the k best of what is ranked for each of the users, and their scores.
+
+    Returns:
+      Item ids, best first (ties by id), and scores; -1 and -inf where fewer than k remain.
+    """
+    ids = np.full((len(users), k), -1, np.int32)
+    found = np.full((len(users), k), -np.inf, np.float32)
+    for part, history, scores in in_parts(scorer, users, of.known):
+        is_same = of.hidden is of.known
+        hidden = history if is_same else as_matrix(of.hidden)[users[part]]
+        left = np.array(scores, np.float32)
+        left[:, ~of.allowed] = -np.inf
+        left[np.repeat(np.arange(len(left)), np.diff(hidden.indptr)), hidden.indices] = -np.inf
+        length = min(k, left.shape[1])
+        ids[part, :length], found[part, :length] = best_of_rows(left, length)
+    return ids, found
+
+
+def best_of_rows(
+    scores: Float[np.ndarray, "u i"], k: int
+) -> tuple[Int[np.ndarray, "u k"], Float[np.ndarray, "u k"]]:
+    """Find the k best of each row, ties by place; -1 and -inf where fewer are left."""
+    top = jax.lax.top_k(scores, ranked(k, scores.shape[1]))
+    values, places = (np.asarray(x)[:, :k] for x in top)
+    return np.where(values > -np.inf, places, -1).astype(np.int32), values
 
 
 def evaluate(

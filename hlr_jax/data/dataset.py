@@ -199,6 +199,11 @@ class Dataset:
         parts = ("train", "valid", "test", *(("given",) if len(self.given) else ()))
         return {part: len(getattr(self, part)) for part in parts}
 
+    def item_names(self, column: str = "item") -> dict[str, np.ndarray]:
+        """Return columns by row of an item: its id, and `title` if the data set has titles."""
+        ids = {column: self.item_ids}
+        return ids if self.item_titles is None else ids | {"title": self.item_titles}
+
     def user_rows(self, raw_ids: Sequence[Any]) -> np.ndarray:
         """Find the numbers `[n]` of the users with these raw ids; -1 where there is none."""
         return _rows_of(raw_ids, self.user_ids)

@@ -9,6 +9,7 @@ import polars as pl
 import scipy.sparse
 
 from hlr_jax.config import DataConfig
+from hlr_jax.data import titles as item_titles
 from hlr_jax.data.columns import column, columns
 from hlr_jax.data.dataset import Dataset
 from hlr_jax.data.loading import prepare
@@ -130,8 +131,8 @@ def _row(row: int) -> str:
 def with_titles(dataset: Dataset, titles: Mapping[Any, str]) -> Dataset:
     """Give items of a data set titles; see `Dataset.with_titles`."""
     known = {str(item): " ".join(str(title).split()) for item, title in titles.items()}
-    of_items = [known.get(str(item), "") for item in dataset.item_ids.tolist()]
-    if not any(of_items):
+    of_items = item_titles.of_items(known, dataset.item_ids)
+    if of_items is None:
         like = ", ".join(map(str, dataset.item_ids[:3].tolist()))
         raise InputError(f"titles: none is of an item of the data set, whose ids look like {like}")
-    return dataclasses.replace(dataset, item_titles=np.array(of_items, np.str_))
+    return dataclasses.replace(dataset, item_titles=of_items)

@@ -144,9 +144,7 @@ def _titles(resolved: ResolvedData, item_ids: np.ndarray) -> np.ndarray | None:
         return synthetic.titles()[item_ids.astype(np.int64)]
     if resolved.titles is None:
         return None
-    known = titles.read(*resolved.titles)
-    of_items = [known.get(str(item), "") for item in item_ids.tolist()]
-    return np.array(of_items, np.str_) if any(of_items) else None
+    return titles.of_items(titles.read(*resolved.titles), item_ids)
 
 
 def _given_negatives(

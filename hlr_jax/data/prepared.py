@@ -8,15 +8,14 @@ needs only some of the users reads only their part.
 import hashlib
 import json
 import logging
-import os
 import pathlib
-import shutil
-import tempfile
 import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+from hlr_jax.files import replacing_folder
 
 _log = logging.getLogger(__name__)
 
@@ -42,19 +41,14 @@ def save(folder: pathlib.Path, arrays: Mapping[str, np.ndarray], recipe: Mapping
       recipe: what the arrays depend on.
     """
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder.parent) as temporary:
-            unfinished = pathlib.Path(temporary) / "unfinished"
-            unfinished.mkdir()
+        # What is there is damaged, or another process has just prepared the same data.
+        with replacing_folder(folder) as unfinished:
             for name, array in arrays.items():
                 np.save(unfinished / f"{name}.npy", array, allow_pickle=False)
             checksums = {name: _checksum(unfinished / f"{name}.npy") for name in arrays}
             for name, value in (("recipe", recipe), ("checksums", checksums)):
                 text = json.dumps(value, indent=1, sort_keys=True)
                 (unfinished / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-            # A folder that exists is damaged, or another process has just prepared the same data.
-            shutil.rmtree(folder, ignore_errors=True)
-            os.rename(unfinished, folder)
     except OSError as error:
         _log.warning("prepared data is not kept in %s: %s", folder.parent, error)
 

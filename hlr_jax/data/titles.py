@@ -3,6 +3,9 @@
 import csv
 import json
 import pathlib
+from collections.abc import Mapping
+
+import numpy as np
 
 from hlr_jax.data.registry import TitleFile
 from hlr_jax.errors import InputError
@@ -40,3 +43,9 @@ def read(path: pathlib.Path, form: TitleFile) -> dict[str, str]:
 
 def _split(line: str, form: TitleFile) -> dict[int | str, str]:
     return dict(enumerate(line.split(form.separator)))
+
+
+def of_items(known: Mapping[str, str], item_ids: np.ndarray) -> np.ndarray | None:
+    """Return `[I]` titles of items, "" if unknown; None if no title is known."""
+    found = [known.get(str(item), "") for item in item_ids.tolist()]
+    return np.array(found, np.str_) if any(found) else None

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from hlr_jax.data.interactions import MAX_SIZE, Interactions
 from hlr_jax.evaluation.device_groups import group_axes
+from hlr_jax.kernels.sizes import power_of_two
 from hlr_jax.parallel.layout import Layout, spec
 
 # Pairs of a batch are filled up to a power of two, at least to this: few programs are compiled.
@@ -93,4 +94,4 @@ def pairs_length(seen: Interactions, batches: list[Groups]) -> int:
     first, stop = seen.offsets[:-1], seen.offsets[1:]
     of_groups = (users for groups in batches for users in groups)
     most = max((int((stop[users] - first[users]).sum()) for users in of_groups), default=0)
-    return max(_FEWEST_PAIRS, 1 << max(most - 1, 0).bit_length())
+    return max(_FEWEST_PAIRS, power_of_two(most))

@@ -101,10 +101,18 @@ class Ranker:
         Args:
           history: says who is whose neighbour, for a model that reads neighbours.
         """
+        return ranking.points(self.model, self.replicated_rows(history))
+
+    def replicated_rows(self, history: Interactions) -> Params:
+        """Take one copy of replicated tables, with means of neighbours for a model that reads them.
+
+        Args:
+          history: says who is whose neighbour.
+        """
         params = self.placement.one_copy(self.params)
         interactions = DeviceInteractions.of(history)
         neighbours = neighbours_for(self.model, interactions, self.placement.num_items)
-        return ranking.points(self.model, neighbours.widened(self.model, params))
+        return neighbours.widened(self.model, params)
 
     def pair_scores(
         self,

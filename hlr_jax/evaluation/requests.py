@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from hlr_jax.data.interactions import Interactions
+from hlr_jax.kernels.sizes import power_of_two
 
 if TYPE_CHECKING:
     from hlr_jax.evaluation.ranker import PlacedRanker
@@ -31,11 +32,6 @@ def filled_up(rows: Int[np.ndarray, "n"], batch_size: int) -> Int[np.ndarray, "m
     if size > _MANY:
         size = -(-len(rows) // multiple) * multiple
     return np.resize(rows, size)
-
-
-def power_of_two(number: int) -> int:
-    """Return the smallest power of two that is no less."""
-    return 1 << max(number - 1, 0).bit_length()
 
 
 class Ranked(NamedTuple):

@@ -1,8 +1,6 @@
 """Write a trained model for programs that do not use this library."""
 
 import pathlib
-import shutil
-import tempfile
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +11,7 @@ import safetensors.numpy
 from hlr_jax import config as configs
 from hlr_jax.errors import InputError
 from hlr_jax.exporting import index, program
-from hlr_jax.files import write_json, write_text
+from hlr_jax.files import replacing_folder, write_json, write_text
 from hlr_jax.runs.recommender import Recommender
 
 # Users whose exact lists the index is held against, and candidates that it is asked for.
@@ -56,13 +54,8 @@ def export(recommender: Recommender, folder: str | pathlib.Path, k: int = 100) -
     if k < 1:
         raise InputError(f"k={k}: use 1 or more")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder.parent) as temporary:
-            unfinished = pathlib.Path(temporary) / "unfinished"
-            unfinished.mkdir()
+        with replacing_folder(folder) as unfinished:
             files, about = _write(recommender, unfinished, k)
-            shutil.rmtree(folder, ignore_errors=True)
-            unfinished.rename(folder)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
     return Exported(folder, files, about)

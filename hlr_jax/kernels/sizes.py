@@ -151,3 +151,8 @@ def order_slice(places: int) -> int:
 def is_cpu() -> bool:
     """Tell whether programs are made for a CPU; else for an accelerator."""
     return jax.default_backend() == "cpu"
+
+
+def power_of_two(number: int) -> int:
+    """Round up to a power of two, so that programs are compiled for few sizes."""
+    return 1 << max(number - 1, 0).bit_length()

@@ -259,8 +259,7 @@ def _nearest(
 def _listed(
     dataset: Dataset, items: Int[np.ndarray, "n"], columns: Mapping[str, np.ndarray]
 ) -> pl.DataFrame:
-    titles = dataset.item_titles
-    named = {"item": dataset.item_ids[items]} | ({} if titles is None else {"title": titles[items]})
+    named = {name: of_all[items] for name, of_all in dataset.item_names().items()}
     return pl.DataFrame(named | dict(columns))
 
 

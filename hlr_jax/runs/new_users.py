@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import polars as pl
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from hlr_jax.config import Config, build
 from hlr_jax.data.dataset import Dataset
@@ -17,6 +17,7 @@ from hlr_jax.evaluation.ranker import PlacedRanker
 from hlr_jax.evaluation.ranking import Tables
 from hlr_jax.functional.losses.loss import Loss
 from hlr_jax.functional.losses.softmax import Softmax
+from hlr_jax.kernels.sizes import power_of_two
 from hlr_jax.models.relation import Relation, embed
 from hlr_jax.parallel.placement import Placement
 from hlr_jax.sampling.histories import HistoryDraw
@@ -45,10 +46,8 @@ def fitting_of(config: Config, model: Relation, params: Params, draw: HistoryDra
     return Fitting(Objective(model, loss, num_items=len(params["item"])), params, draw)
 
 
-def ranker_of(
-    fitting: Fitting, like: PlacedRanker, interactions: Interactions
-) -> tuple[PlacedRanker, Float[np.ndarray, "u a"]]:
-    """Fit new users, and place what ranks for them; return their rows too.
+def ranker_of(fitting: Fitting, like: PlacedRanker, interactions: Interactions) -> PlacedRanker:
+    """Fit new users, and place what ranks for them.
 
     Args:
       like: ranks for users that were trained.
@@ -63,7 +62,7 @@ def ranker_of(
         sums = np.zeros((len(rows), model.dim), np.float32)
         np.add.at(sums, interactions.users, items[interactions.items])
         points = np.concatenate([points, sums / counts], axis=1)
-    size = 1 << max(len(points) - 1, 0).bit_length()
+    size = power_of_two(len(points))
     points = np.pad(points, ((0, size - len(points)), (0, 0)))
     placement = Placement.replicated(1, size, len(like.tables.params["item"]))
     groups = DeviceGroups.of(placement)
@@ -73,7 +72,7 @@ def ranker_of(
         groups.everywhere(DeviceInteractions.rounded(interactions)),
         like.tables.draw,
     )
-    return PlacedRanker(groups, tables, like.batch_size), rows
+    return PlacedRanker(groups, tables, like.batch_size)
 
 
 def as_ids(dataset: Dataset, name: str, values: pl.Series) -> np.ndarray:

@@ -3,13 +3,13 @@
 import dataclasses
 import functools
 import pathlib
-from typing import Any, Unpack
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import polars as pl
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from hlr_jax.config import Config, ShardingConfig, build
 from hlr_jax.data.columns import column, columns
@@ -28,10 +28,9 @@ from hlr_jax.parallel.placement import Placement
 from hlr_jax.runs import explanation, new_users, saved
 from hlr_jax.runs.checkpoints import Checkpoints
 from hlr_jax.runs.explanation import Explanation
-from hlr_jax.runs.verbs import Filters, Ids, Verbs, listed
+from hlr_jax.runs.verbs import Ids, Verbs, listed
 from hlr_jax.runs.workdir import check_same_data, finished_refit, load_config, stored_data
 from hlr_jax.sampling.histories import HistoryDraw, history_choice
-from hlr_jax.sampling.sources import DeviceInteractions
 from hlr_jax.training.epoch import sum_of_loss
 from hlr_jax.training.fold_in import Fitting
 from hlr_jax.training.inputs import (
@@ -42,7 +41,6 @@ from hlr_jax.training.inputs import (
     validation_positives,
 )
 from hlr_jax.training.loop import Program
-from hlr_jax.training.neighbours import neighbours_for
 from hlr_jax.training.state import Keys, mean_of, param_shapes
 from hlr_jax.types import Params
 
@@ -169,9 +167,7 @@ class Recommender(Verbs):
         self._check_k(k, count, "the number of users")
         rows = self._rows(ids, self.everything, "error")
         points = jnp.asarray(self.user_vectors())
-        allowed = np.asarray(self.everything.counts > 0)
-        if not self.knows_untrained_users:
-            allowed = np.asarray(self.dataset.train.counts > 0)
+        allowed = self._is_known(self.everything)
         found = nearest(self.model.geometry, points, rows, k, allowed)
         return self._lists("user", ids, found, {"similar": self.dataset.user_ids})
 
@@ -196,34 +192,6 @@ class Recommender(Verbs):
     # ---------------------------------------------------------------------------------------------
     # New users.
 
-    def recommend_for(self, history: Ids, k: int = 10, **filters: Unpack[Filters]) -> pl.DataFrame:
-        """Recommend items to somebody whom the model does not know, by what they have.
-
-        A row is fitted for them against the tables as they are; nothing is kept.
-
-        Args:
-          history: ids of items.
-          filters: `items`, `exclude` and `filter_seen`, as of `recommend`.
-
-        Returns:
-          Columns `rank`, `item`, `title` (if the data set has titles) and `score`.
-
-        Raises:
-          InputError: no item, an unknown one, or one that was not trained on.
-        """
-        ids = listed("history", history)
-        if not ids:
-            raise InputError("history: give at least one item; recommend has unknown='popular'")
-        self._check_k(k)
-        rows = self._item_rows("history", ids)
-        known = Interactions.from_pairs(np.zeros(len(rows)), rows, 1, self.dataset.num_items)
-        ranker, _ = new_users.ranker_of(self._fitting, self._few, known)
-        allowed = self._allowed(filters.get("items"), filters.get("exclude"))
-        nothing = Interactions.none(1, self.dataset.num_items)
-        hidden = known if filters.get("filter_seen", True) else nothing
-        found = best(ranker, np.zeros(1, np.int32), k, Ranked(known, hidden, allowed))
-        return self._lists("user", [0], found, self._named("item")).drop("user")
-
     def fold_in(self, frame: Any, user: str = "user", item: str = "item") -> "Recommender":
         """Return a recommender that knows the interactions of a frame too.
 
@@ -245,11 +213,7 @@ class Recommender(Verbs):
 
     @functools.cached_property
     def _fitting(self) -> Fitting:
-        alone = self._on_one_device
-        params = alone.placement.one_copy(alone.params)
-        interactions = DeviceInteractions.of(self.everything)
-        neighbours = neighbours_for(self.model, interactions, self.dataset.num_items)
-        params = neighbours.widened(self.model, params)
+        params = self._on_one_device.ranker.replicated_rows(self.everything)
         return new_users.fitting_of(self.config, self.model, params, self.ranker.draw)
 
     # ---------------------------------------------------------------------------------------------
@@ -262,19 +226,21 @@ class Recommender(Verbs):
         return not self.model.user_width or held_out
 
     def best(
-        self,
-        rows: Int[np.ndarray, "u"],
-        k: int,
-        known: Interactions,
-        hidden: Interactions,
-        allowed: Bool[np.ndarray, "i"],
+        self, rows: Int[np.ndarray, "u"], k: int, of: Ranked
     ) -> tuple[Int[np.ndarray, "u k"], Float[np.ndarray, "u k"]]:
         if processes.count() > 1:
             raise InputError("recommendations are made by one process; start it alone")
         # What a user has is scored one by one, on one device.
-        users = len(rows) if hidden is known or not self._is_spread else 1
-        ranker = self._placed(known, users)
-        return best(ranker, rows, k, Ranked(known, hidden, allowed))
+        users = len(rows) if of.hidden is of.known or not self._is_spread else 1
+        return best(self._placed(of.known, users), rows, k, of)
+
+    def best_for_somebody(
+        self, k: int, of: Ranked
+    ) -> tuple[Int[np.ndarray, "1 k"], Float[np.ndarray, "1 k"]]:
+        if not len(of.known):
+            raise InputError("history: give at least one item; recommend has unknown='popular'")
+        ranker = new_users.ranker_of(self._fitting, self._few, of.known)
+        return best(ranker, np.zeros(1, np.int32), k, of)
 
     def pair_scores(
         self, rows: Int[np.ndarray, "n"], items: Int[np.ndarray, "n"]

@@ -54,10 +54,9 @@ def load(path: pathlib.Path) -> tuple[Config, Dataset, Relation, Params, Placeme
     """
     description, arrays = archive.read(path, KIND)
     config = _config(path, description)
-    of_data = {k.removeprefix(_DATA): v for k, v in arrays.items() if k.startswith(_DATA)}
-    dataset = from_arrays(description["data"], of_data)
+    dataset = from_arrays(description["data"], archive.below(_DATA, arrays))
     if dataset is None:
-        raise InputError(f"{path}: the file is damaged; copy or save it again")
+        raise archive.damaged(path)
     model = build.build_model(config)
     users, items = dataset.num_users, dataset.num_items
     placement = Placement.for_ranking(config.sharding, model, users, items)

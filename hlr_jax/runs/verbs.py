@@ -17,6 +17,7 @@ from hlr_jax.data.columns import columns
 from hlr_jax.data.dataset import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
+from hlr_jax.evaluation.requests import Ranked
 
 Id = int | str
 # Ids in any sequence, of NumPy and of frames too; `listed` checks them.
@@ -52,18 +53,22 @@ class Verbs(abc.ABC):
 
     @abc.abstractmethod
     def best(
-        self,
-        rows: Int[np.ndarray, "u"],
-        k: int,
-        known: Interactions,
-        hidden: Interactions,
-        allowed: Bool[np.ndarray, "i"],
+        self, rows: Int[np.ndarray, "u"], k: int, of: Ranked
     ) -> tuple[Int[np.ndarray, "u k"], Float[np.ndarray, "u k"]]:
-        """Find the k best allowed items of users, -1 and -inf where fewer remain.
+        """Find the k best of what is ranked for users, -1 and -inf where fewer remain.
 
         Args:
-          known: what users have, which is their history; `self.everything` most of the time.
-          hidden: what is not ranked: `known`, or nothing.
+          of: what they have is `self.everything` most of the time.
+        """
+
+    @abc.abstractmethod
+    def best_for_somebody(
+        self, k: int, of: Ranked
+    ) -> tuple[Int[np.ndarray, "1 k"], Float[np.ndarray, "1 k"]]:
+        """Find the k best for one who is not among the users; `of` is of them alone.
+
+        Raises:
+          InputError: nothing can be ranked for those who are not users.
         """
 
     @abc.abstractmethod
@@ -78,18 +83,15 @@ class Verbs(abc.ABC):
     ) -> tuple[Int[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
         """Find the k trained items most like each of these, themselves left out."""
 
-    @abc.abstractmethod
-    def recommend_for(self, history: Ids, k: int = 10, **filters: Unpack[Filters]) -> pl.DataFrame:
-        """Recommend to somebody who is not among the users, by the items they have.
-
-        Columns are those of `recommend`, without `user`.
-        """
-
     @property
     def known_users(self) -> np.ndarray:
         """Ids of the users for whom it ranks without `unknown`."""
-        counts = self.everything.counts if self.knows_untrained_users else self.dataset.train.counts
-        return self.dataset.user_ids[counts > 0]
+        return self.dataset.user_ids[self._is_known(self.everything)]
+
+    def _is_known(self, known: Interactions) -> Bool[np.ndarray, "u"]:
+        """Tell of whom there is something to rank by, if `known` is what users have."""
+        counts = known.counts if self.knows_untrained_users else self.dataset.train.counts
+        return np.asarray(counts > 0)
 
     @property
     def knows_untrained_users(self) -> bool:
@@ -141,12 +143,37 @@ class Verbs(abc.ABC):
         best = np.full((len(ids), k), -1, np.int32), np.full((len(ids), k), -np.inf, np.float32)
         is_known = rows >= 0
         if is_known.any():
-            found = self.best(rows[is_known], k, known, hidden, allowed)
+            found = self.best(rows[is_known], k, Ranked(known, hidden, allowed))
             for all_users, of_known in zip(best, found, strict=True):
                 all_users[is_known] = of_known
         if not is_known.all():
             best[0][~is_known], best[1][~is_known] = self._popular(k, allowed)
-        return self._lists("user", ids, best, self._named("item"))
+        return self._lists("user", ids, best, self.dataset.item_names())
+
+    def recommend_for(self, history: Ids, k: int = 10, **filters: Unpack[Filters]) -> pl.DataFrame:
+        """Recommend items to somebody who is not among the users, by what they have.
+
+        A model with rows of users fits one against its tables as they are; nothing is kept.
+
+        Args:
+          history: ids of items.
+          filters: `items`, `exclude` and `filter_seen`, as of `recommend`.
+
+        Returns:
+          Columns `rank`, `item`, `title` (if the data set has titles) and `score`.
+
+        Raises:
+          InputError: an unknown item, or one that was not trained on; no item, for a model; or a
+            baseline that ranks for the users that it was fitted on only.
+        """
+        rows = self._item_rows("history", listed("history", history))
+        self._check_k(k)
+        known = Interactions.from_pairs(np.zeros(len(rows)), rows, 1, self.dataset.num_items)
+        nothing = Interactions.none(1, self.dataset.num_items)
+        hidden = known if filters.get("filter_seen", True) else nothing
+        allowed = self._allowed(filters.get("items"), filters.get("exclude"))
+        found = self.best_for_somebody(k, Ranked(known, hidden, allowed))
+        return self._lists("user", [0], found, self.dataset.item_names()).drop("user")
 
     def score(self, users: Ids, items: Ids) -> Float[np.ndarray, "n"]:
         """Score pairs of a user and an item; larger is better.
@@ -181,7 +208,7 @@ class Verbs(abc.ABC):
         ids = listed("items", items)
         self._check_k(k)
         found = self.nearest_items(self._item_rows("items", ids), k)
-        return self._lists("item", ids, found, self._named("similar"))
+        return self._lists("item", ids, found, self.dataset.item_names("similar"))
 
     def history(self, user: Id) -> pl.DataFrame:
         """List what a user is known to have: columns `item` and, if any, `title`.
@@ -191,7 +218,9 @@ class Verbs(abc.ABC):
         """
         row = self.dataset.user_index(user)
         items = self.everything.of(row)
-        return pl.DataFrame({name: of_all[items] for name, of_all in self._named("item").items()})
+        return pl.DataFrame(
+            {name: of_all[items] for name, of_all in self.dataset.item_names().items()}
+        )
 
     def check_users(self, users: Ids, unknown: str = "error") -> None:
         """Raise InputError where `recommend` would, for these users."""
@@ -213,8 +242,7 @@ class Verbs(abc.ABC):
             raise InputError(f"unknown={unknown!r}: use one of {', '.join(_UNKNOWN)}")
         dataset = self.dataset
         rows = dataset.user_rows(ids)
-        counts = known.counts if self.knows_untrained_users else dataset.train.counts
-        rows[rows >= 0] = np.where(counts[rows[rows >= 0]] > 0, rows[rows >= 0], -1)
+        rows = np.where((rows >= 0) & self._is_known(known)[rows], rows, -1)
         if unknown == "error" and (rows < 0).any():
             user = ids[int(np.argmin(rows))]
             dataset.user_index(user)  # Which says so if there is no such user.
@@ -294,11 +322,6 @@ class Verbs(abc.ABC):
         own = np.repeat(_as(ids, kind), found.sum(axis=1))
         listed = {column: of_all[rows[found]] for column, of_all in names.items()}
         return pl.DataFrame({name: own, "rank": ranks[found], **listed, "score": scores[found]})
-
-    def _named(self, column: str) -> dict[str, np.ndarray]:
-        """Return columns by row of an item: its id, and its title if the data set has some."""
-        ids, titles = {column: self.dataset.item_ids}, self.dataset.item_titles
-        return ids if titles is None else ids | {"title": titles}
 
 
 def listed(argument: str, ids: Ids) -> list[Id]:

@@ -9,6 +9,7 @@ from jaxtyping import Array, Int, UInt32
 
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
+from hlr_jax.kernels.sizes import power_of_two
 
 
 class DeviceInteractions(struct.PyTreeNode):
@@ -39,7 +40,7 @@ class DeviceInteractions(struct.PyTreeNode):
         Users that fill up have nothing.
         """
         sizes = interactions.num_users, len(interactions), interactions.counts.max(initial=0)
-        users, number, longest = (1 << max(int(size) - 1, 0).bit_length() for size in sizes)
+        users, number, longest = (power_of_two(int(size)) for size in sizes)
         offsets = np.pad(interactions.offsets, (0, users - interactions.num_users), mode="edge")
         items = np.pad(interactions.items, (0, number - len(interactions)))
         return cls(int32s(offsets), int32s(items), longest)

@@ -13,6 +13,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from hlr_jax.data.interactions import Interactions
+from hlr_jax.kernels.sizes import power_of_two
 from hlr_jax.models.relation import embed
 from hlr_jax.sampling.histories import HistoryDraw, user_histories
 from hlr_jax.sampling.sources import DeviceInteractions
@@ -68,9 +69,9 @@ def fit_users(fitting: Fitting, interactions: Interactions) -> Float[np.ndarray,
     width = model.user_width
     if not width:
         return np.zeros((count, 0), np.float32)
-    longest = _power_of_two(int(interactions.counts.max(initial=1)))
-    size = min(_power_of_two(count), _MOST_AT_ONCE, max(1, _ENTRIES // interactions.num_items))
-    parts = _power_of_two(-(-count // size)) if count <= 8 * size else -(-count // size)
+    longest = power_of_two(int(interactions.counts.max(initial=1)))
+    size = min(power_of_two(count), _MOST_AT_ONCE, max(1, _ENTRIES // interactions.num_items))
+    parts = power_of_two(-(-count // size)) if count <= 8 * size else -(-count // size)
     users = np.minimum(np.arange(parts * size), count - 1).astype(np.int32)
     items = np.full((count, longest), interactions.num_items, np.int32)
     places = np.arange(len(interactions)) - np.repeat(
@@ -147,7 +148,3 @@ def _start(
     start = jnp.tile(mean, (1, model.user_width // model.dim))
     constant = mean if model.uses_neighbours else mean[:, :0]
     return start, constant
-
-
-def _power_of_two(number: int) -> int:
-    return 1 << max(number - 1, 0).bit_length()
