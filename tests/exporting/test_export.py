@@ -1,8 +1,6 @@
 """Exported files hold the model: other programs rank as it does."""
 
 import json
-import sys
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,9 +8,7 @@ import polars as pl
 import pytest
 import safetensors.numpy
 from jax import export as jax_export
-
-sys.path.append(str(Path(__file__).parents[1] / "runs"))
-from untrained import untrained
+from support.untrained import untrained
 
 from hlr_jax import InputError
 from hlr_jax.exporting import export, index, program

@@ -4,13 +4,9 @@ import html.parser
 import re
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "runs"))
 from support.planted import planted_of
 from support.small_runs import config_of
 

@@ -14,7 +14,7 @@ from oracles import diagnosis as oracle
 from oracles.attention import latent_relation, memory_attention, smoothed_attention
 from oracles.relations import read_memories, relation_function, transcf_neighbours
 from support.small_runs import config_of, data_for
-from untrained import untrained
+from support.untrained import untrained
 
 from hlr_jax import Relation
 from hlr_jax.evaluation.relation_grid import relative_entropy

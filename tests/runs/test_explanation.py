@@ -4,18 +4,15 @@ import itertools
 
 import numpy as np
 import pytest
+from support.untrained import OWN_MODELS, untrained
 from table_runs import hand_made
-from untrained import untrained
 
 from hlr_jax import InputError
-from hlr_jax.models.registry import RELATIONS
-from hlr_jax.registry import is_own
 
-MODELS = [name for name in RELATIONS.names() if is_own(RELATIONS.get(name))]
 EVERYTHING = 30
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", OWN_MODELS)
 def test_contributions_add_up_to_the_distance(name):
     found = untrained(name)
     for user, item in ((3, 7), (4, 4)):

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from support.planted import GROUPS, planted_of
-from untrained import untrained
+from support.untrained import OWN_MODELS, untrained
 
 from hlr_jax import Dataset, InputError, Interactions
 from hlr_jax.config import (
@@ -21,14 +21,11 @@ from hlr_jax.config import (
     TrainingConfig,
     build,
 )
-from hlr_jax.models.registry import RELATIONS
-from hlr_jax.registry import is_own
 from hlr_jax.runs import experiment
 from hlr_jax.runs.new_users import fitting_of
 from hlr_jax.runs.recommender import Recommender
 from hlr_jax.training import fold_in
 
-MODELS = [name for name in RELATIONS.names() if is_own(RELATIONS.get(name))]
 ITEMS = 30
 
 
@@ -78,7 +75,7 @@ def test_a_row_is_where_the_softmax_over_the_catalogue_is_least(geometry, temper
             assert loss(row + step, items) > least - 1e-3
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", OWN_MODELS)
 def test_only_new_rows_are_fitted_and_everybody_is_answered(name):
     found = untrained(name)
     histories = {24: [1, 4, 7], 100: [2]}

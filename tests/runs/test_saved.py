@@ -10,16 +10,11 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
-from untrained import untrained
+from support.untrained import OWN_MODELS, untrained
 
 from hlr_jax import InputError, Recommender, archive
 from hlr_jax import config as configs
 from hlr_jax.config import ShardingConfig
-from hlr_jax.models.registry import RELATIONS
-
-MODELS = sorted(
-    name for name in RELATIONS.names() if RELATIONS.get(name).__module__.startswith("hlr")
-)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +33,7 @@ def saved(tmp_path_factory):
     return found, path
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", OWN_MODELS)
 def test_every_model_is_the_same_after_saving(name, tmp_path):
     found = untrained(name)
     found.save(tmp_path / "model")

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from untrained import untrained
+from support.untrained import untrained
 
 import hlr_jax
 from hlr_jax.config import ShardingConfig

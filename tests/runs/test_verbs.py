@@ -9,19 +9,14 @@ import pandas as pd
 import polars as pl
 import pytest
 from support.planted import planted_of
+from support.untrained import OWN_MODELS, untrained
 from table_runs import hand_made
-from untrained import untrained
 
 from hlr_jax import Dataset, InputError, Interactions, Recommender
 from hlr_jax.config import ShardingConfig
 from hlr_jax.evaluation import nearest as nearest_module
 from hlr_jax.evaluation import ranking
 from hlr_jax.evaluation.requests import filled_up, ranked
-from hlr_jax.models.registry import RELATIONS
-
-MODELS = sorted(
-    name for name in RELATIONS.names() if RELATIONS.get(name).__module__.startswith("hlr")
-)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +45,7 @@ def everything_of(data: Dataset, user: int) -> set[int]:
 # --- recommendations ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", OWN_MODELS)
 @pytest.mark.parametrize("filter_seen", [True, False])
 def test_recommendations_are_the_best_by_score(name, filter_seen, models):
     found, data = models(name), models(name).dataset
@@ -139,7 +134,7 @@ def test_users_and_items_that_were_not_trained_on_are_never_ranked_at_random(mod
 # --- scores and neighbours ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", OWN_MODELS)
 def test_scores_are_distances_of_vectors_where_the_relation_does_not_read_the_item(name, models):
     found = models(name)
     users, items = found.user_vectors(), found.item_vectors()

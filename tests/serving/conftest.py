@@ -1,16 +1,11 @@
 """A small trained model, and a client of its service."""
 
 import dataclasses
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "runs"))
-
 from fastapi.testclient import TestClient
-from untrained import untrained
+from support.untrained import untrained
 
 from hlr_jax.serving import Limits, make_app
 

@@ -7,10 +7,15 @@ import jax.numpy as jnp
 from support.small_runs import config_of, data_for
 
 from hlr_jax.config import build
+from hlr_jax.models.registry import RELATIONS
+from hlr_jax.registry import is_own
 from hlr_jax.runs import experiment
 from hlr_jax.runs.recommender import Recommender
 from hlr_jax.training.inputs import make_objective
 from hlr_jax.training.state import Keys, new_params
+
+# Names of the library's own models.
+OWN_MODELS = [name for name in RELATIONS.names() if is_own(RELATIONS.get(name))]
 
 
 def untrained(model: str, options: dict[str, Any] | None = None) -> Recommender:
