@@ -284,7 +284,8 @@ def _check_gradients(expect: Expect, model: Relation, rows: _Rows, largest: floa
             return jax.grad(total)(users, True), jax.grad(total)(users, False)
 
         own = rows.params, rows.users, rows.items
-        expect.close(*of_users(own[1]), "the gradient of known_distances by users", 1e-7)
+        found, wanted = of_users(own[1])
+        expect.close(found, wanted, "the gradient of known_distances by users", 1e-7)
         definition, pairwise = gradients(own)
         expect.close(pairwise, definition, "the gradient of pairwise_distances", 1e-7)
         check_gradient(expect, lambda own: program(own)[0], own, "distances", definition)
