@@ -55,7 +55,12 @@ def define_config(
     name: str = "config", default: str | None = None
 ) -> "flags.FlagHolder[ml_collections.ConfigDict]":
     """Define a flag for a configuration file, whose fields can be changed by further flags."""
-    about = "Configuration file, as configs/embedded.py:hlr; its fields can be changed by flags."
+    about = (
+        "A name of those below, as embedded/hlr, or a file of your own, as my.py or my.py:name. "
+        f"Its fields, which hlr-jax fields explains, are flags: --{name}.seed=1."
+    )
+    if default is not None:
+        about += f" By default {default}."
     # It has no value yet, so that the parser below reads the default too.
     holder = config_flags.DEFINE_config_file(name, None, about)
     flags.FLAGS[name].parser = _ConfigurationParser()
@@ -122,11 +127,10 @@ def help_text(program: types.ModuleType) -> str:
     shared = flags.FLAGS.get_flags_for_module(__name__)
     parts = [str(program.__doc__).strip(), "Flags:", *_described(own)]
     parts += ["Flags of every program:", *_described(shared)]
-    folder = pathlib.Path(__file__).parents[1] / "configs"
     if any(isinstance(flag.parser, _ConfigurationParser) for flag in own):
-        from hlr_jax.config import files
+        from hlr_jax.config import shipped
 
-        parts += [f"Configurations:\n{files.describe(folder)}"]
+        parts += [f"{_NAMES}\n{shipped.describe()}"]
     return "\n\n".join(parts)
 
 
@@ -157,6 +161,9 @@ def _indented(text: str) -> list[str]:
     return textwrap.wrap(text, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
 
 
+_NAMES = """Configurations, whose names join what stands left and right, as embedded/hlr.
+ml_1m/hlr alone is the recommended one: that of full_catalog/, else tuned/, else published/.
+"""
 # Defaults of which there is nothing to say.
 _NOTHING: tuple[Any, ...] = (None, "", [])
 _REQUIRED = "must have a value other than None"
