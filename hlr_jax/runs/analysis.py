@@ -65,13 +65,16 @@ class Analysis:
         """What attention depends on, in a sentence."""
         tested = self.dependence.select("by", "depends").rows()
         said = [
-            f"{word} {_listed([name for name, depends in tested if depends is answer])}"
-            for answer, word in ((True, "depends on"), (False, "does not depend on"))
+            f"{word} {_listed([name for name, depends in tested if depends is answer], last)}"
+            for answer, word, last in (
+                (True, "depends on", "and"),
+                (False, "does not depend on", "or"),
+            )
             if any(depends is answer for _, depends in tested)
         ]
         sentence = f"The attention {'; it '.join(said)}"
         if self.diagnosis.is_constant:
-            return f"{sentence}; but the relation is a constant, so it means nothing to rankings"
+            return f"{sentence}; but the relation is a constant, so rankings do not depend on it"
         return sentence
 
     def __str__(self) -> str:
@@ -81,9 +84,9 @@ class Analysis:
         return "\n".join(lines)
 
 
-def _listed(names: list[str]) -> str:
+def _listed(names: list[str], word: str) -> str:
     *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last
+    return f"{', '.join(first)} {word} {last}" if first else last
 
 
 def _of_groups(row: Mapping[str, Any]) -> str:

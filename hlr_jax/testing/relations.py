@@ -100,6 +100,7 @@ def _check(made: Relation, geometries: tuple[Geometry, ...], largest: float) -> 
     check_traced(Expect(made), made, lambda model: _traced(model, rows))
     if made.uses_features:
         _check_features(Expect(made), made)
+    _check_slot_weights(Expect(made), made, rows)
     differentiated = set()
     for geometry in geometries:
         model: Relation = with_option(made, "geometry", geometry)
@@ -110,7 +111,6 @@ def _check(made: Relation, geometries: tuple[Geometry, ...], largest: float) -> 
             differentiated.add(geometry.is_euclidean)
             _check_gradients(Expect(model), model, rows, largest)
     _check_masks(Expect(made), made, rows)
-    _check_slot_weights(Expect(made), made, rows)
 
 
 def _random_rows(model: Relation) -> _Rows:
