@@ -17,8 +17,8 @@ from jaxtyping import Float64, Int
 
 # The smallest p-value is 1 / (1 + this).
 PERMUTATIONS = 199
-
-_Draw = Callable[[], Float64[np.ndarray, "g m"]]
+# Passes in which the parts of users and items are taken out, one after the other.
+_PASSES = 20
 
 
 class Dependence(NamedTuple):
@@ -26,15 +26,18 @@ class Dependence(NamedTuple):
 
     Attributes:
       bits: mutual information of group and slot.
-      permuted: its mean where groups are permuted.
-      p: share of permutations that reach it, itself counted as one.
-      among: what groups were permuted among. Groups of "items", which all interactions of an item
-        have, are dealt out to the items anew, those of "users" likewise. Others are permuted among
-        the interactions of each user, and by themselves among those of each item; the larger
-        `permuted` and `p` count. So "users, items" is more than who and what are alone.
+      tested: the same where weights have lost what users and items add to them, each for itself,
+        if groups are neither of items nor of users; else `bits`. For high ratings are given by
+        some users and to some items, which is not what an attention to ratings would be.
+      permuted: mean of `tested` where groups are permuted.
+      p: share of permutations that reach `tested`, itself counted as one.
+      among: what groups were permuted among: "items" where all interactions of an item are in the
+        same groups, which are dealt out to the items anew; "users" likewise; else "items of users",
+        the interactions of each user.
     """
 
     bits: float
+    tested: float
     permuted: float
     p: float
     among: str
@@ -67,13 +70,16 @@ def dependence(
     of_items, of_users = _Blocks(items), _Blocks(users)
     for among, blocks in (("items", of_items), ("users", of_users)):
         if blocks.share(shares):
-            return Dependence(bits, *_compared(bits, blocks.dealt_out(weights, shares, rng)), among)
-    tests = [_compared(bits, x.permuted_within(weights, shares, rng)) for x in (of_users, of_items)]
-    mean, p = (max(values) for values in zip(*tests, strict=True))
-    return Dependence(bits, mean, p, "users, items")
+            draw = blocks.dealt_out(weights, shares, rng)
+            return Dependence(bits, bits, *_compared(bits, draw), among)
+    for _ in range(_PASSES):
+        weights = of_items.centred(of_users.centred(weights))
+    tested = information(shares.T @ weights)
+    draw = of_users.permuted_within(weights, shares, rng)
+    return Dependence(bits, tested, *_compared(tested, draw), "items of users")
 
 
-def _compared(bits: float, draw: _Draw) -> tuple[float, float]:
+def _compared(bits: float, draw: Callable[[], Float64[np.ndarray, "g m"]]) -> tuple[float, float]:
     """Return the mean information of permutations, and the share of them that reach `bits`."""
     found = np.array([information(draw()) for _ in range(PERMUTATIONS)])
     # Equal sums that are added up in another order differ in their last digits.
@@ -86,21 +92,26 @@ class _Blocks:
 
     def __init__(self, ids: Int[np.ndarray, "n"]) -> None:
         _, self.first, self.of = np.unique(ids, return_index=True, return_inverse=True)
+        entries = np.ones(len(ids)), (self.of, np.arange(len(ids)))
+        self.sum = scipy.sparse.csr_array(entries)
 
     def share(self, shares: Float64[np.ndarray, "n g"]) -> bool:
         """Tell whether all interactions of a block are in the same groups."""
         return bool((shares == shares[self.first][self.of]).all())
+
+    def centred(self, weights: Float64[np.ndarray, "n m"]) -> Float64[np.ndarray, "n m"]:
+        """Let the mean weights of each block be those of all."""
+        means = (self.sum @ weights) / self.sum.sum(axis=1)[:, None]
+        return np.asarray(weights - means[self.of] + weights.mean(axis=0))
 
     def dealt_out(
         self,
         weights: Float64[np.ndarray, "n m"],
         shares: Float64[np.ndarray, "n g"],
         rng: np.random.Generator,
-    ) -> _Draw:
+    ) -> Callable[[], Float64[np.ndarray, "g m"]]:
         """Give the groups of each block to a random other one."""
-        sums = np.zeros((len(self.first), weights.shape[1]))
-        np.add.at(sums, self.of, weights)
-        of_blocks = shares[self.first]
+        of_blocks, sums = shares[self.first], self.sum @ weights
         return lambda: rng.permutation(of_blocks).T @ sums
 
     def permuted_within(
@@ -108,7 +119,7 @@ class _Blocks:
         weights: Float64[np.ndarray, "n m"],
         shares: Float64[np.ndarray, "n g"],
         rng: np.random.Generator,
-    ) -> _Draw:
+    ) -> Callable[[], Float64[np.ndarray, "g m"]]:
         """Permute groups among the interactions of each block."""
         of_ordered = weights[np.argsort(self.of, kind="stable")]
         # Most rows are of one group only.

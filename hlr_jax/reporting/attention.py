@@ -13,10 +13,10 @@ from hlr_jax.runs.recommender import Recommender
 
 _ABOUT = (
     "How interactions that the model has not seen attend to the slots of the memory. Bits: what a "
-    "group tells of the slot that is attended to. Permuted: the same where groups are dealt out at "
-    "random among items or users, so that it is what any groups of these would tell. p: how often "
-    "chance reaches the bits. At most: what single interactions tell. Small groups differ by "
-    "chance."
+    "group tells of the slot that is attended to. Tested: without what users and items add to it, "
+    "each for itself. Permuted: the same where groups are dealt out at random among items, users, "
+    "or the items of users. p: how often chance reaches what is tested. At most: what single "
+    "interactions tell. Small groups differ by chance."
 )
 _MATCHING = (
     "How often two interactions share a tag, which is one of the three most frequent ones of their "
@@ -58,12 +58,22 @@ def _content(found: Analysis) -> str:
 
 
 def _tests(dependence: pl.DataFrame) -> str:
-    head = ("by", "depends", "bits", "permuted", "p", "at most", "groups", "permuted among")
+    head = (
+        "by",
+        "depends",
+        "bits",
+        "tested",
+        "permuted",
+        "p",
+        "at most",
+        "groups",
+        "permuted among",
+    )
     rows = [
         (
             row["by"],
             "yes" if row["depends"] else "no",
-            *(f"{row[name]:.2g}" for name in ("bits", "permuted")),
+            *(f"{row[name]:.2g}" for name in ("bits", "tested", "permuted")),
             f"{row['p']:.3f}",
             f"{row['most']:.2g}",
             row["groups"],

@@ -43,11 +43,13 @@ class Analysis:
 
     Attributes:
       diagnosis: of the relation.
-      dependence: a row for each kind of groups, `by`: how many `groups` and `interactions`; by how
-        many `bits` they tell slots, and the mean of it where they are `permuted_among` items, users
-        or both (`permuted`, `p`); whether attention `depends` on them (`p < .01`); and `most`, the
-        bits by which interactions differ at all, which no grouping exceeds. See
-        `hlr_jax.evaluation.dependence`.
+      dependence: a row for each kind of groups, `by`: how many `groups` and `interactions`; how
+        many `bits` they tell of the slot that is attended to, and of these what users and items do
+        not add (`tested`), its mean where groups are `permuted_among` items, users or the items of
+        users, and how often chance reaches it (`permuted`, `p`); whether attention `depends` on
+        them (`p < .01`); `most`, the bits that single interactions tell, which no groups exceed;
+        and `share`, of these, by which `tested` exceeds `permuted`: how much attention depends on
+        them. See `hlr_jax.evaluation.dependence`.
       weights: mean weights: columns `by`, `group`, `interactions`, `memory`, `slot`, `weight`.
         Those of a group add up to 1.
       matching: matching probabilities: columns `nearest` ("relation", "item", "user", "random"),
@@ -62,19 +64,16 @@ class Analysis:
 
     @property
     def verdict(self) -> str:
-        """What attention depends on, in a sentence."""
-        tested = self.dependence.select("by", "depends").rows()
+        """What attention depends on, and how much, in a sentence without a full stop."""
         said = [
-            f"{word} {_listed([name for name, depends in tested if depends is answer], last)}"
-            for answer, word, last in (
-                (True, "depends on", "and"),
-                (False, "does not depend on", "or"),
-            )
-            if any(depends is answer for _, depends in tested)
+            f"{by} explains {f'{100 * share:.2g} %' if depends else 'nothing'}"
+            for by, depends, share in self.dependence.select("by", "depends", "share").rows()
         ]
-        sentence = f"The attention {'; it '.join(said)}"
+        sentence = f"Of how attention differs between interactions, {', '.join(said)}"
         if self.diagnosis.is_constant:
-            return f"{sentence}; but the relation is a constant, so rankings do not depend on it"
+            return (
+                f"{sentence}; but the relation is a constant: rankings do not depend on attention"
+            )
         return sentence
 
     def __str__(self) -> str:
@@ -84,16 +83,12 @@ class Analysis:
         return "\n".join(lines)
 
 
-def _listed(names: list[str], word: str) -> str:
-    *first, last = names
-    return f"{', '.join(first)} {word} {last}" if first else last
-
-
 def _of_groups(row: Mapping[str, Any]) -> str:
     return (
         f"{row['by']}: {row['groups']} groups of {row['interactions']} interactions tell "
-        f"{row['bits']:.2g} bits of the slot, permuted among {row['permuted_among']} "
-        f"{row['permuted']:.2g} (p {row['p']:.3f}); interactions differ by {row['most']:.2g}"
+        f"{row['bits']:.2g} bits of the slot, of {row['most']:.2g} that each by itself tells; "
+        f"tested {row['tested']:.2g}, permuted among {row['permuted_among']} "
+        f"{row['permuted']:.2g} (p {row['p']:.3f})"
     )
 
 
@@ -250,11 +245,13 @@ def _tested(grouping: Grouping, test: Dependence, most: float) -> dict[str, Any]
         "groups": len(grouping.groups),
         "interactions": len(grouping.shares),
         "bits": test.bits,
+        "tested": test.tested,
         "permuted": test.permuted,
         "p": test.p,
         "permuted_among": test.among,
         "depends": test.p < LEVEL,
         "most": most,
+        "share": max(0.0, test.tested - test.permuted) / most if most > 0 else 0.0,
     }
 
 

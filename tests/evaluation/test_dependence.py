@@ -49,6 +49,7 @@ def test_groups_of_items_or_users(level, among):
     found = dependence(softmax(logits), one_hot(groups, 3)[ids], users, items)
     # By interaction it would seem to depend: whoever is alike stays together.
     assert found.among == among
+    assert found.tested == found.bits
     assert found.p > 0.05
     assert found.bits == pytest.approx(found.permuted, rel=1)
     naive = [
@@ -61,21 +62,23 @@ def test_groups_of_items_or_users(level, among):
     assert found.bits > 2 * found.permuted
 
 
-@pytest.mark.parametrize("explained", ["users", "items"])
-def test_groups_that_users_or_items_explain(explained):
+def test_groups_that_users_and_items_explain_together():
     """As ratings, of which generous users give high ones, and good items get them."""
     rng, users, items, logits = interactions(2)
-    ids, count = (items, ITEMS) if explained == "items" else (users, USERS)
-    chance = rng.uniform(0, 1, count)
-    logits[:, 0] += 3 * chance[ids]
-    groups = (rng.random(len(ids)) < chance[ids]).astype(int)
-    found = dependence(softmax(logits), one_hot(groups, 2), users, items)
-    assert found.among == "users, items"
+    of_users, of_items = rng.uniform(0, 0.5, USERS), rng.uniform(0, 0.5, ITEMS)
+    chance = of_users[users] + of_items[items]
+    weights = softmax(logits)
+    weights = 0.5 * weights + 0.5 * np.stack([chance, 1 - chance, *np.zeros((3, len(users)))], 1)
+    groups = (rng.random(len(users)) < chance).astype(int)
+    found = dependence(weights, one_hot(groups, 2), users, items)
+    assert found.among == "items of users"
     assert found.p > 0.05
-    logits[:, 0] += 0.5 * groups
-    found = dependence(softmax(logits), one_hot(groups, 2), users, items)
+    assert found.bits > 5 * found.tested
+    weights[:, 0] += 0.1 * groups
+    weights /= weights.sum(axis=1, keepdims=True)
+    found = dependence(weights, one_hot(groups, 2), users, items)
     assert found.p == SMALLEST
-    assert found.bits > found.permuted
+    assert found.bits > found.tested > 2 * found.permuted
 
 
 def test_the_test_keeps_its_level():

@@ -1,5 +1,7 @@
 """What attention depends on: planted where it does, and said where it means nothing."""
 
+import re
+
 import jax
 import numpy as np
 import polars as pl
@@ -59,14 +61,19 @@ def test_what_attention_depends_on_is_found():
     assert list(table) == ["slot", "genre", "dice"]
     assert [table[by]["depends"] for by in table] == [True, True, False]
     assert table["genre"]["permuted_among"] == "items"
-    assert table["slot"]["permuted_among"] == "users, items"
+    assert table["slot"]["permuted_among"] == "items of users"
     for row in table.values():
         assert 0 <= row["bits"] <= row["most"]
         # What the model was trained on or selected by is left out.
         assert row["interactions"] == frame.height - len(model.dataset.known("test"))
-    assert found.verdict.startswith(
-        "The attention depends on slot and genre; it does not depend on dice"
+        assert 0 <= row["share"] <= 1
+    said = re.fullmatch(
+        r"Of how attention differs between interactions, slot explains (\S+) %, genre "
+        r"explains (\S+) %, dice explains nothing",
+        found.verdict,
     )
+    assert said
+    assert float(said[1]) == pytest.approx(100 * table["slot"]["share"], rel=0.05)
     of_slots = found.weights.filter(by="slot")
     assert of_slots.group_by("group").agg(pl.col("weight").sum())["weight"].to_numpy() == (
         pytest.approx(1)
@@ -98,7 +105,9 @@ def test_equal_slots_mean_nothing_whatever_is_attended_to():
     frame = pairs_of(model).with_columns(parity=pl.col("item") % 2)
     found = analyse(collapsed, frame)
     assert found.diagnosis.is_constant
-    assert found.verdict.endswith("but the relation is a constant, so rankings do not depend on it")
+    assert found.verdict.endswith(
+        "but the relation is a constant: rankings do not depend on attention"
+    )
     # The attention is what it was.
     assert found.dependence.equals(analyse(model, frame).dependence)
 
