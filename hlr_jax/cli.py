@@ -1,6 +1,9 @@
-"""What the programs under `launch/` share: they parse flags, and print errors in one line."""
+"""What the programs share: they parse flags, and print help, tables and errors in one line."""
 
+import functools
+import inspect
 import logging as python_logging
+import os
 import pathlib
 import re
 import sys
@@ -44,11 +47,22 @@ flags.disclaim_key_flags()
 def run(program: types.ModuleType) -> None:
     """Run the `main` of a program on all cores of a CPU, with the cache of compiled programs.
 
+    A `main` with a parameter is handed the arguments that are no flags; others take none.
+
     Exit codes: 0 done; 1 training diverged; 2 bad input, or a file that cannot be read or
     written (one line on standard error says what is wrong and how to correct it); 3 another process
     of the run has stopped; 130 interrupted.
     """
-    app.run(lambda argv: _guarded(program.main), flags_parser=lambda argv: _parse(program, argv))
+    flags.FLAGS.set_gnu_getopt()  # Flags may stand after other arguments.
+    app.run(
+        lambda argv: _guarded(program.main, *_arguments(program, argv)),
+        flags_parser=functools.partial(_parse, program),
+    )
+
+
+def _arguments(program: types.ModuleType, argv: list[str]) -> list[list[str]]:
+    """Return what to hand to the `main` of a program, which has a parameter or none."""
+    return [argv[1:]] if inspect.signature(program.main).parameters else []
 
 
 def define_config(
@@ -92,6 +106,15 @@ def say(text: str) -> None:
         print(text)
 
 
+def show(text: str) -> None:
+    """Print a long text, which may be read in part: by `head`, or a pager that is left."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Else Python tries again when it ends, and complains.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def output_file(flag: str, path: str, suffixes: Collection[str]) -> pathlib.Path:
     """Return the path of a file that is to be written.
 
@@ -108,7 +131,7 @@ def output_file(flag: str, path: str, suffixes: Collection[str]) -> pathlib.Path
 
 def _parse(program: types.ModuleType, argv: list[str]) -> list[str]:
     if not {"-h", "--help", "-help", "--helpshort", "--helpfull"}.isdisjoint(argv[1:]):
-        print(help_text(program))
+        show(help_text(program))
         sys.exit(0)
     try:
         rest = flags.FLAGS(argv)
@@ -116,7 +139,7 @@ def _parse(program: types.ModuleType, argv: list[str]) -> list[str]:
         _fail(_missing(argv) if _REQUIRED in str(error) else str(error))
     except Exception as error:
         _fail(_configuration_fault(argv, error))
-    if rest[1:]:
+    if rest[1:] and not _arguments(program, rest):
         _fail(f"{rest[1]!r}: not a flag; flags are written --name=value, see --help")
     return rest
 
@@ -125,12 +148,13 @@ def help_text(program: types.ModuleType) -> str:
     """Return what --help prints: what a program says of itself, its flags, configurations."""
     own = flags.FLAGS.get_flags_for_module(program.__name__)
     shared = flags.FLAGS.get_flags_for_module(__name__)
-    parts = [str(program.__doc__).strip(), "Flags:", *_described(own)]
+    parts = [str(program.__doc__).strip()]
+    parts += ["Flags:", *_described(own)] if own else []
     parts += ["Flags of every program:", *_described(shared)]
     if any(isinstance(flag.parser, _ConfigurationParser) for flag in own):
         from hlr_jax.config import shipped
 
-        parts += [f"{_NAMES}\n{shipped.describe()}"]
+        parts += [f"{_CONFIGURATIONS}\n{shipped.describe()}"]
     return "\n\n".join(parts)
 
 
@@ -161,7 +185,7 @@ def _indented(text: str) -> list[str]:
     return textwrap.wrap(text, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
 
 
-_NAMES = """Configurations, whose names join what stands left and right, as embedded/hlr.
+_CONFIGURATIONS = """Configurations, whose names join what stands left and right, as embedded/hlr.
 ml_1m/hlr alone is the recommended one: that of full_catalog/, else tuned/, else published/.
 """
 # Defaults of which there is nothing to say.
@@ -171,7 +195,7 @@ _REQUIRED = "must have a value other than None"
 
 def _missing(argv: list[str]) -> str:
     """Say which flags are missing, in this library's words instead of absl's."""
-    required = [name for name in flags.FLAGS if _is_required(flags.FLAGS[name])]
+    required = sorted(name for name in flags.FLAGS if _is_required(flags.FLAGS[name]))
     missing = [f"--{name}=.." for name in required if flags.FLAGS[name].value is None]
     return f"give {' and '.join(missing)}; see {argv[0]} --help"
 
@@ -185,7 +209,7 @@ def _imports(argv: list[str]) -> list[str]:
 
     They register classes whose options are flags too.
     """
-    arguments = iter(flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False))
+    arguments = iter(flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=True))
     named: list[str] = []
     for argument in arguments:
         flag, equals, value = argument.partition("=")
@@ -227,12 +251,12 @@ def _configuration_fault(argv: list[str], error: Exception) -> str:
         names = "|".join(map(re.escape, field.split(".")))
         if field and re.search(rf"\b({names})\b", missing):
             hint = rest.split('"')
-            remedy = f"did you mean {hint[1]}?" if len(hint) > 1 else "see hlr_jax/config/"
+            remedy = f"did you mean {hint[1]}?" if len(hint) > 1 else "see hlr-jax fields"
             return f"{flag}: there is no such field; {remedy}"
     return f"--config: {type(error).__name__}: {error}"
 
 
-def _guarded(main: Callable[[], None]) -> None:
+def _guarded(main: Callable[..., None], *arguments: list[str]) -> None:
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)
         python_logging.getLogger("orbax").setLevel(python_logging.ERROR)
@@ -248,7 +272,7 @@ def _guarded(main: Callable[[], None]) -> None:
         if _COORDINATOR.value:
             processes.connect(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
         plugins.load(_imports(sys.argv), plugins.FLAG)
-        main()
+        main(*arguments)
     except InputError as error:
         _fail(str(error))
     except OSError as error:

@@ -152,9 +152,7 @@ def test_a_sweep_ends_in_a_command_that_trains_the_best(launch, config_file, tmp
     assert pl.read_csv(workdir / "trials.csv").equals(table)
 
     command = done.stdout.splitlines()[-1]
-    assert command == (
-        f"python launch/train.py --config={workdir}/best.py --workdir={workdir}/best"
-    )
+    assert command == (f"hlr-jax train --config={workdir}/best.py --workdir={workdir}/best")
     trained = launch("train", *command.split()[2:])
     assert trained.returncode == 0, trained.stderr
     found = read(workdir / "best" / "results.json")["valid"]

@@ -70,22 +70,6 @@ def test_a_line_says_what_the_relation_is(trained, launch, train_flags, tmp_path
     assert_refused(done, "config.model.name='cml'", "has no relation")
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["train", "evaluate", "recommend", "sweep", "baseline", "compare", "export", "serve"],
-)
-def test_help(name, launch):
-    done = launch(name, "--help")
-    assert done.returncode == 0
-    assert f"hlr-jax {name}" in done.stdout
-    assert ("--runs" if name == "compare" else "--workdir") in done.stdout
-    assert "--import" in done.stdout
-    assert "Traceback" not in done.stderr
-    reads_files = name in ("train", "sweep", "baseline")
-    assert ("\n  --config=" in done.stdout) == reads_files or name == "evaluate"
-    assert ("\nConfigurations, " in done.stdout) == reads_files
-
-
 def test_help_lists_the_configurations_and_does_not_wait_for_jax(environment):
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "launch/train.py", "--help"],
