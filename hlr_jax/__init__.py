@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hlr_jax.functional.losses import Loss, NegativeDistances
     from hlr_jax.models import Relation
     from hlr_jax.registry import register
+    from hlr_jax.runs.analysis import Analysis, analyse
     from hlr_jax.runs.diagnosis import Diagnosis, diagnose
     from hlr_jax.runs.experiment import train, train_and_evaluate
     from hlr_jax.runs.explanation import Explanation
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Analysis",
     "BaselineRecommender",
     "Callback",
     "Comparison",
@@ -70,6 +72,7 @@ __all__ = [
     "ShardingConfig",
     "SharedNegatives",
     "TrainingConfig",
+    "analyse",
     "compare",
     "diagnose",
     "load",
@@ -79,6 +82,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Analysis": "runs.analysis",
     "BaselineRecommender": "baselines.recommender",
     "Callback": "runs.trackers",
     "Comparison": "comparison",
@@ -97,6 +101,7 @@ _HOMES = {
     "Relation": "models",
     "Sampler": "sampling.samplers",
     "SharedNegatives": "types",
+    "analyse": "runs.analysis",
     "compare": "comparison",
     "diagnose": "runs.diagnosis",
     "load": "baselines.recommender",

@@ -29,12 +29,17 @@ _WORKDIR = flags.DEFINE_string(
 _TRACKERS = flags.DEFINE_list(
     "trackers", [], "Who else is told of the run: csv, tensorboard, mlflow, wandb."
 )
+_REPORT = flags.DEFINE_bool("report", False, "Write report.html too, a page to look at.")
 
 
 def main() -> None:
     """Train, evaluate, print the test metrics and what the relation is."""
     from hlr_jax.runs import experiment, trackers
 
+    if _REPORT.value:
+        from hlr_jax.reporting import check_report, report_run
+
+        check_report()  # Now, not after hours.
     told = trackers.named(_TRACKERS.value, _WORKDIR.value)
     values = config.from_config_dict(_CONFIG.value)
     results = experiment.train_and_evaluate(values, _WORKDIR.value, callbacks=told)
@@ -42,3 +47,5 @@ def main() -> None:
     if "diagnosis" in results:
         cli.say(results["diagnosis"]["text"])
     cli.say(f"written to {_WORKDIR.value}/results.json")
+    if _REPORT.value:
+        cli.say(f"written to {report_run(_WORKDIR.value)}")

@@ -84,6 +84,22 @@ def points(title: str, places: Float[np.ndarray, "n 2"], groups: Sequence[str], 
         return _svg(figure, title)
 
 
+def heat_map(title: str, names: Sequence[str], values: Float[np.ndarray, "g m"]) -> str:
+    """Draw a table of differences in percent, one row for each name, of slots one after another."""
+    most = float(np.abs(values).max(initial=1e-12))
+    with matplotlib.rc_context(_STYLE | {"svg.hashsalt": title, "axes.grid": False}):
+        figure, panel = _panel(title, height=max(_HEIGHT / 2, 0.9 + 0.17 * len(names)))
+        drawn = panel.pcolormesh(values[::-1], cmap="RdBu_r", vmin=-most, vmax=most)
+        panel.set_yticks(np.arange(len(names)) + 0.5, names[::-1], fontsize=8)
+        panel.set_xticks([])
+        panel.tick_params(length=0)
+        panel.set_xlabel(f"{values.shape[1]} slots")
+        bar = figure.colorbar(drawn, ax=panel, format="%+.2g", shrink=0.9)
+        bar.set_label("% off the mean of all", fontsize=8)
+        bar.outline.set_visible(False)
+        return _svg(figure, title)
+
+
 def _panel(title: str, height: float = _HEIGHT) -> tuple[Figure, Any]:
     figure = Figure(figsize=(_WIDTH, height), layout="constrained")
     panel = figure.subplots()

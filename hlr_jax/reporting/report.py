@@ -1,16 +1,19 @@
 """Collect what a report shows."""
 
+import collections
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
 
+from hlr_jax.data import described
 from hlr_jax.errors import InputError
 from hlr_jax.files import read_json_lines, write_text
-from hlr_jax.reporting import charts, page
+from hlr_jax.parallel import processes
+from hlr_jax.reporting import attention, charts, page
 from hlr_jax.runs.diagnosis import NoDiagnosisError, diagnose
 from hlr_jax.runs.recommender import Recommender
 
@@ -40,7 +43,8 @@ def report(
     Args:
       path: of the file.
       workdir: of the run, whose `metrics.jsonl` gives the curves; without it there are none.
-      groups: of items by id, as genres, which colour the map; popularity does without them.
+      groups: of items by id, which colour the map, and by which attention is analysed. Without
+        them genres of the data set do, if its files are here and name any, else popularity.
 
     Raises:
       InputError: there is no test split, the file cannot be written, or matplotlib is missing.
@@ -54,6 +58,7 @@ def report(
         *_curves(workdir),
         *_measures(recommender),
         ("The relation", _relation(recommender)),
+        *attention.sections(recommender, groups),
         ("A map of the items", _map(recommender, groups)),
         ("Some users", _users(recommender)),
     ]
@@ -65,6 +70,19 @@ def report(
         f"users, {data.num_items:,} items; interactions: {sizes}."
     )
     write_text(path, page.page(f"{config.model.name} on {data.name}", about, sections))
+
+
+def check_report() -> None:
+    """Raise InputError where `report_run` cannot write, whatever the model."""
+    if processes.count() > 1:
+        raise InputError("--report: one process writes it; run hlr-jax report afterwards instead")
+
+
+def report_run(workdir: str | pathlib.Path) -> pathlib.Path:
+    """Write `report.html` into the folder of a finished run; see `report`."""
+    path = pathlib.Path(workdir) / "report.html"
+    report(Recommender.load(workdir), path, workdir)
+    return path
 
 
 def _curves(workdir: str | pathlib.Path | None) -> list[tuple[str, str]]:
@@ -165,17 +183,26 @@ def _map(recommender: Recommender, groups: Mapping[Any, str] | None) -> str:
     points -= points.mean(0)
     _, sizes, directions = np.linalg.svd(points, full_matrices=False)
     share = (sizes[:2] ** 2).sum() / max((sizes**2).sum(), 1e-30)
-    if groups is None:
+    genres = {} if groups is not None else described.genres(recommender.config.data, data)
+    known = _rarest(genres) if groups is None else {str(x): name for x, name in groups.items()}
+    if known:
+        names = [known.get(str(item), "unknown") for item in data.item_ids[rows].tolist()]
+    else:
         quarter = np.argsort(np.argsort(data.popularity[rows])) * len(_QUARTERS) // len(rows)
         names = [f"{_QUARTERS[number]} popular" for number in quarter]
-    else:
-        known = {str(item): name for item, name in groups.items()}
-        names = [known.get(str(item), "unknown") for item in data.item_ids[rows].tolist()]
     drawn = charts.points(
         "Items", points @ directions[:2].T, names, f"{share:.0%} of how their points differ"
     )
     text = f"The {len(rows):,} most popular items by the two directions in which they differ most."
+    if genres:
+        text += " Of several genres of an item, the rarest colours it."
     return page.paragraph(text) + page.charts([drawn])
+
+
+def _rarest(genres: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Choose the genre of each item that says most of it."""
+    counts = collections.Counter(genre for of_item in genres.values() for genre in of_item)
+    return {item: min(of_item, key=counts.__getitem__) for item, of_item in genres.items()}
 
 
 def _users(recommender: Recommender) -> str:

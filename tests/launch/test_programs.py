@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -79,6 +80,19 @@ def test_recommend_refuses_bad_input(trained, launch, tmp_path):
     assert_refused(launch("recommend", workdir, "--users=7,nobody"), "'nobody'", "embedded")
     done = launch("recommend", workdir, "--users=7", f"--output={tmp_path}/top.txt")
     assert_refused(done, "--output=", ".csv, .parquet, .jsonl")
+
+
+# --- report --------------------------------------------------------------------------------------
+
+
+def test_a_run_ends_in_a_report_on_request(trained, train_flags, launch, tmp_path):
+    workdir = shutil.copytree(trained, tmp_path / "run")
+    done = launch("train", *train_flags, f"--workdir={workdir}", "--report")
+    assert done.returncode == 0, done.stderr
+    assert f"written to {workdir}/report.html" in done.stdout
+    # Genres of the songs colour the map; nobody has named them.
+    assert "Techno" in (workdir / "report.html").read_text(encoding="utf-8")
+    assert_refused(launch("report", f"--workdir={tmp_path / 'model'}"), "--output: name the .html")
 
 
 # --- baseline ------------------------------------------------------------------------------------

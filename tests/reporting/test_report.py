@@ -83,6 +83,9 @@ def test_the_page_shows_what_the_model_does(page):
         "Some users",
     ):
         assert heading in words
+    has_memory = model.config.model.name == "hlr"
+    assert ("What the attention depends on" in words) == has_memory
+    assert ("nearest by" in words) == has_memory
     measured = model.evaluate("test")
     assert f"{measured['ndcg@10']:.4f}" in words
     low, high = measured["intervals"]["ndcg@10"]
