@@ -4,8 +4,10 @@ import logging as python_logging
 import pathlib
 import re
 import sys
+import textwrap
 import traceback
-from collections.abc import Callable, Collection, Mapping
+import types
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import ml_collections
@@ -35,17 +37,18 @@ flags.DEFINE_multi_string(
     "use commas for several. Installed packages with an entry point of the group hlr_jax.plugins "
     "need no flag.",
 )
+# Flags that functions of this module define from here on are those of the program that calls them.
+flags.disclaim_key_flags()
 
 
-def run(main: Callable[[], None]) -> None:
-    """Run a launcher's `main` on all cores of a CPU, with the cache of compiled programs.
+def run(program: types.ModuleType) -> None:
+    """Run the `main` of a program on all cores of a CPU, with the cache of compiled programs.
 
     Exit codes: 0 done; 1 training diverged; 2 bad input, or a file that cannot be read or
     written (one line on standard error says what is wrong and how to correct it); 3 another process
     of the run has stopped; 130 interrupted.
     """
-    _show_in_help("import")
-    app.run(lambda argv: _guarded(main), flags_parser=_parse)
+    app.run(lambda argv: _guarded(program.main), flags_parser=lambda argv: _parse(program, argv))
 
 
 def define_config(
@@ -56,8 +59,9 @@ def define_config(
     # It has no value yet, so that the parser below reads the default too.
     holder = config_flags.DEFINE_config_file(name, None, about)
     flags.FLAGS[name].parser = _ConfigurationParser()
-    _show_in_help(name)
-    if default is not None:
+    if default is None:
+        flags.mark_flag_as_required(name)
+    else:
         flags.set_default(holder, default)
     return holder
 
@@ -97,16 +101,14 @@ def output_file(flag: str, path: str, suffixes: Collection[str]) -> pathlib.Path
     return file
 
 
-def _parse(argv: list[str]) -> list[str]:
-    if any(argument.lstrip("-") in ("help", "helpshort", "helpfull", "h") for argument in argv[1:]):
-        _describe_configurations()
+def _parse(program: types.ModuleType, argv: list[str]) -> list[str]:
+    if not {"-h", "--help", "-help", "--helpshort", "--helpfull"}.isdisjoint(argv[1:]):
+        print(help_text(program))
+        sys.exit(0)
     try:
         rest = flags.FLAGS(argv)
-    except SystemExit:
-        # absl's --help exits with 1, as if asking for help were a mistake.
-        sys.exit(0)
     except (flags.Error, InputError, _ConfigurationError) as error:
-        _fail(str(error))
+        _fail(_missing(argv) if _REQUIRED in str(error) else str(error))
     except Exception as error:
         _fail(_configuration_fault(argv, error))
     if rest[1:]:
@@ -114,26 +116,61 @@ def _parse(argv: list[str]) -> list[str]:
     return rest
 
 
-def _show_in_help(name: str) -> None:
-    """List a flag of this module with the launcher's own ones."""
-    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
+def help_text(program: types.ModuleType) -> str:
+    """Return what --help prints: what a program says of itself, its flags, configurations."""
+    own = flags.FLAGS.get_flags_for_module(program.__name__)
+    shared = flags.FLAGS.get_flags_for_module(__name__)
+    parts = [str(program.__doc__).strip(), "Flags:", *_described(own)]
+    parts += ["Flags of every program:", *_described(shared)]
+    folder = pathlib.Path(__file__).parents[1] / "configs"
+    if any(isinstance(flag.parser, _ConfigurationParser) for flag in own):
+        from hlr_jax.config import files
+
+        parts += [f"Configurations:\n{files.describe(folder)}"]
+    return "\n\n".join(parts)
 
 
-def _describe_configurations() -> None:
-    """Add the configurations in the folder beside the launcher's to its help text."""
-    from hlr_jax.config import files
-
-    program = sys.modules["__main__"]
-    folder = pathlib.Path(str(program.__file__)).absolute().parents[1] / "configs"
-    if program.__doc__ and _reads_configurations() and folder.is_dir():
-        if folder.is_relative_to(pathlib.Path.cwd()):
-            folder = folder.relative_to(pathlib.Path.cwd())
-        program.__doc__ += f"\nConfigurations:\n{files.describe(folder)}\n"
+def _described(found: Iterable[flags.Flag]) -> list[str]:
+    """Describe flags for people, those that must be given first."""
+    # Flags with a dot are changed fields of a configuration.
+    named = {flag.name: flag for flag in found if "." not in flag.name}
+    order = sorted(named, key=lambda name: (not _is_required(named[name]), name))
+    return ["\n".join(_describe_flag(named[name])) for name in order]
 
 
-def _reads_configurations() -> bool:
-    found = flags.FLAGS.flags_by_module_dict().values()
-    return any(isinstance(flag.parser, _ConfigurationParser) for listed in found for flag in listed)
+def _describe_flag(flag: flags.Flag) -> list[str]:
+    is_switch = flag.flag_type() == "bool"
+    name = f"--[no]{flag.name}" if is_switch else f"--{flag.name}"
+    values = getattr(flag.parser, "enum_values", None) or ["..."]
+    notes = ["required"] if _is_required(flag) else []
+    if not isinstance(flag.default, ml_collections.ConfigDict) and flag.default not in _NOTHING:
+        notes += [f"default: {str(flag.default_as_str).strip(chr(39))}"]
+    if isinstance(flag, flags.MultiFlag):
+        notes += ["may be repeated"]
+    head = f"  {name}" + ("" if is_switch else f"={'|'.join(values)}")
+    # absl adds what the head says already.
+    about = flag.help.removeprefix(f"<{'|'.join(values)}>: ").partition(";\n    repeat this")[0]
+    return [f"{head}  ({'; '.join(notes)})" if notes else head, *_indented(about)]
+
+
+def _indented(text: str) -> list[str]:
+    return textwrap.wrap(text, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
+
+
+# Defaults of which there is nothing to say.
+_NOTHING: tuple[Any, ...] = (None, "", [])
+_REQUIRED = "must have a value other than None"
+
+
+def _missing(argv: list[str]) -> str:
+    """Say which flags are missing, in this library's words instead of absl's."""
+    required = [name for name in flags.FLAGS if _is_required(flags.FLAGS[name])]
+    missing = [f"--{name}=.." for name in required if flags.FLAGS[name].value is None]
+    return f"give {' and '.join(missing)}; see {argv[0]} --help"
+
+
+def _is_required(flag: flags.Flag) -> bool:
+    return any(_REQUIRED in validator.message for validator in flag.validators)
 
 
 def _imports(argv: list[str]) -> list[str]:

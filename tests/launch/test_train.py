@@ -78,12 +78,12 @@ def test_a_line_says_what_the_relation_is(trained, launch, train_flags, tmp_path
 def test_help(name, launch):
     done = launch(name, "--help")
     assert done.returncode == 0
-    assert f"python launch/{name}.py" in done.stdout
+    assert f"hlr-jax {name}" in done.stdout
     assert ("--runs" if name == "compare" else "--workdir") in done.stdout
     assert "--import" in done.stdout
     assert "Traceback" not in done.stderr
     reads_files = name in ("train", "sweep", "baseline")
-    assert ("--config:" in done.stdout) == reads_files or name == "evaluate"
+    assert ("\n  --config=" in done.stdout) == reads_files or name == "evaluate"
     assert ("\nConfigurations:\n" in done.stdout) == reads_files
 
 
