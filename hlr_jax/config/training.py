@@ -85,7 +85,6 @@ class TrainingConfig(Section):
     matmul_precision: str = "default"
     # Save within an epoch when this many minutes have passed since the last save.
     checkpoint_minutes: float = 10.0
-    tensorboard: bool = False
 
     def check(self) -> None:
         for field in ("epochs", "batch_size"):
