@@ -5,7 +5,7 @@ import dataclasses
 from hlr_jax.config.values import Section, require, require_one_of
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class OptimizerConfig(Section):
     """An Optax optimizer and its learning-rate schedule."""
 
@@ -55,7 +55,7 @@ class OptimizerConfig(Section):
         )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class TrainingConfig(Section):
     """How long to train, in which batches, and which epoch to keep."""
 
@@ -105,7 +105,7 @@ class TrainingConfig(Section):
         )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class ShardingConfig(Section):
     """What is divided among devices besides each batch. It changes no number of a run."""
 

@@ -29,16 +29,31 @@ _WORKDIR = flags.DEFINE_string(
 _TRACKERS = flags.DEFINE_list(
     "trackers", [], "Who else is told of the run: csv, tensorboard, mlflow, wandb."
 )
+_ALL_METRICS = flags.DEFINE_bool("all_metrics", False, "Print variants of papers too.")
 
 
 def main() -> None:
-    """Train, evaluate, print the test metrics and what the relation is."""
-    from hlr_jax.runs import experiment, trackers
+    """Say what is to be done, train, evaluate, and say how it went."""
+    from hlr_jax.runs import experiment, trackers, words
 
-    told = trackers.named(_TRACKERS.value, _WORKDIR.value)
+    workdir = _WORKDIR.value
+    told = [words.Announcer(workdir, cli.say), *trackers.named(_TRACKERS.value, workdir)]
     values = config.from_config_dict(_CONFIG.value)
-    results = experiment.train_and_evaluate(values, _WORKDIR.value, callbacks=told)
-    cli.say(cli.metrics_table({name: results[name] for name in ("test", "valid") if results[name]}))
-    if "diagnosis" in results:
-        cli.say(results["diagnosis"]["text"])
-    cli.say(f"written to {_WORKDIR.value}/results.json")
+    results = experiment.train_and_evaluate(values, workdir, callbacks=told)
+    cli.say("\n" + words.ended(values, results) + "\n")
+    columns = {name: results[name] for name in ("test", "valid") if results[name]}
+    if columns:
+        cli.say(cli.measured(columns, _ALL_METRICS.value) + "\n")
+    cli.say(f"written to {workdir}/results.json")
+    cli.say("\n".join(["next:", *(f"  {command}" for command in _next(workdir))]))
+
+
+def _next(workdir: str) -> list[str]:
+    """List what can be done with a trained model."""
+    folder = f"--workdir={workdir}"
+    return [
+        cli.command("evaluate", folder, "--config.evaluation.cutoffs=(5,20)"),
+        cli.command("recommend", folder, "--users=all", "--k=10", "--output=top10.csv"),
+        cli.command("report", folder, "--output=report.html"),
+        cli.command("serve", folder),
+    ]

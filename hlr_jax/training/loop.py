@@ -71,9 +71,12 @@ class Progress(NamedTuple):
 
     def is_over(self, training: TrainingConfig) -> bool:
         """Tell whether there is no epoch to train any more."""
+        return self.lost_patience(training) or self.epochs >= training.epochs
+
+    def lost_patience(self, training: TrainingConfig) -> bool:
+        """Tell whether no epoch was better for as many as `training.patience` allows."""
         patience = training.patience
-        stopped = bool(patience) and self.epochs - self.best_epoch >= patience
-        return stopped or self.epochs >= training.epochs
+        return bool(patience) and self.epochs - self.best_epoch >= patience
 
 
 @runtime_checkable
