@@ -59,4 +59,4 @@ class Filtered(NamedTuple):
         if array is None or array.shape != (len(cls._fields),):
             return cls()
         *counts, min_rating = array.tolist()
-        return cls(*map(int, counts), min_rating=min_rating)
+        return cls(*map(int, counts))._replace(min_rating=min_rating)

@@ -313,6 +313,7 @@ class _Session:
             f"at most {span.steps} steps after step {step}; "
             f"use a lower config.optimizer.learning_rate (now {rate}) or set "
             "config.optimizer.gradient_clip"
+            + (f"; the best epoch so far is {progress.best_epoch}" if progress.best_epoch else "")
         )
 
 
