@@ -1,6 +1,9 @@
 """What the programs under `launch/` share: they parse flags, and print errors in one line."""
 
+import functools
+import inspect
 import logging as python_logging
+import os
 import pathlib
 import re
 import shlex
@@ -52,18 +55,36 @@ flags.disclaim_key_flags()
 def run(program: types.ModuleType) -> None:
     """Run the `main` of a program on all cores of a CPU, with the cache of compiled programs.
 
+    A `main` with a parameter is handed the arguments that are no flags; others take none.
+
     Exit codes: 0 done; 1 training diverged; 2 bad input, or a file that cannot be read or
     written (one line on standard error says what is wrong and how to correct it); 3 another process
     of the run has stopped; 130 interrupted.
     """
-    app.run(lambda argv: _guarded(program.main), flags_parser=lambda argv: _parse(program, argv))
+    flags.FLAGS.set_gnu_getopt()  # Flags may stand after other arguments.
+
+    def main(argv: list[str]) -> None:
+        _guarded(
+            functools.partial(program.main, *([argv[1:]] if _takes_arguments(program) else []))
+        )
+
+    app.run(main, flags_parser=functools.partial(_parse, program))
+
+
+def _takes_arguments(program: types.ModuleType) -> bool:
+    return bool(inspect.signature(program.main).parameters)
 
 
 def define_config(
     name: str = "config", default: str | None = None
 ) -> "flags.FlagHolder[ml_collections.ConfigDict]":
     """Define a flag for a configuration file, whose fields can be changed by further flags."""
-    about = "Configuration file, as configs/embedded.py:hlr; its fields can be changed by flags."
+    about = (
+        "A name of those below, as embedded/hlr, or a file of your own, as my.py or my.py:name. "
+        f"Its fields, which hlr-jax fields explains, are flags: --{name}.seed=1."
+    )
+    if default is not None:
+        about += f" By default {default}."
     # It has no value yet, so that the parser below reads the default too.
     holder = config_flags.DEFINE_config_file(name, None, about)
     flags.FLAGS[name].parser = _ConfigurationParser()
@@ -95,6 +116,15 @@ def say(text: str) -> None:
         print(text, flush=True)  # In its place among what goes to standard error.
 
 
+def show(text: str) -> None:
+    """Print a long text, which may be read in part: by `head`, or a pager that is left."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Else Python tries again when it ends, and complains.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def output_file(flag: str, path: str, suffixes: Collection[str]) -> pathlib.Path:
     """Return the path of a file that is to be written.
 
@@ -111,7 +141,7 @@ def output_file(flag: str, path: str, suffixes: Collection[str]) -> pathlib.Path
 
 def _parse(program: types.ModuleType, argv: list[str]) -> list[str]:
     if not {"-h", "--help", "-help", "--helpshort", "--helpfull"}.isdisjoint(argv[1:]):
-        print(help_text(program))
+        show(help_text(program))
         sys.exit(0)
     try:
         rest = flags.FLAGS(argv)
@@ -119,7 +149,7 @@ def _parse(program: types.ModuleType, argv: list[str]) -> list[str]:
         _fail(_missing(argv) if _REQUIRED in str(error) else str(error))
     except Exception as error:
         _fail(_configuration_fault(argv, error))
-    if rest[1:]:
+    if rest[1:] and not _takes_arguments(program):
         _fail(f"{rest[1]!r}: not a flag; flags are written --name=value, see --help")
     return rest
 
@@ -128,13 +158,13 @@ def help_text(program: types.ModuleType) -> str:
     """Return what --help prints: what a program says of itself, its flags, configurations."""
     own = flags.FLAGS.get_flags_for_module(program.__name__)
     shared = flags.FLAGS.get_flags_for_module(__name__)
-    parts = [str(program.__doc__).strip(), "Flags:", *_described(own)]
+    parts = [str(program.__doc__).strip()]
+    parts += ["Flags:", *_described(own)] if own else []
     parts += ["Flags of every program:", *_described(shared)]
-    folder = pathlib.Path(__file__).parents[1] / "configs"
     if any(isinstance(flag.parser, _ConfigurationParser) for flag in own):
-        from hlr_jax.config import files
+        from hlr_jax.config import shipped
 
-        parts += [f"Configurations:\n{files.describe(folder)}"]
+        parts += [f"{_NAMES}\n{shipped.describe()}"]
     return "\n\n".join(parts)
 
 
@@ -165,6 +195,9 @@ def _indented(text: str) -> list[str]:
     return textwrap.wrap(text, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
 
 
+_NAMES = """Configurations, whose names join what stands left and right, as embedded/hlr.
+ml_1m/hlr alone is the recommended one: that of full_catalog/, else tuned/, else published/.
+"""
 # Defaults of which there is nothing to say.
 _NOTHING: tuple[Any, ...] = (None, "", [])
 _REQUIRED = "must have a value other than None"
@@ -186,7 +219,7 @@ def _imports(argv: list[str]) -> list[str]:
 
     They register classes whose options are flags too.
     """
-    arguments = iter(flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False))
+    arguments = iter(flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=True))
     named: list[str] = []
     for argument in arguments:
         flag, equals, value = argument.partition("=")
@@ -235,7 +268,7 @@ def _configuration_fault(argv: list[str], error: Exception) -> str:
         names = "|".join(map(re.escape, field.split(".")))
         if field and re.search(rf"\b({names})\b", missing):
             hint = rest.split('"')
-            remedy = f"did you mean {hint[1]}?" if len(hint) > 1 else "see hlr_jax/config/"
+            remedy = f"did you mean {hint[1]}?" if len(hint) > 1 else "see hlr-jax fields"
             return f"{flag}: there is no such field; {remedy}"
     return f"--config: {type(error).__name__}: {error}"
 

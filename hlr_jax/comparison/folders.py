@@ -164,7 +164,7 @@ class TrainedRun:
 
 @dataclasses.dataclass(frozen=True)
 class TunedBaseline:
-    """A folder that `launch/baseline.py` wrote; the baseline is fitted again to be measured."""
+    """A folder that `hlr-jax baseline` wrote; the baseline is fitted again to be measured."""
 
     folder: pathlib.Path
     results: Mapping[str, Any]
@@ -247,11 +247,11 @@ def open_folder(folder: str | pathlib.Path) -> Measurable:
         return TrainedRun(folder, load_config(folder), results if is_current else {})
     if results.get("baseline") in baselines.METHODS:
         if missing := [name for name in _NEEDED if name not in results]:
-            raise InputError(f"{path}: has no {missing[0]}; run launch/baseline.py again")
+            raise InputError(f"{path}: has no {missing[0]}; run hlr-jax baseline again")
         return TunedBaseline(folder, results)
     raise InputError(
         f"{folder}: holds neither a training run (config.json) nor the results of a baseline "
-        "(results.json); name a folder that launch/train.py or launch/baseline.py has written"
+        "(results.json); name a folder that hlr-jax train or hlr-jax baseline has written"
     )
 
 

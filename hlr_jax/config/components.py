@@ -21,7 +21,7 @@ def _no_options() -> Any:
 class ModelConfig(Section):
     """Which model, and the size of its embeddings."""
 
-    # A registered relation: hlr_jax/models/ has one file for each, which lists its options.
+    # A registered relation, whose options `hlr-jax fields NAME` lists.
     name: str = "hlr"
     # d, the embedding size.
     dim: int = 100

@@ -1,6 +1,7 @@
 """The configuration of a run: its sections, each in the file that lists its fields."""
 
 import dataclasses
+import typing
 from collections.abc import Sequence
 
 from hlr_jax import facts
@@ -28,6 +29,7 @@ class Config:
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
     sharding: ShardingConfig = dataclasses.field(default_factory=ShardingConfig)
+    # Of random numbers: the first rows, the order of an epoch, negatives, histories.
     seed: int = 2021
     # Modules that register relations, geometries, losses or samplers: what --import names.
     imports: Sequence[str] = ()
@@ -46,3 +48,12 @@ class Config:
             for name, value in shown.changed(self).items()
         }
         return facts.as_html("Config (other fields have their defaults)", texts)
+
+
+# The class of each section, and the fields beside the sections.
+SECTIONS = {
+    field.name: typing.cast(type, field.default_factory)
+    for field in dataclasses.fields(Config)
+    if field.default_factory is not dataclasses.MISSING
+}
+ALONE = [field.name for field in dataclasses.fields(Config) if field.name not in SECTIONS]

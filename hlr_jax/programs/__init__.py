@@ -11,6 +11,8 @@ import importlib.util
 import sys
 from typing import NoReturn
 
+import hlr_jax
+
 # In the order in which they are listed.
 NAMES = (
     "train",
@@ -23,7 +25,9 @@ NAMES = (
     "export",
     "serve",
     "demo",
+    "fields",
 )
+_HEAD = f"hlr-jax {hlr_jax.__version__}, metric-learning recommenders. The programs:"
 
 
 def main() -> None:
@@ -47,8 +51,8 @@ def run(name: str) -> None:
 
 def listing() -> str:
     """List the programs, a line for each."""
-    lines = [f"  hlr-jax {name:<11}{summary(name)}" for name in NAMES]
-    return "\n".join([*lines, "", "hlr-jax NAME --help has more on each."])
+    lines = [f"  {name:<11}{summary(name)}" for name in NAMES]
+    return "\n".join([_HEAD, "", *lines, "", "hlr-jax NAME --help has more on each."])
 
 
 def summary(name: str) -> str:

@@ -1,14 +1,14 @@
-r"""Tune a baseline on validation and measure it, on a model's data and by the same metrics.
+r"""Tune a baseline on validation and measure it, on a model's data and by its metrics.
 
-  hlr-jax baseline --name=ease --config=configs/embedded.py:hlr --workdir=runs/ease
-  hlr-jax baseline --name=ials --config=configs/tuned/ml_1m_cml.py --workdir=runs/ials \
+  hlr-jax baseline --name=ease --config=embedded/hlr --workdir=runs/ease
+  hlr-jax baseline --name=ials --config=tuned/ml_1m/cml --workdir=runs/ials \
     --trials=20 --config.data.predefined=ml-1m-hlr
-  hlr-jax baseline --name=item_knn --config=configs/embedded.py:hlr --workdir=runs/knn \
+  hlr-jax baseline --name=item_knn --config=embedded/hlr --workdir=runs/knn \
     --set=weighting=cosine --set=neighbours=50   (this one setting, without tuning)
 
 A baseline uses only the sections data and evaluation of the configuration, and the seed.
-hlr_jax/baselines/methods.py explains the hyperparameters of each baseline. results.json in the
-working directory receives the hyperparameters, all trials and the metrics.
+`hlr-jax fields ease` explains the hyperparameters of EASE, and so on. results.json in the working
+directory receives the hyperparameters, all trials and the metrics.
 """
 
 from absl import flags

@@ -1,4 +1,4 @@
-r"""Compare trained models and baselines user by user: which differences are more than chance?
+r"""Compare models and baselines user by user: which differences are more than chance?
 
   hlr-jax compare --runs=runs/cml,runs/hlr,runs/mine --figure=compare.png
   hlr-jax compare --runs=runs/cml_1,runs/cml_2,runs/mine_1,runs/mine_2 \

@@ -15,8 +15,8 @@ from hlr_jax.config import DataConfig
 
 _HLR, _CML = cli.defined(
     lambda: (
-        cli.define_config("hlr", "configs/embedded.py:hlr"),
-        cli.define_config("cml", "configs/embedded.py:cml"),
+        cli.define_config("hlr", "embedded/hlr"),
+        cli.define_config("cml", "embedded/cml"),
     )
 )
 _USER = flags.DEFINE_string("user", "12", "The user whose recommendations are shown.")

@@ -3,9 +3,9 @@
   hlr-jax evaluate --workdir=runs/hlr
   hlr-jax evaluate --workdir=runs/hlr --split=valid --config.evaluation.cutoffs="(5,20)"
 
-The fields of config.evaluation (explained in hlr_jax/config/evaluation.py) can be changed by flags;
-everything else stays as the model was trained. With --diagnose a line says whether the relation is
-one, or a constant (docs/extending.md).
+The fields of config.evaluation, which `hlr-jax fields evaluation` explains, can be changed by
+flags; everything else stays as the model was trained. With --diagnose a line says whether the
+relation is one, or a constant (docs/extending.md).
 """
 
 from absl import flags
@@ -23,7 +23,7 @@ _CONFIG = cli.defined(
     lambda: config_flags.DEFINE_config_dict(
         "config",
         config.section_config_dict("evaluation", EvaluationConfig()),
-        "Changed evaluation settings, --config.evaluation.<field>=<value>.",
+        "Begins --config.evaluation.FIELD=VALUE, a changed setting; it has no value itself.",
     )
 )
 

@@ -1,4 +1,4 @@
-"""Write a page about a trained model: how it was trained, how good it is, what it recommends.
+"""Write a page about a model: how it was trained, how good it is, what it recommends.
 
   hlr-jax report --workdir=runs/hlr --output=report.html
   hlr-jax report --workdir=runs/hlr --output=report.html --groups=genres.csv

@@ -1,10 +1,10 @@
 r"""Search for the hyperparameters that are best on validation.
 
-  hlr-jax sweep --config=configs/published.py:ml_100k/cml --workdir=runs/sweep \
+  hlr-jax sweep --config=published/ml_100k/cml --workdir=runs/sweep \
     --trials=50 --vary=optimizer.learning_rate=log:1e-4:3e-3 --vary=loss.margin=0.2:2.0 \
     --vary=sampling.num_negatives=int:1:20 --vary=model.dim=choice:32,64,100
 
-Any field of the configuration can be varied (the files in hlr_jax/config/ explain them), and the
+Any field of the configuration can be varied (`hlr-jax fields` explains them), and the
 others can be set, as in --config.training.epochs=20. Trials that are worse than the median of the
 others are stopped early. The working directory receives trials.csv, best.json (the configuration of
 the best trial) and importance.png. Repeat the command to resume a sweep that was stopped, or to

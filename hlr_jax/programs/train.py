@@ -1,11 +1,11 @@
 """Train a model and measure it.
 
-  hlr-jax train --config=configs/embedded.py:hlr --workdir=runs/hlr
+  hlr-jax train --config=embedded/hlr --workdir=runs/hlr
 
 Any field of the configuration can be changed by a flag, for example
   --config.optimizer.learning_rate=3e-4 --config.training.epochs=20 --config.seed=1
   --config.data.predefined=DIR   (a folder with train.csv, valid.csv and test.csv)
-The files in hlr_jax/config/ explain all fields. The working directory receives config.json,
+`hlr-jax fields` explains all of them. The working directory receives config.json,
 metrics.jsonl (a line for each epoch), checkpoints/ and results.json. Repeat the command to resume
 an unfinished run, on any number of devices and processes.
 
