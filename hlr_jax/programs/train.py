@@ -45,15 +45,17 @@ def main() -> None:
     if columns:
         cli.say(cli.measured(columns, _ALL_METRICS.value) + "\n")
     cli.say(f"written to {workdir}/results.json")
-    cli.say("\n".join(["next:", *(f"  {command}" for command in _next(workdir))]))
+    cli.say("\n".join(["next:", *_next(workdir, bool(results["test"]))]))
 
 
-def _next(workdir: str) -> list[str]:
-    """List what can be done with a trained model."""
-    folder = f"--workdir={workdir}"
+def _next(workdir: str, has_test: bool) -> list[str]:
+    """List commands for a trained model, a line each."""
+    measuring = [
+        ("evaluate", "--config.evaluation.cutoffs=(5,20)"),
+        ("report", "--output=report.html"),
+    ]
+    using = [("recommend", "--users=all", "--k=10", "--output=top10.csv"), ("serve",)]
     return [
-        cli.command("evaluate", folder, "--config.evaluation.cutoffs=(5,20)"),
-        cli.command("recommend", folder, "--users=all", "--k=10", "--output=top10.csv"),
-        cli.command("report", folder, "--output=report.html"),
-        cli.command("serve", folder),
+        f"  {cli.command(name, f'--workdir={workdir}', *given)}"
+        for name, *given in [*(measuring if has_test else []), *using]
     ]

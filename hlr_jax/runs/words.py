@@ -72,8 +72,8 @@ def _epochs(config: Config, dataset: Dataset) -> str:
         return f"{training.epochs}; the last is kept, as there is no validation split"
     ends = ""
     if training.patience:
-        ends = f"at most, or {training.patience} without a better one"
-    return f"{training.epochs} {ends}; the best by valid {training.selection_metric} is kept"
+        ends = f" at most, or {training.patience} without a better one"
+    return f"{training.epochs}{ends}; the best by valid {training.selection_metric} is kept"
 
 
 def ended(config: Config, results: Mapping[str, Any]) -> str:
