@@ -19,7 +19,7 @@ help: ## list the targets
 venv: $(VENV)/.test ## make .venv with the library and what its tests need
 
 demo: $(VENV)/.base ## train and evaluate on embedded data, in minutes
-	$(VENV)/bin/python launch/demo.py
+	$(VENV)/bin/hlr-jax demo
 
 test: $(VENV)/.test ## run the tests; HLR_JAX_DATA names the folder of real data, if any
 	$(VENV)/bin/python -m pytest -n 2 $(PYTEST_ARGS)

@@ -1,4 +1,4 @@
-"""What the programs under `launch/` share: they parse flags, and print errors in one line."""
+"""What the programs share: they parse flags, and print help, tables and errors in one line."""
 
 import functools
 import inspect
@@ -6,7 +6,6 @@ import logging as python_logging
 import os
 import pathlib
 import re
-import shlex
 import sys
 import textwrap
 import traceback
@@ -62,17 +61,15 @@ def run(program: types.ModuleType) -> None:
     of the run has stopped; 130 interrupted.
     """
     flags.FLAGS.set_gnu_getopt()  # Flags may stand after other arguments.
-
-    def main(argv: list[str]) -> None:
-        _guarded(
-            functools.partial(program.main, *([argv[1:]] if _takes_arguments(program) else []))
-        )
-
-    app.run(main, flags_parser=functools.partial(_parse, program))
+    app.run(
+        lambda argv: _guarded(program.main, *_arguments(program, argv)),
+        flags_parser=functools.partial(_parse, program),
+    )
 
 
-def _takes_arguments(program: types.ModuleType) -> bool:
-    return bool(inspect.signature(program.main).parameters)
+def _arguments(program: types.ModuleType, argv: list[str]) -> list[list[str]]:
+    """Return what to hand to the `main` of a program, which has a parameter or none."""
+    return [argv[1:]] if inspect.signature(program.main).parameters else []
 
 
 def define_config(
@@ -149,7 +146,7 @@ def _parse(program: types.ModuleType, argv: list[str]) -> list[str]:
         _fail(_missing(argv) if _REQUIRED in str(error) else str(error))
     except Exception as error:
         _fail(_configuration_fault(argv, error))
-    if rest[1:] and not _takes_arguments(program):
+    if rest[1:] and not _arguments(program, rest):
         _fail(f"{rest[1]!r}: not a flag; flags are written --name=value, see --help")
     return rest
 
@@ -205,7 +202,7 @@ _REQUIRED = "must have a value other than None"
 
 def _missing(argv: list[str]) -> str:
     """Say which flags are missing, in this library's words instead of absl's."""
-    required = [name for name in flags.FLAGS if _is_required(flags.FLAGS[name])]
+    required = sorted(name for name in flags.FLAGS if _is_required(flags.FLAGS[name]))
     missing = [f"--{name}=.." for name in required if flags.FLAGS[name].value is None]
     return f"give {' and '.join(missing)}; see {argv[0]} --help"
 
@@ -273,7 +270,7 @@ def _configuration_fault(argv: list[str], error: Exception) -> str:
     return f"--config: {type(error).__name__}: {error}"
 
 
-def _guarded(main: Callable[[], None]) -> None:
+def _guarded(main: Callable[..., None], *arguments: list[str]) -> None:
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)
         python_logging.getLogger("orbax").setLevel(python_logging.ERROR)
@@ -291,7 +288,7 @@ def _guarded(main: Callable[[], None]) -> None:
             processes.connect(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
         plugins.load(_imports(sys.argv), plugins.FLAG)
         progress.set_progress(_PROGRESS.value)
-        main()
+        main(*arguments)
     except InputError as error:
         _fail(str(error))
     except OSError as error:
@@ -334,14 +331,6 @@ def plain(table: "pl.DataFrame") -> str:
         fmt_str_lengths=80,
     ):
         return str(table)
-
-
-def command(name: str, *given: str) -> str:
-    """Return the command of another program, in the way in which this one was started."""
-    started = pathlib.Path(sys.argv[0])
-    in_clone = started.suffix == ".py"
-    program = ["python", f"{started.with_name(name)}.py"] if in_clone else ["hlr-jax", name]
-    return shlex.join([*program, *given])
 
 
 def measured(columns: Mapping[str, Mapping[str, Any]], all_metrics: bool = False) -> str:

@@ -6,6 +6,7 @@ What a field means stands beside it in its source: in a comment above it or afte
 
 import ast
 import dataclasses
+import functools
 import inspect
 import re
 import textwrap
@@ -99,6 +100,7 @@ def _attributes(text: str) -> dict[str, str]:
     return {name: about for names, _, about in split for name in names.split(", ") if about}
 
 
+@functools.cache  # Bases are those of many.
 def _comments(cls: type) -> dict[str, str]:
     """Read the comments above the fields of a class, and after them on their lines."""
     try:

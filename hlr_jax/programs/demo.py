@@ -1,7 +1,9 @@
 """Train HLR and CML on the embedded data set and show what they recommend.
 
-hlr-jax demo
-hlr-jax demo --user=7 --workdir=runs/demo   (to keep the runs)
+  hlr-jax demo
+  hlr-jax demo --user=7 --workdir=runs/demo   (to keep the runs)
+
+The data are made up, and come with the library.
 """
 
 import pathlib

@@ -18,6 +18,8 @@ For a run of several processes, on one machine or on many, start this command fo
 or --coordinator_address=auto under SLURM, Open MPI or on a TPU pod; docs/launching.md has more.
 """
 
+import shlex
+
 from absl import flags
 
 from hlr_jax import cli, config
@@ -56,6 +58,6 @@ def _next(workdir: str, has_test: bool) -> list[str]:
     ]
     using = [("recommend", "--users=all", "--k=10", "--output=top10.csv"), ("serve",)]
     return [
-        f"  {cli.command(name, f'--workdir={workdir}', *given)}"
+        "  " + shlex.join(["hlr-jax", name, f"--workdir={workdir}", *given])
         for name, *given in [*(measuring if has_test else []), *using]
     ]

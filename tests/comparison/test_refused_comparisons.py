@@ -51,12 +51,12 @@ def test_the_same_folder_twice(runs, tmp_path):
 
 def test_folders_without_a_run(runs, tmp_path):
     fault = "holds neither a training run (config.json) nor the results of a baseline"
-    assert_refused([runs / "cml_1", tmp_path], f"{tmp_path}: {fault}", "launch/baseline.py")
+    assert_refused([runs / "cml_1", tmp_path], f"{tmp_path}: {fault}", "hlr-jax baseline")
     assert_refused([runs / "cml_1", tmp_path / "nowhere"], fault)
     (tmp_path / "results.json").write_text("{")
     assert_refused([runs / "cml_1", tmp_path], "results.json: not valid JSON")
     (tmp_path / "results.json").write_text('{"baseline": "ease"}')
-    assert_refused([runs / "cml_1", tmp_path], "has no data; run launch/baseline.py again")
+    assert_refused([runs / "cml_1", tmp_path], "has no data; run hlr-jax baseline again")
 
 
 def test_an_unfinished_run(runs, changed):

@@ -140,9 +140,7 @@ def test_a_sweep_ends_in_a_command_that_trains_the_best(launch, config_file, tmp
     assert pl.read_csv(workdir / "trials.csv").equals(table)
 
     command = done.stdout.splitlines()[-1]
-    assert command == (
-        f"python launch/train.py --config={workdir}/best.py --workdir={workdir}/best"
-    )
+    assert command == (f"hlr-jax train --config={workdir}/best.py --workdir={workdir}/best")
     trained = launch("train", *command.split()[2:])
     assert trained.returncode == 0, trained.stderr
     found = read(workdir / "best" / "results.json")["valid"]
@@ -205,7 +203,7 @@ def test_variants_of_papers_are_shown_on_request():
     assert "ndcg_local@5" not in text
     assert "--all_metrics shows ndcg_local too" in text
     text = cli.measured({"test": summary}, all_metrics=True)
-    assert "ndcg_local@5           0.5000" in text
+    assert "ndcg_local@5         0.5000" in text
     assert "best order (HLR)" in text
 
 

@@ -60,7 +60,7 @@ def test_only_the_same_command_goes_on_and_changes_nothing(trained, launch, trai
     assert f"ndcg@10               {results['test']['ndcg@10']:.4f} [" in after
     assert "  recall             share of a user's wanted items" in after
     assert "mrr_all_hits@10" not in after
-    assert f"  python launch/evaluate.py --workdir={trained} " in after
+    assert f"  hlr-jax evaluate --workdir={trained} " in after
     assert max(map(len, before.splitlines())) <= 80
 
     done = launch("train", *flags, "--config.loss.margin=0.7")
@@ -79,22 +79,6 @@ def test_a_line_says_what_the_relation_is(trained, launch, train_flags, tmp_path
     # This one is CML.
     done = launch("evaluate", f"--workdir={trained}", "--diagnose")
     assert_refused(done, "config.model.name='cml'", "has no relation")
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["train", "evaluate", "recommend", "sweep", "baseline", "compare", "export", "serve"],
-)
-def test_help(name, launch):
-    done = launch(name, "--help")
-    assert done.returncode == 0
-    assert f"hlr-jax {name}" in done.stdout
-    assert ("--runs" if name == "compare" else "--workdir") in done.stdout
-    assert "--import" in done.stdout
-    assert "Traceback" not in done.stderr
-    reads_files = name in ("train", "sweep", "baseline")
-    assert ("\n  --config=" in done.stdout) == reads_files or name == "evaluate"
-    assert ("\nConfigurations, " in done.stdout) == reads_files
 
 
 def test_help_lists_the_configurations_and_does_not_wait_for_jax(environment):
