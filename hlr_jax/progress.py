@@ -18,7 +18,7 @@ LINE_SECONDS, SILENT_SECONDS = 10.0, 30.0
 _BAR_SECONDS = 0.5
 # From here on numbers are written as 1.53M.
 _SCALED_FROM = 100_000
-_BAR = "{desc}{percentage:3.0f}%|{bar}| {remaining} left"
+_BAR = "{desc}|{bar}| {remaining} left"
 
 _mode = "auto"
 
@@ -190,6 +190,11 @@ class Lines(Shown):
             parts += [f"{_number(self._done)} {self._unit}", _speed(rate)]
         title = f"{self._title}: " if self._title else ""
         print(title + ", ".join(parts), file=sys.stderr, flush=True)
+
+
+def digits(value: float) -> str:
+    """Write a figure by four digits, so that those of one name are equally wide."""
+    return f"{value:#.4g}".rstrip(".")
 
 
 def _joined(figures: dict[str, str]) -> str:

@@ -17,7 +17,7 @@ from hlr_jax.evaluation import metrics
 from hlr_jax.evaluation.evaluate import check_cutoffs, check_protocol
 from hlr_jax.files import write_json
 from hlr_jax.parallel import processes
-from hlr_jax.progress import shown
+from hlr_jax.progress import digits, shown
 from hlr_jax.tuning.search_space import suggest
 
 # Of one trial: hyperparameters, the value of the metric (None where it diverged), and seconds.
@@ -97,7 +97,7 @@ def tune(
 
         def tell(*trial: Any) -> None:
             known = [trial[select] for trial in tried if trial[select] is not None]
-            bar.note(**{f"best {select}": f"{max(known):.4g}" if known else "unknown"})
+            bar.note(**{f"best {select}": digits(max(known)) if known else "unknown"})
             bar.advance()
 
         study.optimize(value_of, trials, catch=(DivergedError,), callbacks=[tell])

@@ -19,7 +19,7 @@ from hlr_jax.config import Config, TrainingConfig
 from hlr_jax.errors import DivergedError
 from hlr_jax.parallel import processes
 from hlr_jax.parallel.placement import Placement
-from hlr_jax.progress import Shown, shown
+from hlr_jax.progress import Shown, digits, shown
 from hlr_jax.sampling.epoch_order import num_steps
 from hlr_jax.training import device_memory
 from hlr_jax.training.epoch import EpochRows, Recipe, advance
@@ -300,7 +300,7 @@ class _Session:
                 raise self._diverged(progress, span)
             steps += span.steps
             progress = progress._replace(seconds=progress.seconds + seconds)
-            self.bar.note(loss=f"{loss:.4g}")
+            self.bar.note(loss=digits(loss))
             self.bar.advance(min(span.stop * batch_size, num_rows) - span.start * batch_size)
         self.seconds_per_step = (self.clock - before) / steps if steps else 0.0
         return progress
@@ -342,7 +342,7 @@ def _progress_bar(program: Program, state: TrainState, show_progress: bool) -> S
 def _told(bar: Shown, progress: Progress, values: dict[str, float], select: str) -> None:
     """Show how an epoch turned out."""
     if values:
-        bar.note(**{f"valid {select}": f"{values[select]:.4g}"})
+        bar.note(**{f"valid {select}": digits(values[select])})
         bar.note(best=f"epoch {progress.best_epoch}")
     bar.end_part()
 

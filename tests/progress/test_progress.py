@@ -142,7 +142,7 @@ def test_a_bar_names_what_is_done_and_its_figures(capsys):
     shown = capsys.readouterr().err.split("\r")
     assert shown[1].startswith("compiling:   0%|")
     assert "0.00/200k" in shown[1]
-    assert shown[-1].startswith("epoch 1/2:  50%|")
+    assert shown[-1].startswith("epoch 1/2: |")
     assert shown[-1].endswith(" left, loss 0.25, valid 0.75\n")
 
 
