@@ -40,7 +40,7 @@ class Announcer(Callback):
         self._say(as_text(f"{config.model.name} on {dataset.name}", facts) + "\n")
 
     def on_refit(self, epochs: int) -> None:
-        self._say(f"\nrefit, on training and validation together, for {epochs} epochs\n")
+        self._say(f"refit, on training and validation together, for {epochs} epochs")
 
 
 def about_model(config: Config, parameters: Mapping[str, int]) -> dict[str, str]:
