@@ -161,7 +161,7 @@ def help_text(program: types.ModuleType) -> str:
     if any(isinstance(flag.parser, _ConfigurationParser) for flag in own):
         from hlr_jax.config import shipped
 
-        parts += [f"{_NAMES}\n{shipped.describe()}"]
+        parts += [f"{_CONFIGURATIONS}\n{shipped.describe()}"]
     return "\n\n".join(parts)
 
 
@@ -192,7 +192,7 @@ def _indented(text: str) -> list[str]:
     return textwrap.wrap(text, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
 
 
-_NAMES = """Configurations, whose names join what stands left and right, as embedded/hlr.
+_CONFIGURATIONS = """Configurations, whose names join what stands left and right, as embedded/hlr.
 ml_1m/hlr alone is the recommended one: that of full_catalog/, else tuned/, else published/.
 """
 # Defaults of which there is nothing to say.

@@ -34,9 +34,9 @@ def read(path: str, imports: Sequence[str] = ()) -> ml_collections.ConfigDict:
     Raises:
       InputError: the file or the configuration of that name does not exist, or its program fails.
     """
+    plugins.load(imports, plugins.FLAG)
     path = shipped.find(path)
     file, colon, argument = path.partition(":")
-    plugins.load(imports, plugins.FLAG)
     module = execution.execute(file)
     names = execution.names_in(module)
     if names and argument not in names:

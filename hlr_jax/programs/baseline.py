@@ -15,6 +15,7 @@ from absl import flags
 
 from hlr_jax import cli, config
 
+# Those of hlr_jax.baselines, which --help need not wait for; a test compares them.
 _NAMES = ["most_popular", "ease", "ials", "bpr", "item_knn", "slim", "rp3beta", "ials_scaled"]
 
 _NAME = flags.DEFINE_enum("name", None, _NAMES, "The baseline.", required=True)

@@ -58,6 +58,7 @@ def _asked(name: str) -> Iterator[str]:
             cls = registry.get(name)
             yield f"{name}, a {registry.kind}: --config.{section}.{field}={name}"
             yield from _described(cls, settings.of_component(section, name))
+            yield f"  Every {registry.kind} has these fields too: hlr-jax fields {section}"
     methods = _methods()
     if name in methods:
         yield f"{name}, a baseline: hlr-jax baseline --name={name} tunes these, or takes --set"
