@@ -183,6 +183,7 @@ def _measured(
             "seconds": round(progress.seconds, 3),
             "epochs": progress.epochs,
             "best_epoch": progress.best_epoch,
+            "best_valid": progress.best,
             "stopped_by": _stopped_by(progress, config),
             "interactions_per_second": round(interactions / progress.seconds),
             "triplets_per_second": round(interactions * negatives / progress.seconds),

@@ -85,8 +85,8 @@ def ended(config: Config, results: Mapping[str, Any]) -> str:
     done, training = results["train"], config.training
     select = training.selection_metric
     best = f"epoch {done['best_epoch']}"
-    if results["valid"]:
-        best += f", valid {select} {results['valid'][select]:.4g}"
+    if done["best_valid"]:
+        best += f", valid {select} {done['best_valid'][select]:.4g}"
     reasons = {
         "patience": f"{training.patience} epochs without a better valid {select} "
         "(config.training.patience)",

@@ -85,10 +85,10 @@ def results_of(config, progress):
             "seconds": 12.34,
             "epochs": progress.epochs,
             "best_epoch": progress.best_epoch,
+            "best_valid": progress.best,
             "stopped_by": experiment._stopped_by(progress, config),
             "interactions_per_second": 123456,
         },
-        "valid": {"loss": 0.25, "ndcg@5": 0.5} if progress.best else {},
     }
 
 
