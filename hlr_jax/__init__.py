@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from hlr_jax.functional.geometry import Geometry
     from hlr_jax.functional.losses import Loss, NegativeDistances
     from hlr_jax.models import Relation
+    from hlr_jax.progress import set_progress
     from hlr_jax.registry import register
     from hlr_jax.runs.analysis import Analysis, analyse
     from hlr_jax.runs.diagnosis import Diagnosis, diagnose
@@ -77,6 +78,7 @@ __all__ = [
     "diagnose",
     "load",
     "register",
+    "set_progress",
     "train",
     "train_and_evaluate",
 ]
@@ -106,6 +108,7 @@ _HOMES = {
     "diagnose": "runs.diagnosis",
     "load": "baselines.recommender",
     "register": "registry",
+    "set_progress": "progress",
     "train": "runs.experiment",
     "train_and_evaluate": "runs.experiment",
 }

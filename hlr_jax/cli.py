@@ -17,6 +17,7 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from hlr_jax import progress
 from hlr_jax.config import renamed
 from hlr_jax.errors import DivergedError, InputError
 
@@ -39,6 +40,12 @@ flags.DEFINE_multi_string(
     "my_package.my_module. It must be installed, or in a folder of PYTHONPATH. Repeat the flag or "
     "use commas for several. Installed packages with an entry point of the group hlr_jax.plugins "
     "need no flag.",
+)
+_PROGRESS = flags.DEFINE_enum(
+    "progress",
+    "auto",
+    list(progress.MODES),
+    "How far things are: a bar, plain lines for a log file, or nothing. auto: a bar in a terminal.",
 )
 # Flags that functions of this module define from here on are those of the program that calls them.
 flags.disclaim_key_flags()
@@ -103,7 +110,7 @@ def say(text: str) -> None:
     from hlr_jax.parallel import processes
 
     if processes.is_first():
-        print(text)
+        print(text, flush=True)  # In its place among what goes to standard error.
 
 
 def show(text: str) -> None:
@@ -220,6 +227,13 @@ def _imports(argv: list[str]) -> list[str]:
     return named
 
 
+class _Warning(python_logging.Formatter):
+    """Writes what is logged for people: without times, threads and places in the code."""
+
+    def format(self, record: python_logging.LogRecord) -> str:
+        return f"{record.levelname.lower()}: {record.getMessage()}"
+
+
 class _ConfigurationError(Exception):
     """A fault of a configuration file. absl adds to the message of a ValueError."""
 
@@ -260,6 +274,7 @@ def _guarded(main: Callable[..., None], *arguments: list[str]) -> None:
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)
         python_logging.getLogger("orbax").setLevel(python_logging.ERROR)
+        logging.get_absl_handler().setFormatter(_Warning())
     # These import JAX, which --help need not wait for.
     from jax.errors import JaxRuntimeError
 
@@ -272,6 +287,7 @@ def _guarded(main: Callable[..., None], *arguments: list[str]) -> None:
         if _COORDINATOR.value:
             processes.connect(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
         plugins.load(_imports(sys.argv), plugins.FLAG)
+        progress.set_progress(_PROGRESS.value)
         main(*arguments)
     except InputError as error:
         _fail(str(error))
@@ -317,20 +333,42 @@ def plain(table: "pl.DataFrame") -> str:
         return str(table)
 
 
-def metrics_table(columns: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return a text: a row for each metric, a column for each summary, intervals beside means."""
+def measured(columns: Mapping[str, Mapping[str, Any]], all_metrics: bool = False) -> str:
+    """Return `metrics_table`, and what each metric of it means."""
+    from hlr_jax.evaluation import metrics
+    from hlr_jax.facts import as_text
+
+    found = [name for summary in columns.values() for name in summary]
+    hidden = [] if all_metrics else [name for name in found if not metrics.is_standard(name)]
+    legend = metrics.legend(name for name in found if name not in hidden)
+    if hidden:
+        legend["(more)"] = f"--all_metrics shows {', '.join(metrics.legend(hidden))} too"
+    return f"{metrics_table(columns, all_metrics)}\n\n{as_text('', legend)}"
+
+
+def metrics_table(columns: Mapping[str, Mapping[str, Any]], all_metrics: bool = False) -> str:
+    """Return a text: a row for each metric, a column for each summary, intervals beside means.
+
+    Args:
+      all_metrics: not the standard ones alone, but variants of papers too.
+    """
+    from hlr_jax.evaluation.metrics import is_standard
+
     names = [
         name
         for name, value in next(iter(columns.values())).items()
-        if not isinstance(value, Mapping)
+        if not isinstance(value, Mapping) and (all_metrics or is_standard(name))
     ]
     width = max(map(len, names))
 
+    def number(value: float) -> str:
+        return f"{value:.4f}" if abs(value) < 10 else f"{value:.1f}"
+
     def cell(summary: Mapping[str, Any], name: str) -> str:
         value = summary.get(name, "")
-        text = f"{value:.4f}" if isinstance(value, float) else str(value)
+        text = number(value) if isinstance(value, float) else str(value)
         interval = summary.get("intervals", {}).get(name)
-        return text + (f" [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else "")
+        return text + (f" [{', '.join(map(number, interval))}]" if interval else "")
 
     cells = [[cell(summary, name) for summary in columns.values()] for name in names]
     widths = [max(len(head), *(len(row[i]) for row in cells)) for i, head in enumerate(columns)]

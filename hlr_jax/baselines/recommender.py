@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Float, Int
 
-from hlr_jax import archive
+from hlr_jax import archive, facts
 from hlr_jax.baselines.fitted import Fitted, restored
 from hlr_jax.baselines.methods import METHODS, Method
 from hlr_jax.baselines.scoring import best, best_of_rows, in_parts
@@ -42,7 +42,15 @@ class BaselineRecommender(Verbs):
     fitted: Fitted
 
     def __repr__(self) -> str:
-        return f"BaselineRecommender({self.name}, of {self.dataset!r})"
+        return facts.as_text("BaselineRecommender", self._facts())
+
+    def _repr_html_(self) -> str:
+        return facts.as_html("BaselineRecommender", self._facts())
+
+    def _facts(self) -> dict[str, str]:
+        chosen = ", ".join(f"{name}={value!r}" for name, value in self.hyperparameters.items())
+        about = {"method": self.name, "with": chosen, "data": self.dataset.name}
+        return about | self.dataset.facts()
 
     @classmethod
     def fit(cls, method: Method, dataset: Dataset, seed: int = 0) -> "BaselineRecommender":

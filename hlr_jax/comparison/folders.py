@@ -25,7 +25,6 @@ _INDIFFERENT = (
     "sharding.",
     "model.implementation",
     "training.checkpoint_minutes",
-    "training.tensorboard",
     "evaluation.cutoffs",
     "evaluation.cohort",
     "evaluation.bootstrap",

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
-from tqdm import tqdm
 
 from hlr_jax.comparison.folders import Measurable, Plan, open_folder
 from hlr_jax.comparison.groups import Group, grouped
@@ -19,6 +18,7 @@ from hlr_jax.errors import InputError
 from hlr_jax.evaluation import metrics
 from hlr_jax.evaluation.evaluate import check_cutoffs
 from hlr_jax.parallel import processes
+from hlr_jax.progress import shown
 
 _BOOTSTRAP = 1000
 
@@ -71,7 +71,11 @@ def compare(
     data = _loaded(found, dataset)
     usual = data[found[0].data]
     check_cutoffs(plan.cutoffs, usual, f"--metrics={','.join(plan.metrics)}")
-    entries = [_measured(group, data, plan) for group in tqdm(groups, "measuring", disable=None)]
+    entries = []
+    with shown(len(groups), "entries", "measuring") as bar:
+        for group in groups:
+            entries.append(_measured(group, data, plan))
+            bar.advance()
     _check_users(entries, plan)
     pairs = [pair for metric in plan.metrics for pair in paired_tests(entries, metric, reference)]
     return Comparison(plan, usual.name, reference, entries, pairs)

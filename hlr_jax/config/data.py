@@ -6,7 +6,7 @@ import typing
 from hlr_jax.config.values import Section, require, require_one_of
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class DataConfig(Section):
     """Which interactions, how they are filtered and how they are split."""
 

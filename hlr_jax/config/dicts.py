@@ -103,6 +103,7 @@ def _section(section: str, cls: type, values: Any) -> Any:
     if not isinstance(values, Mapping | ml_collections.ConfigDict):
         raise InputError(f"config.{section}={values!r}: expected a section with fields")
     known = field_names(cls)
+    values = {k: v for k, v in values.items() if not renamed.is_idle(f"{section}.{k}", v)}
     chosen = {name: value for name, value in values.items() if name in known}
     others = {name: value for name, value in values.items() if name not in known}
     if section not in build.NAME_FIELDS:

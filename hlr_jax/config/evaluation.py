@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from hlr_jax.config.values import Section, require, require_one_of
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class EvaluationConfig(Section):
     """How a trained model is measured."""
 

@@ -4,6 +4,8 @@ import dataclasses
 import typing
 from collections.abc import Sequence
 
+from hlr_jax import facts
+from hlr_jax.config import shown
 from hlr_jax.config.components import GeometryConfig, LossConfig, ModelConfig, SamplingConfig
 from hlr_jax.config.data import DataConfig
 from hlr_jax.config.evaluation import EvaluationConfig
@@ -11,7 +13,7 @@ from hlr_jax.config.training import OptimizerConfig, ShardingConfig, TrainingCon
 from hlr_jax.config.values import require, typed
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Config:
     """Everything that decides a run's numbers.
 
@@ -36,6 +38,16 @@ class Config:
         object.__setattr__(self, "seed", typed("seed", int, self.seed))
         object.__setattr__(self, "imports", typed("imports", Sequence[str], self.imports))
         require(0 <= self.seed < 2**32, "seed", self.seed, "use 0 to 2^32 - 1")
+
+    def __repr__(self) -> str:
+        return shown.config(self)
+
+    def _repr_html_(self) -> str:
+        texts = {
+            name: shown.line(value) if dataclasses.is_dataclass(value) else repr(value)
+            for name, value in shown.changed(self).items()
+        }
+        return facts.as_html("Config (other fields have their defaults)", texts)
 
 
 # The class of each section, and the fields beside the sections.

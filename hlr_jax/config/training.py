@@ -5,7 +5,7 @@ import dataclasses
 from hlr_jax.config.values import Section, require, require_one_of
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class OptimizerConfig(Section):
     """An Optax optimizer and its learning-rate schedule."""
 
@@ -58,7 +58,7 @@ class OptimizerConfig(Section):
         )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class TrainingConfig(Section):
     """How long to train, in which batches, and which epoch to keep."""
 
@@ -91,8 +91,6 @@ class TrainingConfig(Section):
     matmul_precision: str = "default"
     # Save within an epoch when this many minutes have passed since the last save.
     checkpoint_minutes: float = 10.0
-    # Write the losses and metrics of each epoch for TensorBoard too.
-    tensorboard: bool = False
 
     def check(self) -> None:
         for field in ("epochs", "batch_size"):
@@ -113,7 +111,7 @@ class TrainingConfig(Section):
         )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class ShardingConfig(Section):
     """What is divided among devices besides each batch. It changes no number of a run."""
 

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Sequence
 from typing import Any
 
-from hlr_jax.config import renamed
+from hlr_jax.config import renamed, shown
 from hlr_jax.errors import InputError
 
 
@@ -45,6 +45,9 @@ class Section:
             # The dataclass is frozen, so its own __setattr__ refuses.
             object.__setattr__(self, name, typed(f"{section}.{name}", hints[name], value))
         self.check()
+
+    def __repr__(self) -> str:
+        return shown.section(self)
 
     def check(self) -> None:
         """Raise InputError for values out of range."""

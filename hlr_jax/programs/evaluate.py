@@ -17,6 +17,7 @@ from hlr_jax.config import EvaluationConfig
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder that hlr-jax train wrote.", required=True)
 _SPLIT = flags.DEFINE_enum("split", "test", ["valid", "test"], "Interactions to measure on.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file to write the metrics to as well.")
+_ALL_METRICS = flags.DEFINE_bool("all_metrics", False, "Print variants of papers too.")
 _DIAGNOSE = flags.DEFINE_bool("diagnose", False, "Say also how the relation differs between pairs.")
 _CONFIG = cli.defined(
     lambda: config_flags.DEFINE_config_dict(
@@ -42,7 +43,7 @@ def main() -> None:
     recommender = loaded.with_evaluation(**fields)
     relation = [str(diagnose(recommender))] if _DIAGNOSE.value else []
     summary = recommender.evaluate(_SPLIT.value, show_progress=True)
-    cli.say(cli.metrics_table({_SPLIT.value: summary}))
+    cli.say(cli.measured({_SPLIT.value: summary}, _ALL_METRICS.value))
     for line in relation:
         cli.say(line)
     if output and processes.is_first():

@@ -18,6 +18,8 @@ For a run of several processes, on one machine or on many, start this command fo
 or --coordinator_address=auto under SLURM, Open MPI or on a TPU pod; docs/launching.md has more.
 """
 
+import shlex
+
 from absl import flags
 
 from hlr_jax import cli, config
@@ -30,22 +32,36 @@ _TRACKERS = flags.DEFINE_list(
     "trackers", [], "Who else is told of the run: csv, tensorboard, mlflow, wandb."
 )
 _REPORT = flags.DEFINE_bool("report", False, "Write report.html too, a page to look at.")
+_ALL_METRICS = flags.DEFINE_bool("all_metrics", False, "Print variants of papers too.")
 
 
 def main() -> None:
-    """Train, evaluate, print the test metrics and what the relation is."""
-    from hlr_jax.runs import experiment, trackers
+    """Say what is to be done, train, evaluate, and say how it went."""
+    from hlr_jax.runs import experiment, trackers, words
 
     if _REPORT.value:
         from hlr_jax.reporting import check_report, report_run
 
         check_report()  # Now, not after hours.
-    told = trackers.named(_TRACKERS.value, _WORKDIR.value)
+    workdir = _WORKDIR.value
+    told = [words.Announcer(workdir, cli.say), *trackers.named(_TRACKERS.value, workdir)]
     values = config.from_config_dict(_CONFIG.value)
-    results = experiment.train_and_evaluate(values, _WORKDIR.value, callbacks=told)
-    cli.say(cli.metrics_table({name: results[name] for name in ("test", "valid") if results[name]}))
-    if "diagnosis" in results:
-        cli.say(results["diagnosis"]["text"])
-    cli.say(f"written to {_WORKDIR.value}/results.json")
+    results = experiment.train_and_evaluate(values, workdir, callbacks=told)
+    cli.say("\n" + words.ended(values, results) + "\n")
+    columns = {name: results[name] for name in ("test", "valid") if results[name]}
+    if columns:
+        cli.say(cli.measured(columns, _ALL_METRICS.value) + "\n")
+    cli.say(f"written to {workdir}/results.json")
     if _REPORT.value:
-        cli.say(f"written to {report_run(_WORKDIR.value)}")
+        cli.say(f"written to {report_run(workdir)}")
+    cli.say("\n".join(["next:", *_next(workdir, bool(results["test"]))]))
+
+
+def _next(workdir: str, has_test: bool) -> list[str]:
+    """List commands for a trained model, a line each."""
+    measuring = [("evaluate", "--config.evaluation.cutoffs=(5,20)"), ("report",)]
+    using = [("recommend", "--users=all", "--k=10", "--output=top10.csv"), ("serve",)]
+    return [
+        "  " + shlex.join(["hlr-jax", name, f"--workdir={workdir}", *given])
+        for name, *given in [*(measuring if has_test else []), *using]
+    ]

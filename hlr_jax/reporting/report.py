@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 
 from hlr_jax.data import described
 from hlr_jax.errors import InputError
+from hlr_jax.evaluation import metrics
 from hlr_jax.files import read_json_lines, write_text
 from hlr_jax.parallel import processes
 from hlr_jax.reporting import attention, charts, page
@@ -20,16 +21,6 @@ from hlr_jax.runs.recommender import Recommender
 # Users who are shown, items of each of their lists, and items of the map.
 _SHOWN, _LISTED, _MAPPED = 3, 8, 3000
 _QUARTERS = ("least", "less", "more", "most")
-_MEANINGS = {
-    "ndcg": "how early the wanted items stand in the list; 1 if all stand first",
-    "recall": "share of a user's wanted items that are in the list",
-    "precision": "share of the list that is wanted",
-    "hit_rate": "share of users with a wanted item in the list",
-    "mrr": "1 divided by the place of the first wanted item",
-    "map": "mean precision at the places of the wanted items",
-    "coverage": "share of the catalogue that is in anybody's list",
-    "median_popularity": "how many users the middle item of a list has in training",
-}
 
 
 def report(
@@ -115,8 +106,7 @@ def _measures(recommender: Recommender) -> list[tuple[str, str]]:
     cutoff = max(recommender.config.evaluation.cutoffs)
     rows = []
     for name, value in summary.items():
-        base = name.partition("@")[0]
-        if base in _MEANINGS and isinstance(value, float):
+        if metrics.is_standard(name) and isinstance(value, float):
             interval = summary.get("intervals", {}).get(name)
             between = "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
             rows.append((name, value, between))
@@ -126,8 +116,7 @@ def _measures(recommender: Recommender) -> list[tuple[str, str]]:
     values = np.array([x or 0.0 for x in summary["per_user"][f"ndcg@{cutoff}"]])
     by_user = _by_quarter(f"NDCG@{cutoff} by activity", values, data.train.counts[users], "users")
     found = _by_popularity(recommender, cutoff)
-    shown = dict.fromkeys(name.partition("@")[0] for name, _, _ in rows)
-    legend = page.legend({name: _MEANINGS[name] for name in shown})
+    legend = page.legend(metrics.legend(name for name, _, _ in rows))
     head = ("metric", "mean", "95 %")
     text = (
         f"{len(users):,} users with test items; every item is ranked but those that a user has in "

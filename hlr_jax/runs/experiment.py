@@ -48,7 +48,7 @@ from hlr_jax.training.loop import (
 )
 from hlr_jax.training.objective import project
 from hlr_jax.training.optimizers import GivenOptimizer, Optimizer, frozen_tables
-from hlr_jax.training.state import Keys, new_params
+from hlr_jax.training.state import Keys, Sizes, new_params, num_parameters
 from hlr_jax.types import Params
 
 
@@ -162,6 +162,10 @@ def _of_progress(progress: Progress) -> dict[str, Any]:
     return numbers | {f"best_valid_{name}": value for name, value in progress.best.items()}
 
 
+def _stopped_by(progress: Progress, config: Config) -> str:
+    return "patience" if progress.lost_patience(config.training) else "epochs"
+
+
 def _measured(
     selected: Recommender, final: Recommender, progress: Progress, show_progress: bool
 ) -> dict[str, Any]:
@@ -179,6 +183,8 @@ def _measured(
             "seconds": round(progress.seconds, 3),
             "epochs": progress.epochs,
             "best_epoch": progress.best_epoch,
+            "best_valid": progress.best,
+            "stopped_by": _stopped_by(progress, config),
             "interactions_per_second": round(interactions / progress.seconds),
             "triplets_per_second": round(interactions * negatives / progress.seconds),
         },
@@ -227,7 +233,8 @@ def _train(
     recipe = make_recipe(config, objective, dataset, steps, _given(config, request))
     program = Program(config, recipe, placement, positives)
 
-    request.callback.on_start(Start(config, dataset))
+    sizes = Sizes(dataset.num_users, dataset.num_items, dataset.num_features)
+    request.callback.on_start(Start(config, dataset, num_parameters(model, sizes)))
 
     def report(record: Record) -> None:
         log(record)
@@ -285,6 +292,7 @@ def _refitted(
             selection_metric="loss",
         ),
     )
+    request.callback.on_refit(progress.best_epoch)
     folder = None if workdir is None else refit_folder(pathlib.Path(workdir))
     joined, again_request = selected.dataset.joined(), request._replace(callback=Callback())
     return _train(again, folder, joined, again_request)[0]

@@ -27,22 +27,27 @@ class Start(NamedTuple):
     Attributes:
       config: of the run.
       dataset: that it trains on.
+      parameters: how many there are of `user` and `item` tables and of the `relation`.
     """
 
     config: Config
     dataset: Dataset
+    parameters: Mapping[str, int]
 
     def settings(self) -> dict[str, Any]:
-        """List all fields by name, and the sizes of the data."""
+        """List all fields by name, and the sizes of the data and of the model."""
         data = self.dataset
         sizes = {"users": data.num_users, "items": data.num_items, **data.split_sizes}
-        return configs.flat(self.config) | {f"dataset.{name}": n for name, n in sizes.items()}
+        counted = {"dataset": sizes, "parameters": self.parameters}
+        return configs.flat(self.config) | {
+            f"{of}.{name}": n for of, numbers in counted.items() for name, n in numbers.items()
+        }
 
 
 class Callback:
     """Base of what is told of a run; override what is wanted.
 
-    A refit is not told of, but its end is the end.
+    Of a refit only its beginning is told, and its end is the end.
     """
 
     def on_start(self, start: Start) -> None:
@@ -53,6 +58,9 @@ class Callback:
 
         An exception that it raises ends the training.
         """
+
+    def on_refit(self, epochs: int) -> None:
+        """Receive for how many epochs the model is trained again, on validation too."""
 
     def on_end(self, results: Mapping[str, Any]) -> None:
         """Receive numbers of the finished run by name, or `error` where it failed."""
@@ -87,6 +95,10 @@ class Together(Callback):
     def on_epoch(self, record: Record) -> None:
         for callback in self._callbacks:
             callback.on_epoch(record)
+
+    def on_refit(self, epochs: int) -> None:
+        for callback in self._callbacks:
+            callback.on_refit(epochs)
 
     def on_end(self, results: Mapping[str, Any]) -> None:
         for callback in self._callbacks:

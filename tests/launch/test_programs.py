@@ -29,8 +29,10 @@ def test_evaluate_repeats_the_measures_of_training(trained, launch, tmp_path):
 def test_evaluate_takes_other_settings(trained, launch, tmp_path):
     output = tmp_path / "valid.json"
     flags = ["--split=valid", "--config.evaluation.cutoffs=(5,20)", f"--output={output}"]
-    done = launch("evaluate", f"--workdir={trained}", *flags)
+    done = launch("evaluate", f"--workdir={trained}", *flags, "--all_metrics", "--progress=bar")
     assert done.returncode == 0, done.stderr
+    assert "mrr_all_hits@20" in done.stdout
+    assert "  mrr_all_hits       1 divided by the place, added up" in done.stdout
     assert {"ndcg@5", "ndcg@20"} <= read(output).keys()
     assert "ndcg@10" not in read(output)
     # The run itself stays as it was.
@@ -201,6 +203,22 @@ def test_metrics_stand_in_aligned_columns():
         "users                          3      12",
         "ndcg@10  0.2500 [0.2000, 0.3000]  0.5000",
     ]
+
+
+def test_variants_of_papers_are_shown_on_request():
+    summary = {"users": 3, "ndcg@5": 0.25, "ndcg_local@5": 0.5, "median_popularity@5": 123.456}
+    text = cli.measured({"test": summary})
+    assert text.splitlines()[:4] == [
+        "                       test",
+        "users                     3",
+        "ndcg@5               0.2500",
+        "median_popularity@5   123.5",
+    ]
+    assert "ndcg_local@5" not in text
+    assert "--all_metrics shows ndcg_local too" in text
+    text = cli.measured({"test": summary}, all_metrics=True)
+    assert "ndcg_local@5         0.5000" in text
+    assert "best order (HLR)" in text
 
 
 def test_typos_of_evaluation_flags_are_refused_in_one_line(launch, trained):

@@ -51,6 +51,17 @@ def test_only_the_same_command_goes_on_and_changes_nothing(trained, launch, trai
     done = launch("train", *flags)
     assert done.returncode == 0, done.stderr
     assert {name: (trained / name).read_text() for name in names} == before
+    # What it says before, and at the end.
+    before, _, after = done.stdout.partition("  trained ")
+    assert before.startswith("cml on embedded\n")
+    assert "  goes on       with a run that has 1 epochs already\n" in before
+    assert "  best     epoch 1, valid loss " in after
+    results = read(trained / "results.json")
+    assert f"ndcg@10               {results['test']['ndcg@10']:.4f} [" in after
+    assert "  recall             share of a user's wanted items" in after
+    assert "mrr_all_hits@10" not in after
+    assert f"  hlr-jax evaluate --workdir={trained} " in after
+    assert max(map(len, before.splitlines())) <= 80
 
     done = launch("train", *flags, "--config.loss.margin=0.7")
     assert_refused(done, f"--workdir={trained}", "config.loss.margin=0.5, not 0.7")
@@ -61,7 +72,7 @@ def test_a_line_says_what_the_relation_is(trained, launch, train_flags, tmp_path
     assert done.returncode == 0, done.stderr
     line = read(tmp_path / "results.json")["diagnosis"]["text"]
     assert line.startswith("relation: ")
-    assert line in done.stdout.splitlines()
+    assert line.removeprefix("relation: ") in " ".join(done.stdout.split())
     done = launch("evaluate", f"--workdir={tmp_path}", "--diagnose")
     assert done.returncode == 0, done.stderr
     assert line in done.stdout.splitlines()

@@ -17,6 +17,7 @@ from hlr_jax.evaluation.metrics.definitions import (
     recall,
     recall_capped,
 )
+from hlr_jax.evaluation.metrics.legend import MEANINGS, OF_PAPERS, is_standard, legend
 from hlr_jax.evaluation.metrics.lists import (
     OF_ONE_POSITIVE,
     catalogue,
@@ -31,8 +32,10 @@ from hlr_jax.evaluation.metrics.significance import PairedTest, holm, paired_t_t
 from hlr_jax.evaluation.metrics.summary import cohort_rows, summarize
 
 __all__ = [
+    "MEANINGS",
     "METRICS",
     "OF_ONE_POSITIVE",
+    "OF_PAPERS",
     "PairedTest",
     "average_precision",
     "catalogue",
@@ -42,6 +45,8 @@ __all__ = [
     "hit_rate",
     "hits",
     "holm",
+    "is_standard",
+    "legend",
     "map_list_length",
     "mrr",
     "mrr_all_hits",
