@@ -44,7 +44,7 @@ class Analysis:
     Attributes:
       diagnosis: of the relation.
       dependence: a row for each kind of groups, `by`: how many `groups` and `interactions`; how
-        many `bits` they tell of the slot that is attended to, and of these what users and items do
+        many `bits` they tell of the slot that is attended to, and of these what users or items do
         not add (`tested`), its mean where groups are `permuted_among` items, users or the items of
         users, and how often chance reaches it (`permuted`, `p`); whether attention `depends` on
         them (`p < .01`); `most`, the bits that single interactions tell, which no groups exceed;
