@@ -62,6 +62,13 @@ def test_times_are_periods_and_hours():
         assert "is no time; give seconds since 1970" in fault(groupings, {"timestamp": wrong})
 
 
+def test_what_is_no_text_is_refused_in_one_line():
+    for values in (pl.Series([b"a", b"\xff"]), pl.Series([[["a"]], [["b"]]])):
+        message = fault(groupings, {"mood": values})
+        assert message.startswith("mood: cannot group by ")
+        assert "\n" not in message
+
+
 def only_period(times):
     (found,) = groupings({"timestamp": times})
     return found
