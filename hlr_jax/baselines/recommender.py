@@ -10,9 +10,9 @@ import scipy.sparse
 from jaxtyping import Float, Int
 
 from hlr_jax import archive, facts
+from hlr_jax.baselines import scoring
 from hlr_jax.baselines.fitted import Fitted, restored
 from hlr_jax.baselines.methods import METHODS, Method
-from hlr_jax.baselines import scoring
 from hlr_jax.baselines.scoring import best, best_of_rows, in_parts
 from hlr_jax.config import EvaluationConfig
 from hlr_jax.data.arrays import from_arrays, to_arrays
@@ -25,6 +25,7 @@ KIND = "baseline"
 # What tuning leaves in its folder.
 MODEL_FILE = "model.safetensors"
 _DATA, _FITTED = "data/", "fitted/"
+_USUAL = EvaluationConfig()
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -105,7 +106,7 @@ class BaselineRecommender(Verbs):
             raise archive.damaged(path) from None
 
     def evaluate(
-        self, split: str = "test", evaluation: EvaluationConfig = EvaluationConfig()
+        self, split: str = "test", evaluation: EvaluationConfig = _USUAL
     ) -> dict[str, Any]:
         """Compute the metrics of all users with interactions in a split, `valid` or `test`.
 
