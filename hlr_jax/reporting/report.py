@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
 
+from hlr_jax import facts
 from hlr_jax.data import Dataset, described
 from hlr_jax.errors import InputError
 from hlr_jax.evaluation import metrics
@@ -39,12 +40,18 @@ def report(
         them genres of the data set do, if its files are here and name any, else popularity.
 
     Raises:
-      InputError: there is no test split, the file cannot be written, or matplotlib is missing.
+      InputError: there is no test split, the file cannot be written, matplotlib is missing, or
+        no group is of an item of the data set.
     """
     path, data = pathlib.Path(path), recommender.dataset
     _check_test(data)
     if not path.parent.is_dir():
         raise InputError(f"{path}: there is no folder {path.parent}; make it first")
+    if groups is not None and (data.item_rows(list(groups)) < 0).all():
+        raise InputError(
+            f"groups: none is of an item of data set {data.name!r}, whose ids look like "
+            f"{facts.some(data.item_ids[:4].tolist())}"
+        )
     sections = [
         *_curves(workdir),
         *_measures(recommender),

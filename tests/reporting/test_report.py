@@ -103,6 +103,8 @@ def test_what_cannot_be_reported_is_one_clear_error(page, tmp_path):
     model = page[0]
     with pytest.raises(InputError, match="there is no folder"):
         report(model, tmp_path / "no" / "report.html")
+    with pytest.raises(InputError, match=r"groups: none is of an item .* look like 0, 1, 2"):
+        report(model, tmp_path / "report.html", None, {"x": "a"})
     joined = model.dataset.joined()
     without = joined.__class__(**{**vars(joined), "test": joined.valid})
     untested = model.__class__(**{**vars_of(model), "dataset": without})
