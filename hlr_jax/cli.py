@@ -3,7 +3,6 @@
 import functools
 import inspect
 import logging as python_logging
-import os
 import pathlib
 import re
 import sys
@@ -17,7 +16,7 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from hlr_jax import progress
+from hlr_jax import facts, progress
 from hlr_jax.config import renamed
 from hlr_jax.errors import DivergedError, InputError
 
@@ -113,15 +112,6 @@ def say(text: str) -> None:
         print(text, flush=True)  # In its place among what goes to standard error.
 
 
-def show(text: str) -> None:
-    """Print a long text, which may be read in part: by `head`, or a pager that is left."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        # Else Python tries again when it ends, and complains.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def output_file(flag: str, path: str, suffixes: Collection[str]) -> pathlib.Path:
     """Return the path of a file that is to be written.
 
@@ -138,7 +128,7 @@ def output_file(flag: str, path: str, suffixes: Collection[str]) -> pathlib.Path
 
 def _parse(program: types.ModuleType, argv: list[str]) -> list[str]:
     if not {"-h", "--help", "-help", "--helpshort", "--helpfull"}.isdisjoint(argv[1:]):
-        show(help_text(program))
+        facts.show(help_text(program))
         sys.exit(0)
     try:
         rest = flags.FLAGS(argv)
@@ -336,14 +326,13 @@ def plain(table: "pl.DataFrame") -> str:
 def measured(columns: Mapping[str, Mapping[str, Any]], all_metrics: bool = False) -> str:
     """Return `metrics_table`, and what each metric of it means."""
     from hlr_jax.evaluation import metrics
-    from hlr_jax.facts import as_text
 
     found = [name for summary in columns.values() for name in summary]
     hidden = [] if all_metrics else [name for name in found if not metrics.is_standard(name)]
     legend = metrics.legend(name for name in found if name not in hidden)
     if hidden:
         legend["(more)"] = f"--all_metrics shows {', '.join(metrics.legend(hidden))} too"
-    return f"{metrics_table(columns, all_metrics)}\n\n{as_text('', legend)}"
+    return f"{metrics_table(columns, all_metrics)}\n\n{facts.as_text('', legend)}"
 
 
 def metrics_table(columns: Mapping[str, Mapping[str, Any]], all_metrics: bool = False) -> str:

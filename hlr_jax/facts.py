@@ -1,6 +1,8 @@
 """Facts about something by name: as lines that fit a screen, and as a table for a notebook."""
 
 import html
+import os
+import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,6 +31,15 @@ def as_text(title: str, facts: Mapping[str, str]) -> str:
             placeholder=" ...",
         )
     return "\n".join(lines)
+
+
+def show(text: str) -> None:
+    """Print a long text, which may be read in part: by `head`, or a pager that is left."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Else Python tries again when it ends, and complains.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def as_html(title: str, facts: Mapping[str, str]) -> str:

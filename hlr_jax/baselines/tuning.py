@@ -175,11 +175,11 @@ def tune_and_evaluate(
     if len(dataset.valid):
         # Negatives are given for the test split alone.
         on_all_items = dataclasses.replace(config.evaluation, protocol="full")
-        results["valid"] = evaluate(found.fitted, dataset, on_all_items, "valid")
+        results["valid"] = found.evaluate("valid", on_all_items)
     if refit:
         found = BaselineRecommender.fit(method, dataset.joined(), config.seed)
     if len(dataset.test):
-        results["test"] = evaluate(found.fitted, dataset, config.evaluation, "test")
+        results["test"] = found.evaluate("test", config.evaluation)
     workdir.mkdir(parents=True, exist_ok=True)
     found.save(workdir / MODEL_FILE)
     write_json(workdir / "results.json", results)

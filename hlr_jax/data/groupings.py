@@ -41,7 +41,7 @@ def groupings(columns: Mapping[str, pl.Series]) -> list[Grouping]:
     8601 has them) becomes two, in UTC: `period`, by months or years, and `hour`.
 
     Raises:
-      InputError: a timestamp is no time.
+      InputError: a timestamp is no time, or a column holds what is no text, as bytes.
     """
     found = []
     for name, values in columns.items():
@@ -96,7 +96,12 @@ def _of_texts(name: str, values: pl.Series) -> Grouping:
     frame = pl.DataFrame({"row": np.arange(len(values)), "text": values})
     if isinstance(values.dtype, pl.List):
         frame = frame.explode("text")
-    frame = frame.with_columns(pl.col("text").cast(pl.String)).drop_nulls()
+    try:
+        frame = frame.with_columns(pl.col("text").cast(pl.String)).drop_nulls()
+    except pl.exceptions.PolarsError:
+        raise InputError(
+            f"{name}: cannot group by {values.dtype}; give numbers, texts or lists of texts"
+        ) from None
     texts, rows = frame["text"].to_numpy(), frame["row"].to_numpy()
     names, places, counts = np.unique(texts, return_inverse=True, return_counts=True)
     groups = list(map(str, names))

@@ -5,7 +5,8 @@ slot that is drawn by its weights; with groups of equal size it is the Jensen-Sh
 between their mean weights. It is never below 0, so it says nothing by itself: interactions of one
 user, or of one item, have weights that are alike, so any groups that keep them together differ. It
 is therefore compared with what it is when groups are permuted, in such a way that what belongs
-together stays together.
+together stays together. Users choose items, by genre too, so that genres differ wherever users do;
+what users add to the weights is taken out before.
 """
 
 from collections.abc import Callable
@@ -26,9 +27,10 @@ class Dependence(NamedTuple):
 
     Attributes:
       bits: mutual information of group and slot.
-      tested: the same where weights have lost what users and items add to them, each for itself,
-        if groups are neither of items nor of users; else `bits`. For high ratings are given by
-        some users and to some items, which is not what an attention to ratings would be.
+      tested: the same where weights have lost what users add to them, if groups are of items; what
+        items add, if groups are of users; else both, each for itself. For high ratings are given
+        by some users and to some items, which is not what an attention to ratings would be.
+        Nothing is left of users, or items, that have a single interaction.
       permuted: mean of `tested` where groups are permuted.
       p: share of permutations that reach `tested`, itself counted as one.
       among: what groups were permuted among: "items" where all interactions of an item are in the
@@ -68,10 +70,12 @@ def dependence(
     rng = np.random.default_rng(seed)
     bits = information(shares.T @ weights)
     of_items, of_users = _Blocks(items), _Blocks(users)
-    for among, blocks in (("items", of_items), ("users", of_users)):
+    for among, blocks, others in (("items", of_items, of_users), ("users", of_users, of_items)):
         if blocks.share(shares):
+            weights = others.centred(weights)
+            tested = information(shares.T @ weights)
             draw = blocks.dealt_out(weights, shares, rng)
-            return Dependence(bits, bits, *_compared(bits, draw), among)
+            return Dependence(bits, tested, *_compared(tested, draw), among)
     for _ in range(_PASSES):
         weights = of_items.centred(of_users.centred(weights))
     tested = information(shares.T @ weights)

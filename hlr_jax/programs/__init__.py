@@ -12,6 +12,7 @@ import sys
 from typing import NoReturn
 
 import hlr_jax
+from hlr_jax import facts
 
 # In the order in which they are listed.
 NAMES = (
@@ -37,7 +38,7 @@ def main() -> None:
         sys.argv = [f"hlr-jax {name}", *arguments]
         run(name)
     elif name.lstrip("-") in ("h", "help"):
-        print(listing())
+        facts.show(listing())
     else:
         _refuse(name)
 

@@ -37,6 +37,7 @@ _REFIT = flags.DEFINE_bool(
     False,
     "Fit on training and validation before the test, as config.training.refit does for models.",
 )
+_ALL_METRICS = flags.DEFINE_bool("all_metrics", False, "Print variants of papers too.")
 
 
 def main() -> None:
@@ -52,5 +53,7 @@ def main() -> None:
     )
     chosen = [f"{name}={value}" for name, value in results["hyperparameters"].items()]
     cli.say(" ".join([_NAME.value, *chosen]))
-    cli.say(cli.metrics_table({name: results[name] for name in ("test", "valid") if results[name]}))
+    columns = {name: results[name] for name in ("test", "valid") if results[name]}
+    if columns:
+        cli.say(f"\n{cli.measured(columns, _ALL_METRICS.value)}\n")
     cli.say(f"written to {_WORKDIR.value}/results.json")

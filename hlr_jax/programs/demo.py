@@ -23,6 +23,7 @@ _HLR, _CML = cli.defined(
 )
 _USER = flags.DEFINE_string("user", "12", "The user whose recommendations are shown.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for the runs; by default they are deleted.")
+_ALL_METRICS = flags.DEFINE_bool("all_metrics", False, "Print variants of papers too.")
 
 
 def main() -> None:
@@ -45,7 +46,7 @@ def main() -> None:
 
     print("\nThe data are made up. They show that things work, not which model is better.")
     print(f"Test metrics of {columns['HLR']['users']} users:")
-    print(cli.metrics_table(columns))
+    print(cli.measured(columns, _ALL_METRICS.value))
     heard = ", ".join(sorted(hlr.history(_USER.value)["title"]))
     print(f"\nUser {_USER.value} listened to:")
     print(textwrap.fill(heard, width=100))

@@ -14,7 +14,7 @@ import difflib
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
-from hlr_jax import cli
+from hlr_jax import facts
 from hlr_jax.config import build, settings
 from hlr_jax.config.fields import SECTIONS
 from hlr_jax.config.settings import Setting
@@ -24,7 +24,7 @@ from hlr_jax.errors import InputError
 def main(names: Sequence[str]) -> None:
     """Print the settings of a run, or of what is named."""
     found = [text for name in names for text in _asked(name)] if names else _everything()
-    cli.show("\n\n".join(found))
+    facts.show("\n\n".join(found))
 
 
 def _everything() -> Iterator[str]:

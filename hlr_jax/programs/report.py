@@ -52,4 +52,8 @@ def _read(path: str) -> dict[str, str]:
         ) from None
     if table.width < 2:
         raise InputError(f"--groups={path}: give two columns, of items and their groups")
+    twice = table[:, 0].is_duplicated()
+    if twice.any():
+        item = table[:, 0].filter(twice)[0]
+        raise InputError(f"--groups={path}: item {item} has several rows; give each item one")
     return dict(zip(table[:, 0].to_list(), table[:, 1].fill_null("unknown").to_list(), strict=True))

@@ -39,12 +39,12 @@ def main() -> None:
     """Say what is to be done, train, evaluate, and say how it went."""
     from hlr_jax.runs import experiment, trackers, words
 
-    if _REPORT.value:
-        from hlr_jax.reporting import check_report, report_run
-
-        check_report()  # Now, not after hours.
     workdir = _WORKDIR.value
     told = [words.Announcer(workdir, cli.say), *trackers.named(_TRACKERS.value, workdir)]
+    if _REPORT.value:
+        from hlr_jax.reporting import ReportCheck, report_run
+
+        told.append(ReportCheck())  # Now, not after hours.
     values = config.from_config_dict(_CONFIG.value)
     results = experiment.train_and_evaluate(values, workdir, callbacks=told)
     cli.say("\n" + words.ended(values, results) + "\n")

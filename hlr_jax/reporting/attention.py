@@ -13,10 +13,10 @@ from hlr_jax.runs.recommender import Recommender
 
 _ABOUT = (
     "How interactions that the model has not seen attend to the slots of the memory. Bits: what a "
-    "group tells of the slot that is attended to. Tested: without what users and items add to it, "
-    "each for itself. Permuted: the same where groups are dealt out at random among items, users, "
-    "or the items of users. p: how often chance reaches what is tested. At most: what single "
-    "interactions tell. Small groups differ by chance."
+    "group tells of the slot that is attended to. Tested: without what users add to it, or items "
+    "where groups are of users, or both, each for itself. Permuted: the same where groups are "
+    "dealt out at random among items, users, or the items of users. p: how often chance reaches "
+    "what is tested. At most: what single interactions tell. Small groups differ by chance."
 )
 _MATCHING = (
     "How often two interactions share a tag, which is one of the three most frequent ones of their "

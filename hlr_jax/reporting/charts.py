@@ -20,6 +20,8 @@ except ImportError:
 _WIDTH, _HEIGHT = 3.9, 2.7
 _STYLE: Any = {
     "svg.fonttype": "none",
+    # A name of a group may have dollar signs.
+    "text.parse_math": False,
     "font.size": 9.0,
     "axes.spines.top": False,
     "axes.spines.right": False,

@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
 
-from hlr_jax.data import described
+from hlr_jax import facts
+from hlr_jax.data import Dataset, described
 from hlr_jax.errors import InputError
 from hlr_jax.evaluation import metrics
 from hlr_jax.files import read_json_lines, write_text
@@ -17,6 +18,7 @@ from hlr_jax.parallel import processes
 from hlr_jax.reporting import attention, charts, page
 from hlr_jax.runs.diagnosis import NoDiagnosisError, diagnose
 from hlr_jax.runs.recommender import Recommender
+from hlr_jax.runs.trackers import Callback, Start
 
 # Users who are shown, items of each of their lists, and items of the map.
 _SHOWN, _LISTED, _MAPPED = 3, 8, 3000
@@ -38,13 +40,18 @@ def report(
         them genres of the data set do, if its files are here and name any, else popularity.
 
     Raises:
-      InputError: there is no test split, the file cannot be written, or matplotlib is missing.
+      InputError: there is no test split, the file cannot be written, matplotlib is missing, or
+        no group is of an item of the data set.
     """
     path, data = pathlib.Path(path), recommender.dataset
-    if not len(data.test):
-        raise InputError(f"data set {data.name}: no user has a test item to report on")
+    _check_test(data)
     if not path.parent.is_dir():
         raise InputError(f"{path}: there is no folder {path.parent}; make it first")
+    if groups is not None and (data.item_rows(list(groups)) < 0).all():
+        raise InputError(
+            f"groups: none is of an item of data set {data.name!r}, whose ids look like "
+            f"{facts.some(data.item_ids[:4].tolist())}"
+        )
     sections = [
         *_curves(workdir),
         *_measures(recommender),
@@ -63,10 +70,26 @@ def report(
     write_text(path, page.page(f"{config.model.name} on {data.name}", about, sections))
 
 
-def check_report() -> None:
-    """Raise InputError where `report_run` cannot write, whatever the model."""
-    if processes.count() > 1:
-        raise InputError("--report: one process writes it; run hlr-jax report afterwards instead")
+def _check_test(data: Dataset) -> None:
+    if not len(data.test):
+        raise InputError(f"data set {data.name}: no user has a test item to report on")
+
+
+class ReportCheck(Callback):
+    """Refuses a run that `report_run` cannot write about, before it trains.
+
+    Raises:
+      InputError: it is one of several processes; or, at the start, there is no test split.
+    """
+
+    def __init__(self) -> None:
+        if processes.count() > 1:
+            raise InputError(
+                "--report: one process writes it; run hlr-jax report afterwards instead"
+            )
+
+    def on_start(self, start: Start) -> None:
+        _check_test(start.dataset)
 
 
 def report_run(workdir: str | pathlib.Path) -> pathlib.Path:

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float64, Int
 
+from hlr_jax import facts
 from hlr_jax.data import described
 from hlr_jax.data.columns import every_column
 from hlr_jax.data.groupings import Grouping, groupings
@@ -44,7 +45,7 @@ class Analysis:
     Attributes:
       diagnosis: of the relation.
       dependence: a row for each kind of groups, `by`: how many `groups` and `interactions`; how
-        many `bits` they tell of the slot that is attended to, and of these what users and items do
+        many `bits` they tell of the slot that is attended to, and of these what users or items do
         not add (`tested`), its mean where groups are `permuted_among` items, users or the items of
         users, and how often chance reaches it (`permuted`, `p`); whether attention `depends` on
         them (`p < .01`); `most`, the bits that single interactions tell, which no groups exceed;
@@ -184,10 +185,25 @@ def _labelled(recommender: Recommender, groups: Any) -> pl.DataFrame:
             f"groups: the frame has the columns {', '.join(columns) or 'none'}; give item, maybe "
             "user, and what to group them by"
         )
-    frame = _numbered(recommender, pl.DataFrame(columns))
+    if taken := {"#user", "#item"} & columns.keys():
+        raise InputError(f"groups: {min(taken)} cannot be the name of a column; rename it")
+    given = pl.DataFrame(columns)
+    frame = _numbered(recommender, given)
+    if given.height and not frame.height:
+        raise InputError(
+            f"groups: no row has ids of data set {data.name!r}, whose items are "
+            f"{facts.some(data.item_ids[:4].tolist())}"
+        )
     if "user" in columns:
         return frame
-    return test.join(frame.unique("#item", keep="first"), on="#item", maintain_order="left")
+    twice = frame["#item"].is_duplicated()
+    if twice.any():
+        item = data.item_ids[frame["#item"].filter(twice)[0]]
+        raise InputError(
+            f"groups: item {item} has several rows; give each item one, with a list where it has "
+            "several genres"
+        )
+    return test.join(frame, on="#item", maintain_order="left")
 
 
 def _numbered(recommender: Recommender, frame: pl.DataFrame) -> pl.DataFrame:
@@ -222,6 +238,11 @@ def _groups_of(
         raise InputError(
             f"groups: {len(drawn)} interactions are left that the model was not trained on, all "
             f"of one group ({', '.join(columns)}); give others"
+        )
+    if len(np.unique(users[drawn])) == len(drawn):
+        raise InputError(
+            f"groups: each of {len(drawn)} users has one interaction that the model was not "
+            "trained on, which does not tell users from groups; give a frame with several of each"
         )
     return users[drawn], items[drawn], found
 

@@ -15,6 +15,7 @@ from hlr_jax.config import Config
 from hlr_jax.data.dataset import Dataset
 from hlr_jax.errors import InputError
 from hlr_jax.files import write_text
+from hlr_jax.parallel import processes
 from hlr_jax.training.loop import Record
 
 # Parameters of MLflow have no more letters.
@@ -220,7 +221,7 @@ NAMED: Mapping[str, Callable[[pathlib.Path], Callback]] = {
 
 
 def named(names: Sequence[str], workdir: str | os.PathLike[str]) -> list[Callback]:
-    """Build trackers by name.
+    """Build trackers by name; of several processes of a run the first alone has any.
 
     Raises:
       InputError: there is no such tracker, or its package is not installed.
@@ -228,4 +229,6 @@ def named(names: Sequence[str], workdir: str | os.PathLike[str]) -> list[Callbac
     for name in names:
         if name not in NAMED:
             raise InputError(f"--trackers={name}: use {', '.join(NAMED)}")
+    if not processes.is_first():
+        return []
     return [NAMED[name](pathlib.Path(workdir)) for name in names]

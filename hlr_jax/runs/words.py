@@ -92,6 +92,8 @@ def ended(config: Config, results: Mapping[str, Any]) -> str:
         "(config.training.patience)",
         "epochs": "all epochs were trained (config.training.epochs)",
     }
+    diagnosis = results.get("diagnosis", {})
+    relation = diagnosis.get("text", "").removeprefix("relation: ")
     speed = f"{done['interactions_per_second']:,} interactions/s"
     facts = {
         "trained": f"{done['epochs']} epochs in {done['seconds']:.1f} s, {speed}",
@@ -101,6 +103,7 @@ def ended(config: Config, results: Mapping[str, Any]) -> str:
         "this model, valid of the one before"
         if training.refit
         else "",
-        "relation": results.get("diagnosis", {}).get("text", "").removeprefix("relation: "),
+        # Of a constant one a warning has said more.
+        "relation": "" if diagnosis.get("kind") == "constant" else relation,
     }
     return as_text("", facts)

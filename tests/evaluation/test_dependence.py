@@ -43,15 +43,14 @@ def test_information_by_its_definition():
 
 @pytest.mark.parametrize(("level", "among"), [("item", "items"), ("user", "users")])
 def test_groups_of_items_or_users(level, among):
-    rng, users, items, logits = interactions(1)
+    rng, users, items, logits = interactions(3)
     ids, count = (items, ITEMS) if level == "item" else (users, USERS)
     groups = rng.integers(0, 3, count)
     found = dependence(softmax(logits), one_hot(groups, 3)[ids], users, items)
     # By interaction it would seem to depend: whoever is alike stays together.
     assert found.among == among
-    assert found.tested == found.bits
     assert found.p > 0.05
-    assert found.bits == pytest.approx(found.permuted, rel=1)
+    assert found.tested == pytest.approx(found.permuted, rel=1)
     naive = [
         information(one_hot(rng.permutation(groups[ids]), 3).T @ softmax(logits)) for _ in range(99)
     ]
@@ -59,7 +58,25 @@ def test_groups_of_items_or_users(level, among):
     logits[np.arange(len(logits)), groups[ids]] += 1.5
     found = dependence(softmax(logits), one_hot(groups, 3)[ids], users, items)
     assert found.p == SMALLEST
-    assert found.bits > 2 * found.permuted
+    assert found.tested > 2 * found.permuted
+
+
+@pytest.mark.parametrize("among", ["items", "users"])
+def test_taste_is_no_attention_to_genres(among):
+    """Users attend each in their own way, and have items of few genres; and the other way round."""
+    rng = np.random.default_rng(5)
+    genres = rng.integers(0, 3, ITEMS)
+    taste = np.exp(2 * rng.normal(size=(USERS, 3)))[:, genres]
+    users, items = np.nonzero(rng.random((USERS, ITEMS)) < 0.4 * taste / taste.mean())
+    logits = rng.normal(size=(USERS, SLOTS))[users] + 0.3 * rng.normal(size=(len(users), SLOTS))
+    sides = (users, items) if among == "items" else (items, users)
+    found = dependence(softmax(logits), one_hot(genres, 3)[items], *sides)
+    assert found.among == among
+    assert found.p > 0.05
+    assert found.bits > 5 * found.tested
+    logits[np.arange(len(logits)), genres[items]] += 0.5
+    found = dependence(softmax(logits), one_hot(genres, 3)[items], *sides)
+    assert found.p == SMALLEST
 
 
 def test_groups_that_users_and_items_explain_together():

@@ -2,6 +2,7 @@
 
 import ast
 import itertools
+import os
 import pathlib
 import shutil
 import subprocess
@@ -56,6 +57,21 @@ def test_programs_are_listed_without_waiting_for_packages(arguments, environment
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "hlr_jax.programs" in imported
     assert not imported & {"absl", "jax", "ml_collections", "numpy", "polars"}
+
+
+def test_a_list_may_be_read_in_part(environment):
+    ours, theirs = os.pipe()
+    os.close(ours)
+    done = subprocess.run(
+        [sys.executable, "-m", "hlr_jax"],
+        cwd=ROOT,
+        env=environment,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        timeout=60,
+    )
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_a_program_that_there_is_not_is_refused_in_one_line(environment):

@@ -95,6 +95,13 @@ def test_a_run_ends_in_a_report_on_request(trained, train_flags, launch, tmp_pat
     # Genres of the songs colour the map; nobody has named them.
     assert "Techno" in (workdir / "report.html").read_text(encoding="utf-8")
     assert_refused(launch("report", f"--workdir={tmp_path / 'model'}"), "--output: name the .html")
+    table = tmp_path / "genres.csv"
+    for text, fault in (
+        ("item,genre\n1,Folk\n1,Jazz\n", "genres.csv: item 1 has several rows"),
+        ("item,genre\nx,Folk\n", "groups: none is of an item of data set 'embedded'"),
+    ):
+        table.write_text(text)
+        assert_refused(launch("report", f"--workdir={trained}", f"--groups={table}"), fault)
 
 
 # --- baseline ------------------------------------------------------------------------------------

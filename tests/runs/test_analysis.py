@@ -125,6 +125,16 @@ def test_what_cannot_be_grouped_is_one_clear_line():
     for frame in ({"user": [1], "genre": ["a"]}, {"user": [1], "item": [2]}, {}):
         with pytest.raises(InputError, match=r"groups: the frame has the columns .*; give item"):
             analyse(model, frame)
+    for frame, fault in (
+        ({"item": [77, 78], "genre": ["a", "b"]}, "no row has ids of data set 'planted', whose it"),
+        ({"item": [1, 2, 1], "genre": ["a", "b", "c"]}, "item 1 has several rows; give each item"),
+        ({"item": [1], "#user": [2]}, "#user cannot be the name of a column"),
+    ):
+        with pytest.raises(InputError, match=f"groups: {fault}"):
+            analyse(model, frame)
+    alone = {"user": range(9), "item": [0] * 9, "genre": ["a", "b", "c"] * 3}
+    with pytest.raises(InputError, match=r"each of \d users has one interaction"):
+        analyse(model, alone)
     trained = model.dataset.train
     frame = {"user": trained.users, "item": trained.items, "rating": trained.items % 5}
     with pytest.raises(InputError, match=r"0 interactions are left .* not trained on"):

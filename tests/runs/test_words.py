@@ -102,13 +102,16 @@ def test_the_end_says_which_epoch_is_best_and_why_it_ended():
     }
     config = config_of(epochs=7, selection_metric="ndcg@5", refit=True)
     results = results_of(config, Progress(7, 1.0, 6, {"ndcg@5": 0.5}))
-    results["diagnosis"] = {"text": "relation: constant " + "in many words " * 8}
+    results["diagnosis"] = {"kind": "varies", "text": "relation: varies " + "in many words " * 8}
     text = words.ended(config, results)
     assert max(map(len, text.splitlines())) <= WIDTH
     found = lines(text)
     assert found["best"] == "epoch 6, valid ndcg@5 0.5"
     assert found["stopped"] == "all epochs were trained (config.training.epochs)"
     assert found["refit"].startswith("6 epochs on training and validation together")
-    assert found["relation"] == ("constant " + "in many words " * 8).strip()
+    assert found["relation"] == ("varies " + "in many words " * 8).strip()
+    # A warning has told of a constant.
+    results["diagnosis"] = {"kind": "constant", "text": "relation: constant"}
+    assert "relation" not in lines(words.ended(config, results))
     config = config_of(epochs=7)
     assert lines(words.ended(config, results_of(config, Progress(7, 1.0, 7))))["best"] == "epoch 7"

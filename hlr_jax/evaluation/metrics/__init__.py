@@ -17,7 +17,7 @@ from hlr_jax.evaluation.metrics.definitions import (
     recall,
     recall_capped,
 )
-from hlr_jax.evaluation.metrics.legend import MEANINGS, OF_PAPERS, is_standard, legend
+from hlr_jax.evaluation.metrics.legend import is_standard, legend
 from hlr_jax.evaluation.metrics.lists import (
     OF_ONE_POSITIVE,
     catalogue,
@@ -32,10 +32,8 @@ from hlr_jax.evaluation.metrics.significance import PairedTest, holm, paired_t_t
 from hlr_jax.evaluation.metrics.summary import cohort_rows, summarize
 
 __all__ = [
-    "MEANINGS",
     "METRICS",
     "OF_ONE_POSITIVE",
-    "OF_PAPERS",
     "PairedTest",
     "average_precision",
     "catalogue",
