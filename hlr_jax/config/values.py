@@ -30,7 +30,8 @@ def require(condition: bool, field: str, value: Any, remedy: str) -> None:
 
 def require_one_of(value: str, allowed: tuple[str, ...], field: str) -> None:
     """Raise InputError unless the value is one of the allowed names."""
-    require(value in allowed, field, value, f"use one of {', '.join(allowed)}")
+    names = ", ".join(name or "''" for name in allowed)
+    require(value in allowed, field, value, f"use one of {names}")
 
 
 class Section:

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -138,11 +138,14 @@ class Dataset:
 
         return frames.from_csr(matrix, user_ids, item_ids, rules)
 
-    def with_titles(self, titles: Mapping[Any, str]) -> "Dataset":
-        """Return the data set with titles of items, by id; items without one get "".
+    def with_titles(self, titles: Any) -> "Dataset":
+        """Return the data set with titles of items; items without one get "".
+
+        Args:
+          titles: by id, a mapping or a series of pandas.
 
         Raises:
-          InputError: no title is of an item of the data set.
+          InputError: they are no mapping, or none is of an item of the data set.
         """
         from hlr_jax.data import frames
 
@@ -245,6 +248,8 @@ class Dataset:
           InputError: there is no such user.
         """
         row = int(self.user_rows([raw_id])[0])
+        if row < 0 and isinstance(raw_id, list | tuple | np.ndarray):
+            raise InputError(f"user {raw_id!r}: give one id, not several")
         if row < 0:
             like = ", ".join(str(user) for user in self.user_ids[:3])
             raise InputError(

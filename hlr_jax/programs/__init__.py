@@ -39,6 +39,8 @@ def main() -> None:
         run(name)
     elif name.lstrip("-") in ("h", "help"):
         facts.show(listing())
+    elif name == "--version":
+        facts.show(f"hlr-jax {hlr_jax.__version__}")
     else:
         _refuse(name)
 

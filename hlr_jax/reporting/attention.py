@@ -7,7 +7,7 @@ import polars as pl
 
 from hlr_jax.errors import InputError
 from hlr_jax.reporting import charts, page
-from hlr_jax.runs.analysis import Analysis, NoMemoryError, analyse
+from hlr_jax.runs.analysis import Analysis, NoLabelsError, NoMemoryError, analyse
 from hlr_jax.runs.diagnosis import NoDiagnosisError
 from hlr_jax.runs.recommender import Recommender
 
@@ -22,6 +22,12 @@ _MATCHING = (
     "How often two interactions share a tag, which is one of the three most frequent ones of their "
     "users: a random one, and the nearest by relation, or by the vectors of items or users alone. "
     "Those of the same user or item are near each other anyway, so the last column is without them."
+)
+
+
+_UNKNOWN = (
+    "Neither genres of the items nor ratings or times are known, by which it could be told. "
+    "--groups names a table of groups of items; hlr_jax.analyse takes a frame of interactions."
 )
 
 
@@ -40,6 +46,8 @@ def sections(recommender: Recommender, groups: Mapping[Any, str] | None) -> list
         found = analyse(recommender, labels)
     except (NoMemoryError, NoDiagnosisError):
         return []
+    except NoLabelsError:
+        return [(heading, page.paragraph(_UNKNOWN, "note"))]
     except InputError as error:
         return [(heading, page.paragraph(str(error)))]
     return [(heading, _content(found))]

@@ -1,5 +1,6 @@
 """Charts as SVG that stands in a page: no files, no scripts, text that stays text."""
 
+import collections
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,7 +30,8 @@ _STYLE: Any = {
     "grid.alpha": 0.25,
 }
 _MOST_GROUPS = 10
-
+# Letters of a name of which three do not fit beside each other.
+_LONG_NAME = 12
 
 Numbers = Sequence[float | int]
 
@@ -67,8 +69,8 @@ def bars(
 
 def points(title: str, places: Float[np.ndarray, "n 2"], groups: Sequence[str], about: str) -> str:
     """Draw points on a plane, coloured by group; small groups share a colour."""
-    names, counts = np.unique(groups, return_counts=True)
-    kept = [str(name) for name in names[np.argsort(-counts, kind="stable")][:_MOST_GROUPS]]
+    # Of equal size, those that come first.
+    kept = [name for name, _ in collections.Counter(groups).most_common(_MOST_GROUPS)]
     size = 6 if len(places) > 500 else 18
     with matplotlib.rc_context(_STYLE | {"svg.hashsalt": title, "axes.grid": False}):
         figure, panel = _panel(title, height=3.9)
@@ -82,7 +84,8 @@ def points(title: str, places: Float[np.ndarray, "n 2"], groups: Sequence[str], 
         panel.set_xticks([])
         panel.set_yticks([])
         panel.set_xlabel(about)
-        figure.legend(loc="outside lower center", ncols=3, frameon=False, markerscale=1.5)
+        columns = 3 if max(map(len, kept), default=0) < _LONG_NAME else 2
+        figure.legend(loc="outside lower center", ncols=columns, frameon=False, markerscale=1.5)
         return _svg(figure, title)
 
 

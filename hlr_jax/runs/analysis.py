@@ -34,6 +34,10 @@ MOST_GROUPED, MOST_MATCHED = 20_000, 10_000
 LEVEL = 0.01
 
 
+class NoLabelsError(InputError):
+    """Nothing is known of interactions that they could be grouped by."""
+
+
 class NoMemoryError(InputError):
     """There is no memory whose attention could be analysed."""
 
@@ -117,7 +121,8 @@ def analyse(recommender: Recommender, groups: Any = None) -> Analysis:
     Raises:
       NoMemoryError: the model has no memory.
       NoDiagnosisError: its relation cannot be diagnosed.
-      InputError: nothing is known of interactions, or a column cannot be used.
+      NoLabelsError: no groups are given, and nothing is known of interactions.
+      InputError: a column cannot be used.
     """
     _check_memory(recommender)
     rows = _labelled(recommender, groups)
@@ -175,7 +180,7 @@ def _labelled(recommender: Recommender, groups: Any) -> pl.DataFrame:
             frame = frame.insert_column(0, labels.gather(frame["#item"]))
         if frame.width > 2:
             return frame
-        raise InputError(
+        raise NoLabelsError(
             f"groups: nothing is known of the interactions of data set {data.name!r}; give a frame "
             "with the column item, maybe user, and genres, ratings or timestamps"
         )

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, TypedDict, Unpack
 
@@ -99,8 +99,7 @@ def train(
         written then.
       DivergedError: the loss is no longer finite.
     """
-    if unknown := [name for name in given if name not in Given.__annotations__]:
-        raise InputError(f"{unknown[0]}: train has {', '.join(Given.__annotations__)} besides")
+    _check_arguments(config, workdir, dataset, given)
     request = _Request(show_progress, Together(callbacks), given)
     with _telling_of_the_end(request.callback) as results:
         selected, progress = _train(config, workdir, dataset, request)
@@ -108,6 +107,27 @@ def train(
         diagnosis_in_results(final)
         results |= _of_progress(progress)
     return final
+
+
+def _check_arguments(config: Any, workdir: Any, dataset: Any, given: Mapping[str, Any]) -> None:
+    """Refuse what stands in another's place, before it fails somewhere inside."""
+    if unknown := [name for name in given if name not in Given.__annotations__]:
+        raise InputError(f"{unknown[0]}: train has {', '.join(Given.__annotations__)} besides")
+    start = given.get("start_from")
+    for name, value, is_right, remedy in (
+        ("config", config, isinstance(config, Config), "give a Config, first of all"),
+        ("workdir", workdir, not isinstance(workdir, Dataset), "give a data set as dataset=.."),
+        (
+            *("dataset", dataset, dataset is None or isinstance(dataset, Dataset)),
+            "make it a data set: hlr_jax.Dataset.from_frame(frame, user=.., item=..)",
+        ),
+        (
+            *("start_from", start, start is None or isinstance(start, Recommender)),
+            "give a model, as hlr_jax.load(path) returns",
+        ),
+    ):
+        if not is_right:
+            raise InputError(f"{name}: is a {type(value).__name__}; {remedy}")
 
 
 def try_out(config: Config, dataset: Dataset | None, callback: Callback) -> None:

@@ -12,7 +12,7 @@ import zipfile
 import pytest
 from support.launching import ROOT, assert_refused
 
-from hlr_jax import baselines, programs
+from hlr_jax import __version__, baselines, programs
 from hlr_jax.config import build, shipped
 from hlr_jax.config.fields import SECTIONS
 from hlr_jax.programs import fields
@@ -72,6 +72,10 @@ def test_a_list_may_be_read_in_part(environment):
     )
     os.close(theirs)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_the_version_is_said(environment):
+    assert hlr_jax(environment, "--version").stdout == f"hlr-jax {__version__}\n"
 
 
 def test_a_program_that_there_is_not_is_refused_in_one_line(environment):
