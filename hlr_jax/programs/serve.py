@@ -23,6 +23,9 @@ _PORT = flags.DEFINE_integer("port", 8000, "Port; 0 takes a free one.", 0, 65535
 _MAX_USERS = flags.DEFINE_integer("max_users", 1000, "Users of a request.", lower_bound=1)
 _MAX_K = flags.DEFINE_integer("max_k", 1000, "Items of a list.", lower_bound=1)
 
+# Users that busy times answer together, each a compiled program.
+_BATCHES = (1, 2, 4, 8, 16, 32, 64)
+
 
 def main() -> None:
     """Load, compile, listen."""
@@ -38,8 +41,8 @@ def main() -> None:
     listener = _listener(_HOST.value, _PORT.value)
     host, port = listener.getsockname()[:2]
     # The programs that most requests use are compiled before the first comes.
-    users = recommender.known_users[:4].tolist()
-    for number in (1, 2, 4):
+    users = recommender.known_users.tolist()
+    for number in _BATCHES:
         recommender.recommend(users[:number], min(10, recommender.dataset.num_items))
     app = make_app(recommender, Limits(users=_MAX_USERS.value, k=_MAX_K.value))
     cli.say(f"{recommender!r}\nlistening on http://{host}:{port}, described at /docs")
