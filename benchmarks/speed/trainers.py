@@ -213,7 +213,7 @@ class LibraryRanker:
         if not self._draw.length:
             return None
         rows = jnp.asarray(users, jnp.int32)
-        drawn = user_histories(self._draw, DeviceInteractions.of(self._interactions), rows, rows)
+        drawn = user_histories(self._draw, DeviceInteractions.of(self._interactions), rows)
         return np.array(drawn.items), np.array(drawn.mask)
 
     def params(self) -> dict[str, Any]:

@@ -67,16 +67,13 @@ class DeviceGroups:
             return np.array_split(np.arange(len(users)), self.count)
         return [np.flatnonzero(users // self._group_size == g) for g in range(self.count)]
 
-    def rows_and_numbers(
-        self, users: Int[np.ndarray, "g n"]
-    ) -> tuple[Int[np.ndarray, "gn"], Int[np.ndarray, "gn"]]:
-        """Find the users' rows in the shards of their group, and their numbers among all users."""
+    def rows(self, users: Int[np.ndarray, "g n"]) -> Int[np.ndarray, "gn"]:
+        """Find the users' rows in the shards of their group."""
         rows = users.astype(np.int32)
-        numbers = rows + np.int32(self.placement.own_users.start)
         if self.layout.user:
             firsts = np.arange(len(users), dtype=np.int32)[:, None] * self._group_size
             rows = np.maximum(rows - firsts, 0).astype(np.int32)
-        return rows.ravel(), numbers.ravel()
+        return rows.ravel()
 
     def params(self, params: Params) -> Params:
         """View the parts of placed parameters that this process has, without a copy."""

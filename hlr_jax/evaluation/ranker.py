@@ -192,7 +192,7 @@ class PlacedRanker:
     ) -> tuple[Int[Array, "gn k"], Float[Array, "gn k"]]:
         """Find the k best items of a batch of users, of which each group of devices has `n`."""
         groups = self.groups
-        batch = Users(*groups.rows_and_numbers(users), hidden)
+        batch = Users(groups.rows(users), hidden)
         batch = groups.spread(batch, batch.specs(groups.layout))
         # Scores are differences of large terms; TF32 products would reorder near ties.
         with jax.default_matmul_precision("highest"):

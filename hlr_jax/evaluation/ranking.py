@@ -24,18 +24,16 @@ class Users(NamedTuple):
 
     Attributes:
       rows: `[u]`; of the user table, or of the shards of it that a group of devices has.
-      numbers: `[u]`; of the users, among all.
       hidden: items that are not to be ranked.
     """
 
     rows: Any
-    numbers: Any
     hidden: HiddenItems
 
     def specs(self, layout: Layout) -> "Users":
         """Shard the users by groups of devices."""
         groups = spec(group_axes(layout))
-        return Users(groups, groups, self.hidden.specs(layout))
+        return Users(groups, self.hidden.specs(layout))
 
 
 class Tables(NamedTuple):
@@ -116,11 +114,11 @@ def _histories(users: Users, tables: Tables, layout: Layout) -> HistoryIds:
     """Draw the histories of a group's users, on the device that has their interactions."""
     history, draw = tables.history, tables.draw
     if not layout.user:
-        return user_histories(draw, history, users.rows, users.numbers)
+        return user_histories(draw, history, users.rows)
     history = jax.tree.map(lambda x: x[0], history)
     size = len(history.offsets) - 1
     rows = own_places(users.rows, size, layout.item)
-    drawn = user_histories(draw, history, jnp.minimum(rows, size - 1), users.numbers)
+    drawn = user_histories(draw, history, jnp.minimum(rows, size - 1))
     is_own = (rows < size)[:, None]
     items = psum(jnp.where(is_own, drawn.items, 0), layout.item)
     mask = psum((is_own & drawn.mask).astype(jnp.int32), layout.item)
@@ -169,7 +167,7 @@ def pair_scores(
 
     def scores_of_one(user: Array, candidates: Array) -> Array:
         user_row, item_rows = params["user"][user][None, None], params["item"][candidates][None]
-        drawn = user_histories(tables.draw, tables.history, user[None], user[None])
+        drawn = user_histories(tables.draw, tables.history, user[None])
         valid = drawn.mask[:, None] & (drawn.items[:, None] != candidates[None, :, None])
         history = History(params["item"][drawn.items][:, None], valid)
         return -apply(model, params["relation"], "distances", user_row, item_rows, history)[0]
@@ -187,7 +185,7 @@ def positions(users: Int[Array, "u"], tables: Tables) -> Float[Array, "u d"]:
     rows = params["user"][users]
     if model.reads_item:
         return model.first(rows)
-    drawn = user_histories(tables.draw, tables.history, users, users)
+    drawn = user_histories(tables.draw, tables.history, users)
     history = History(params["item"][drawn.items], drawn.mask)
     arguments = rows, params["item"][:1], history
     found = apply(model, params["relation"], "translated_once", *arguments)

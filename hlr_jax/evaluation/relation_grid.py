@@ -102,7 +102,7 @@ def measure(ranker: Ranker, history: Interactions, grid: Grid) -> Measured:
     model, params = ranker.model, ranker.replicated_points(history)
     users, items = params["user"][grid.users], params["item"][grid.items]
     rows = jnp.asarray(grid.users, jnp.int32)
-    drawn = user_histories(ranker.draw, DeviceInteractions.of(history), rows, rows)
+    drawn = user_histories(ranker.draw, DeviceInteractions.of(history), rows)
     mask = np.asarray(drawn.mask)
     kept = jnp.asarray(_without_one(mask, grid.removed))
     size = min(len(users), pair_tile(len(items) * (1 + mask.shape[1]) * model.dim))

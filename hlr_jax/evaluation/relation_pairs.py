@@ -66,7 +66,7 @@ def _of_tile(
     users: Int[Array, "t"],
     items: Int[Array, "t"],
 ) -> tuple[Float[Array, "t d"], dict[str, Any]]:
-    drawn = user_histories(*histories, users, users)
+    drawn = user_histories(*histories, users)
     mask = drawn.mask & (drawn.items != items[:, None])
     rows = params["user"][users], params["item"][items], History(params["item"][drawn.items], mask)
     relation = apply(model, params["relation"], "__call__", *rows)

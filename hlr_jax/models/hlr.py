@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -16,6 +17,7 @@ from hlr_jax.functional import (
     reference_attention,
 )
 from hlr_jax.kernels import tiled_scores as tiles
+from hlr_jax.kernels.known_slots import KnownSlots, distances_by_known_slots
 from hlr_jax.kernels.relation_change import is_by_gpu
 from hlr_jax.kernels.sizes import table_tile
 from hlr_jax.models.memory import (
@@ -113,6 +115,18 @@ class HLR(HistoryRelation):
             return self.general_pairwise(users, items, history)
         pairs = self._pairs(users, items, history)
         return self.distances_of_pairs(users, items, pairs, self.beta)
+
+    def known_of_items(self, items: Float[Array, "k d"], history: HistoryIds) -> Any:
+        if self._reads_two_memories:
+            return history
+        return self.known_slots(items, history)
+
+    def known_distances(
+        self, users: Float[Array, "u d"], items: Float[Array, "k d"], known: Any
+    ) -> Float[Array, "u k"]:
+        if not isinstance(known, KnownSlots):
+            return super().known_distances(users, items, known)
+        return distances_by_known_slots(users, items, known, self.beta, has_own=self.include_user)
 
     @property
     def _reads_two_memories(self) -> bool:

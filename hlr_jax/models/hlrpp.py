@@ -1,6 +1,7 @@
 """HLR++: a second relation from the user's side (Tran et al., RecSys 2021)."""
 
 import functools
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -16,6 +17,7 @@ from hlr_jax.functional import (
     reference_attention,
 )
 from hlr_jax.kernels import tiled_scores as tiles
+from hlr_jax.kernels.known_slots import KnownSlots, distances_by_known_slots
 from hlr_jax.kernels.relation_change import is_by_gpu
 from hlr_jax.kernels.sizes import table_tile
 from hlr_jax.models.hlr import hlr_relation
@@ -105,6 +107,16 @@ class HLRPlusPlus(HistoryRelation):
         """Measure by pooled slot weights, a tile of items at a time."""
         pairs = self._pairs(users, items, history)
         return self.distances_of_pairs(users, items, pairs, self.beta)
+
+    def known_of_items(self, items: Float[Array, "k d"], history: HistoryIds) -> Any:
+        return self.known_slots(items, history)
+
+    def known_distances(
+        self, users: Float[Array, "u d"], items: Float[Array, "k d"], known: Any
+    ) -> Float[Array, "u k"]:
+        if not isinstance(known, KnownSlots):
+            return super().known_distances(users, items, known)
+        return distances_by_known_slots(users, items, known, self.beta, is_two_sided=True)
 
     def _pairs(
         self, users: Float[Array, "u d"], items: Float[Array, "k d"], history: History

@@ -23,6 +23,7 @@ from hlr_jax.functional import (
 )
 from hlr_jax.kernels import history_attention
 from hlr_jax.kernels import tiled_scores as tiles
+from hlr_jax.kernels.known_slots import KnownSlots
 from hlr_jax.kernels.relation_change import IMPLEMENTATIONS, has_gpu, relation_change
 from hlr_jax.kernels.sizes import table_tile
 from hlr_jax.models.relation import Relation
@@ -187,6 +188,13 @@ class HistoryRelation(MemoryRelation):
     def rows_before(self, user: Float[Array, "*b d"]) -> History:
         """Choose rows that an item refers to before the user's history: none by default."""
         return History.empty(user)
+
+    def known_slots(
+        self, items: Float[Array, "k d"], history: HistoryIds
+    ) -> KnownSlots | HistoryIds:
+        """Compute slot weights of items with histories, where distances are sums over slots."""
+        is_linear = self.geometry.is_euclidean and history.items.shape[1] > 0
+        return KnownSlots.of(items, history, *self.shared) if is_linear else history
 
     def general_scores(
         self,

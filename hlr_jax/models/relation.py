@@ -40,6 +40,8 @@ _FOLLOWS = {
     "general_scores": ("__call__",),
     "euclidean_pairwise": ("__call__", "from_references", "rows_before"),
     "euclidean_scores": ("__call__", "from_references", "rows_before"),
+    "known_of_items": ("__call__", "from_references", "rows_before"),
+    "known_distances": ("__call__", "from_references", "rows_before"),
     "attentions": ("__call__", "from_references", "rows_before"),
     "slot_weights": ("__call__", "from_references", "rows_before"),
 }
@@ -156,6 +158,45 @@ class Relation(Options, nn.Module):
         if self.geometry.is_euclidean:
             return self.euclidean_pairwise(users, items, history)
         return self.general_pairwise(users, items, history)
+
+    def target_distances(
+        self,
+        users: Float[Array, "u a"],
+        items: Float[Array, "k b"],
+        history: HistoryIds,
+        targets: int,
+    ) -> Float[Array, "u t"]:
+        """Measure `pairwise_distances` to the first items, each left out of its own history.
+
+        Args:
+          history: of each user, by places among the items.
+          targets: how many of the items these are.
+        """
+        places, mask = history
+        rows = items[places]
+        found = self.pairwise_distances(users, items[:targets], History(rows, mask))
+        if not places.shape[1]:
+            return found
+        # Those that are in the history themselves are few: they are measured again, without.
+        others = mask[:, None] & ~jnp.eye(places.shape[1], dtype=bool)[None]
+        own = self.distances(users[:, None], rows, History(rows[:, None], others))
+        of_row = jnp.arange(len(users))[:, None]
+        columns = jnp.where(mask & (places < targets), places, targets)
+        return found.at[of_row, columns].set(own, mode="drop")
+
+    def known_of_items(self, items: Float[Array, "k b"], history: HistoryIds) -> Any:
+        """Compute what `known_distances` read besides the users' rows, once for all of these.
+
+        For rows of users that are being fitted, while items and histories stay. A model may
+        override the two by something faster that gives the same numbers and gradients.
+        """
+        return history
+
+    def known_distances(
+        self, users: Float[Array, "u a"], items: Float[Array, "k b"], known: Any
+    ) -> Float[Array, "u k"]:
+        """Measure `target_distances` to all items, given what `known_of_items` says of these."""
+        return self.target_distances(users, items, known, len(items))
 
     def scores(
         self,

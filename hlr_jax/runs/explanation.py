@@ -184,8 +184,7 @@ def explain(
     model, params = tables.model, tables.params
     relation = params["relation"]
     pair = params["user"][user], params["item"][item]
-    numbers = jnp.asarray([user], jnp.int32)
-    drawn = user_histories(tables.draw, tables.history, numbers, numbers)
+    drawn = user_histories(tables.draw, tables.history, jnp.asarray([user], jnp.int32))
     mask = drawn.mask[0] & (drawn.items[0] != item)
     history = History(params["item"][drawn.items[0]], mask)
     with jax.default_matmul_precision("highest"):

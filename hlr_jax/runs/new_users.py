@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import polars as pl
 from jaxtyping import Int
@@ -14,11 +13,9 @@ from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 from hlr_jax.evaluation.device_groups import DeviceGroups
 from hlr_jax.evaluation.ranker import PlacedRanker
-from hlr_jax.evaluation.ranking import Tables
 from hlr_jax.functional.losses.loss import Loss
 from hlr_jax.functional.losses.softmax import Softmax
-from hlr_jax.kernels.sizes import power_of_two
-from hlr_jax.models.relation import Relation, embed
+from hlr_jax.models.relation import Relation
 from hlr_jax.parallel.placement import Placement
 from hlr_jax.sampling.histories import HistoryDraw
 from hlr_jax.sampling.samplers import build_sampler
@@ -43,7 +40,8 @@ def fitting_of(config: Config, model: Relation, params: Params, draw: HistoryDra
     loss: Loss = Softmax(temperature=_TEMPERATURE)
     if build_sampler(config).is_full_catalog:
         loss = build.build_loss(config)
-    return Fitting(Objective(model, loss, num_items=len(params["item"])), params, draw)
+    objective = Objective(model, loss, num_items=len(params["item"]))
+    return Fitting.of(objective, params, draw)
 
 
 def ranker_of(fitting: Fitting, like: PlacedRanker, interactions: Interactions) -> PlacedRanker:
@@ -53,24 +51,12 @@ def ranker_of(fitting: Fitting, like: PlacedRanker, interactions: Interactions) 
       like: ranks for users that were trained.
       interactions: what the new users have.
     """
-    model = fitting.objective.model
-    rows = fit_users(fitting, interactions)
-    points = np.asarray(embed(model, jnp.asarray(rows), model.user_width))
-    if model.uses_neighbours:
-        counts = np.maximum(interactions.counts, 1)[:, None]
-        items = np.asarray(like.tables.params["item"])[:, : model.dim]
-        sums = np.zeros((len(rows), model.dim), np.float32)
-        np.add.at(sums, interactions.users, items[interactions.items])
-        points = np.concatenate([points, sums / counts], axis=1)
-    size = power_of_two(len(points))
-    points = np.pad(points, ((0, size - len(points)), (0, 0)))
-    placement = Placement.replicated(1, size, len(like.tables.params["item"]))
+    points = fit_users(fitting, interactions).points
+    placement = Placement.replicated(1, len(points), interactions.num_items)
     groups = DeviceGroups.of(placement)
-    tables = Tables(
-        like.tables.model,
-        like.tables.params | {"user": groups.everywhere(points)},
-        groups.everywhere(DeviceInteractions.rounded(interactions)),
-        like.tables.draw,
+    tables = like.tables._replace(
+        params=like.tables.params | {"user": groups.everywhere(points)},
+        history=groups.everywhere(DeviceInteractions.rounded(interactions)),
     )
     return PlacedRanker(groups, tables, like.batch_size)
 
@@ -107,7 +93,8 @@ def folded(
     changed, rows = _joined(dataset, *pairs)
     table = np.zeros((changed.num_users, params["user"].shape[1]), np.float32)
     table[np.searchsorted(changed.user_ids, dataset.user_ids)] = params["user"]
-    table[rows] = fit_users(fitting, changed.train.of_rows(rows))
+    fitted = fit_users(fitting, changed.train.of_rows(rows)).rows
+    table[rows] = np.asarray(fitted)[: len(rows)]
     return changed, params | {"user": table}
 
 

@@ -111,19 +111,22 @@ class HistoryDraw(struct.PyTreeNode):
 
 
 def user_histories(
-    draw: HistoryDraw,
-    history: DeviceInteractions,
-    users: Int[Array, "u"],
-    numbers: Int[Array, "u"],
+    draw: HistoryDraw, history: DeviceInteractions, users: Int[Array, "u"]
 ) -> HistoryIds:
-    """Draw history items of each user; which ones depends on the key and the user only.
+    """Draw history items of each user; which ones depends on the key and what the user has only.
+
+    So a user reads the same of a long history wherever its row is, alone and among others.
 
     Args:
       users: rows of `history`.
-      numbers: of the users among all, where `history` is of a part of them.
     """
     if not draw.length:
         return HistoryIds.empty(len(users))
+    start, stop = history.offsets[users], history.offsets[users + 1]
+    # Users who are alike in this draw the same places, which does no harm.
+    parts = (history.items[start], history.items[jnp.maximum(stop - 1, start)], stop - start)
+    first, last, count = (part.astype(jnp.uint32) for part in parts)
+    numbers = first + jnp.uint32(2654435761) * (last + jnp.uint32(40503) * count)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(draw.key, numbers)
     no_target = jnp.full((), -1, jnp.int32)
     return jax.vmap(

@@ -1,5 +1,6 @@
 """The contract of a relation: it ranks by the distances that it is trained on."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -73,7 +74,8 @@ def check_relation(
     - In every geometry, `distances` of `[U, 1]` users and `[1, I]` items, `pairwise_distances`,
       minus `scores`, and what training measures to own and shared negatives, with or without
       `copy_relation`, are `D(user + r, item)`, where `r [d]` is the relation of a single user to
-      a single item, with full, short and empty histories.
+      a single item, with full, short and empty histories. So are `target_distances` and
+      `known_distances`, each item left out of its own history.
     - What stands at masked places of a history changes nothing.
     - Gradients are those of finite differences, and finite with rows that are zero or large.
     - `slot_weights` of the memories, times their slots, add up to the relation.
@@ -148,14 +150,16 @@ def _check_distances(expect: Expect, model: Relation, rows: _Rows, also_few: boo
         return _by_definition(model, rows), _by_library(model, rows, also_few)
 
     (relation, *distances), found = everything(model, rows)
+    row, (every, copied, left_out) = np.arange(_USERS)[:, None], map(np.asarray, distances)
     expect.shape(relation, (_USERS, _ITEMS, model.dim), "the relation of each user to each item")
     expect.finite(relation, "the relation of each user to each item")
-    row, (every, copied) = np.arange(_USERS)[:, None], map(np.asarray, distances)
     of_definition = "D(user + r, item) pair by pair"
     for name, wanted in {
         "distances": every,
         "pairwise_distances": every,
         "minus scores": every,
+        "target_distances": left_out[:, :7],
+        "known_distances": left_out,
         "minus scores of some users and items": every[:2, 3:7],
         "training's distances to own items": every[row, _OWN_ITEMS],
         "training's distances to shared items": every[:, _SHARED_ITEMS],
@@ -170,10 +174,11 @@ def _check_distances(expect: Expect, model: Relation, rows: _Rows, also_few: boo
     expect.finite(found["penalty"], "penalty")
 
 
-def _by_definition(model: Relation, rows: _Rows) -> tuple[Array, Array, Array]:
-    """The relation of each pair, by that of a single user to a single item, and two distances.
+def _by_definition(model: Relation, rows: _Rows) -> tuple[Array, Array, Array, Array]:
+    """The relation of each pair, by that of a single user to a single item, and three distances.
 
-    The second is by the relation to the user's positive.
+    The second is by the relation to the user's positive, the third with the item left out of its
+    own history.
     """
     users, items = rows.points(model)
     ids = _history_ids(model)
@@ -186,9 +191,12 @@ def _by_definition(model: Relation, rows: _Rows) -> tuple[Array, Array, Array]:
 
     of_user = jax.vmap(of_pair, (None, 0, None, None))
     relation, distances = jax.vmap(of_user, (0, None, 0, 0))(users, items, *ids)
+    others = ids.mask[:, None] & (ids.items[:, None] != jnp.arange(_ITEMS)[None, :, None])
+    of_user = jax.vmap(of_pair, (None, 0, None, 0))
+    left_out = jax.vmap(of_user, (0, None, 0, 0))(users, items, ids.items, others)[1]
     moved = model.first(users) + relation[jnp.arange(_USERS), _OWN_ITEMS[:, 0]]
     copied = model.geometry.distance(moved[:, None], model.first(items)[None])
-    return relation, distances, copied
+    return relation, distances, copied, left_out
 
 
 def _by_library(model: Relation, rows: _Rows, also_few: bool) -> dict[str, Array]:
@@ -200,11 +208,14 @@ def _by_library(model: Relation, rows: _Rows, also_few: bool) -> dict[str, Array
     def of(method: str, *arguments: Any) -> Array:
         return apply(model, rows.params, method, *arguments)
 
+    known = apply(model, rows.params, "known_of_items", items, ids)
     pairs = users[:, None], items[None], history.for_targets()
     found = {
         "distances": of("distances", *pairs),
         "pairwise_distances": of("pairwise_distances", users, items, history),
         "minus scores": -of("scores", users, items, items, ids),
+        "target_distances": of("target_distances", users, items, ids, 7),
+        "known_distances": of("known_distances", users, items, known),
     }
     if also_few:
         few = HistoryIds(ids.items[:2], ids.mask[:2])
@@ -235,7 +246,10 @@ def _batch(history: HistoryIds) -> TripletBatch:
 
 
 def _check_gradients(expect: Expect, model: Relation, rows: _Rows, largest: float) -> None:
-    """In double precision; of `distances`, and of `pairwise_distances`, which must agree."""
+    """In double precision; of `distances`, and of others, which must agree with those.
+
+    These are `pairwise_distances`, and of users alone `known_distances`.
+    """
     with jax.enable_x64(True):
         rows = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), rows)
         weights = random_rows(4, _USERS, _ITEMS, scale=1.0)
@@ -259,7 +273,21 @@ def _check_gradients(expect: Expect, model: Relation, rows: _Rows, largest: floa
         def gradients(own: Any) -> tuple[Any, Any]:
             return program(own)[1:]
 
+        @jax.jit
+        def of_users(users: Any) -> tuple[Any, Any]:
+            def total(users: Array, is_known: bool) -> Array:
+                users, items = rows._replace(users=users).points(model)
+                ids, of = _history_ids(model), functools.partial(apply, model, rows.params)
+                if is_known:
+                    known = of("known_of_items", items, ids)
+                    return jnp.sum(of("known_distances", users, items, known) * weights)
+                return jnp.sum(of("target_distances", users, items, ids, _ITEMS) * weights)
+
+            return jax.grad(total)(users, True), jax.grad(total)(users, False)
+
         own = rows.params, rows.users, rows.items
+        found, wanted = of_users(own[1])
+        expect.close(found, wanted, "the gradient of known_distances by users", 1e-7)
         definition, pairwise = gradients(own)
         expect.close(pairwise, definition, "the gradient of pairwise_distances", 1e-7)
         check_gradient(expect, lambda own: program(own)[0], own, "distances", definition)

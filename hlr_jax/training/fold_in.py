@@ -1,10 +1,11 @@
 """Fit rows of new users against tables that stay as they are.
 
 A user's row is where its loss over the whole catalogue is smallest, every other row being known.
-All users are fitted at once by one compiled program of a fixed number of steps.
+All users are fitted at once by one compiled program.
 """
 
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,19 +15,17 @@ from jaxtyping import Array, Bool, Float, Int
 
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.kernels.sizes import power_of_two
-from hlr_jax.models.relation import embed
+from hlr_jax.models.relation import apply, embed
 from hlr_jax.sampling.histories import HistoryDraw, user_histories
 from hlr_jax.sampling.sources import DeviceInteractions
-from hlr_jax.training.objective import Objective, losses_of_rows
-from hlr_jax.types import HistoryIds, Params, RowIds, UserBatch
+from hlr_jax.training.descent import minimised
+from hlr_jax.training.objective import Objective, losses_of_distances
+from hlr_jax.types import HistoryIds, Params, UserBatch
 
-# Chosen on held-out users of MovieLens 1M (benchmarks/foldin): more steps change nothing there.
-STEPS = 30
-_RATE = 0.1
-# Entries of users times items that are held at once.
-_ENTRIES = 2**21
-# Users are fitted in parts of a power of two, at most so many.
-_MOST_AT_ONCE = 256
+# Users are fitted in parts of a power of two, who hold about so many numbers together.
+_MOST_AT_ONCE, _FLOATS = 256, 2**22
+# XLA makes much slower code of products with a single row.
+_FEWEST_AT_ONCE = 2
 
 
 class Fitting(struct.PyTreeNode):
@@ -37,114 +36,111 @@ class Fitting(struct.PyTreeNode):
       params: as they were trained; rows followed by means of neighbours, for a model that reads
         these.
       draw: how histories are drawn.
+      most: users that are fitted together, a power of two.
     """
 
     objective: Objective
     params: Params
     draw: HistoryDraw
+    most: int = struct.field(pytree_node=False, default=_FEWEST_AT_ONCE)
+
+    @classmethod
+    def of(cls, objective: Objective, params: Params, draw: HistoryDraw) -> "Fitting":
+        """Choose how many users to fit together, by what they hold then."""
+        fitting, places = cls(objective, params, draw), draw.length
+        one = HistoryIds(jnp.zeros((1, places), jnp.int32), jnp.ones((1, places), bool))
+        known = jax.eval_shape(_known, fitting, params["item"], one)
+        floats = len(params["item"]) * max(places, 1)
+        floats += sum(x.size for x in jax.tree.leaves(known))
+        fit = 1 << max(1, _FLOATS // floats).bit_length() - 1
+        return fitting.replace(most=max(_FEWEST_AT_ONCE, min(fit, _MOST_AT_ONCE)))
 
 
-class _Part(NamedTuple):
-    """Some of the users.
+class Fitted(NamedTuple):
+    """Users whose rows have been fitted; some at the end may fill up.
 
     Attributes:
-      items: `[n, L]` int32; what they have, filled up by `I`.
-      history: `[n, P]`; places among all items.
+      rows: `[n, a]`, as a table of users has them.
+      points: `[n, c]`, as ranking reads them: what rows stand for, followed by means of neighbours
+        for a model that reads these.
     """
 
-    items: Int[Array, "n l"]
-    history: HistoryIds
+    rows: Float[Array, "n a"]
+    points: Float[Array, "n c"]
 
 
-def fit_users(fitting: Fitting, interactions: Interactions) -> Float[np.ndarray, "u a"]:
-    """Fit the rows of users, given all that they have.
+def fit_users(fitting: Fitting, interactions: Interactions) -> Fitted:
+    """Fit the rows of users, given all that they have, on the device.
 
     Args:
       interactions: of the new users, each of whom has an item.
 
     Returns:
-      Rows as a table of users has them; `[u, 0]` for a model without rows of users.
+      As many as a power of two, the users first; `[n, 0]` for a model without rows of users.
     """
-    model, count = fitting.objective.model, interactions.num_users
-    width = model.user_width
-    if not width:
-        return np.zeros((count, 0), np.float32)
-    longest = power_of_two(int(interactions.counts.max(initial=1)))
-    size = min(power_of_two(count), _MOST_AT_ONCE, max(1, _ENTRIES // interactions.num_items))
+    count, most = interactions.num_users, fitting.most
+    size = min(max(power_of_two(count), _FEWEST_AT_ONCE), most)
     parts = power_of_two(-(-count // size)) if count <= 8 * size else -(-count // size)
-    users = np.minimum(np.arange(parts * size), count - 1).astype(np.int32)
-    items = np.full((count, longest), interactions.num_items, np.int32)
-    places = np.arange(len(interactions)) - np.repeat(
-        interactions.offsets[:-1], interactions.counts
-    )
-    items[interactions.users, places] = interactions.items
-    numbers = jnp.asarray(users)
-    drawn = user_histories(fitting.draw, DeviceInteractions.rounded(interactions), numbers, numbers)
-    shape = (parts, size)
-    rows = _fit(
-        fitting,
-        jnp.asarray(items[users].reshape(*shape, longest)),
-        jax.tree.map(lambda x: x.reshape(*shape, -1), drawn),
-    )
-    return np.asarray(rows).reshape(-1, width)[:count]
+    users = np.minimum(np.arange(parts * size, dtype=np.int32), count - 1).reshape(parts, size)
+    return _fit(fitting, DeviceInteractions.rounded(interactions), users)
 
 
 @jax.jit
-def _fit(
-    fitting: Fitting, items: Int[Array, "p n l"], history: HistoryIds
-) -> Float[Array, "p n a"]:
-    return jax.lax.map(lambda part: _fit_part(fitting, _Part(*part)), (items, history))
+def _fit(fitting: Fitting, interactions: DeviceInteractions, users: Int[Array, "p n"]) -> Fitted:
+    fitted = jax.lax.map(functools.partial(_fit_part, fitting, interactions), users)
+    return jax.tree.map(lambda x: x.reshape(users.size, x.shape[-1]), fitted)
 
 
-def _fit_part(fitting: Fitting, part: _Part) -> Float[Array, "n a"]:
+def _fit_part(fitting: Fitting, interactions: DeviceInteractions, users: Int[Array, "n"]) -> Fitted:
     objective, params = fitting.objective, fitting.params
-    model, catalogue = objective.model, params["item"]
-    count, number = len(part.items), len(catalogue)
-    has = jnp.zeros((count, number), bool)
-    of_row = jnp.arange(count, dtype=jnp.int32)[:, None]
-    has = has.at[of_row, part.items].set(True, mode="drop")
-    weight = 1 / jnp.maximum(jnp.sum(has.astype(jnp.float32), axis=1), 1)
-    # Rows are given, so that their numbers do not matter.
-    everything = jnp.arange(number, dtype=jnp.int32)
-    batch = UserBatch(part.items[:, 0], everything, has, ~has, part.history, weight)
-    start, constant = _start(fitting, has)
-
-    def loss(rows: Array) -> Array:
-        own = jnp.concatenate([rows, constant], axis=1)
-        empty = jnp.zeros((count, 0, catalogue.shape[1]))
-        ids = RowIds(own, empty, empty, catalogue)
-        return jnp.sum(losses_of_rows(objective, params["relation"], ids, batch)[0])
-
-    def step(number: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        rows, mean, square = state
-        gradient = jax.grad(loss)(rows)
-        mean = 0.8 * mean + 0.2 * gradient
-        # One scale for all numbers of a row, so that its direction is that of the gradient.
-        square = 0.9 * square + 0.1 * jnp.mean(gradient**2, axis=1, keepdims=True)
-        done = (number + 1).astype(jnp.float32)
-        ahead = mean / (1 - 0.8**done)
-        scale = jnp.sqrt(square / (1 - 0.9**done)) + 1e-12
-        rate = _RATE * 0.5 * (1 + jnp.cos(jnp.pi * number.astype(jnp.float32) / STEPS))
-        rows = rows - rate * ahead / scale / rows.shape[1] ** 0.5
-        vectors = rows.reshape(-1, model.dim)
-        return model.geometry.project(vectors).reshape(rows.shape), mean, square
-
-    state = (start, jnp.zeros_like(start), jnp.zeros((count, 1)))
-    return jax.lax.fori_loop(0, STEPS, step, state)[0]
-
-
-def _start(
-    fitting: Fitting, has: Bool[Array, "n i"]
-) -> tuple[Float[Array, "n a"], Float[Array, "n c"]]:
-    """Start every vector of a user at the mean of its items; and give what is constant of a row.
-
-    That is, for a model that reads neighbours, the mean point of the items.
-    """
-    model, catalogue = fitting.objective.model, fitting.params["item"]
-    shares = has.astype(jnp.float32)
-    shares = shares / jnp.maximum(jnp.sum(shares, axis=1, keepdims=True), 1)
-    points = embed(model, catalogue, model.dim)[:, : model.dim]
-    mean = shares @ points
-    start = jnp.tile(mean, (1, model.user_width // model.dim))
+    model, relation = objective.model, params["relation"]
+    catalogue = embed(model, params["item"], model.dim)
+    has = _has(interactions, users, len(catalogue))
+    mean = _means(has, model.first(catalogue))
+    # For a model that reads neighbours, the mean of a user's items is a constant behind its row.
     constant = mean if model.uses_neighbours else mean[:, :0]
-    return start, constant
+    history = user_histories(fitting.draw, interactions, users)
+    known = _known(fitting, catalogue, history)
+    # Distances are given, so that numbers of rows do not matter.
+    everything = jnp.arange(len(catalogue), dtype=jnp.int32)
+    weight = 1 / jnp.maximum(jnp.sum(has.astype(jnp.float32), axis=1), 1)
+    batch = UserBatch(users, everything, has, ~has, history, weight)
+
+    def points(rows: Array) -> Array:
+        return jnp.concatenate([embed(model, rows, model.user_width), constant], axis=1)
+
+    def losses(rows: Array) -> Array:
+        own = points(rows)
+        found = apply(model, relation, "known_distances", own, catalogue, known)
+        return losses_of_distances(objective, relation, own, catalogue, found, batch)[0] * weight
+
+    def project(rows: Array) -> Array:
+        return model.geometry.project(rows.reshape(-1, model.dim)).reshape(rows.shape)
+
+    # Every vector of a user starts at the mean of its items.
+    start = jnp.tile(mean, (1, model.user_width // model.dim))
+    rows = minimised(losses, project, start) if model.user_width else start
+    return Fitted(rows, points(rows))
+
+
+def _known(fitting: Fitting, catalogue: Float[Array, "i c"], history: HistoryIds) -> Any:
+    """Compute what rows of users do not change."""
+    model, relation = fitting.objective.model, fitting.params["relation"]
+    return apply(model, relation, "known_of_items", catalogue, history)
+
+
+def _has(
+    interactions: DeviceInteractions, users: Int[Array, "n"], number: int
+) -> Bool[Array, "n i"]:
+    """Mark the items that users have."""
+    starts, counts = interactions.offsets[users][:, None], interactions.counts(users)[:, None]
+    places = jnp.arange(interactions.longest, dtype=jnp.int32)[None]
+    items = interactions.items.at[starts + places].get(mode="clip")
+    items = jnp.where(places < counts, items, number)
+    of_row = jnp.arange(len(users), dtype=jnp.int32)[:, None]
+    return jnp.zeros((len(users), number), bool).at[of_row, items].set(True, mode="drop")
+
+
+def _means(has: Bool[Array, "n i"], points: Float[Array, "i d"]) -> Float[Array, "n d"]:
+    shares = has.astype(jnp.float32)
+    return shares / jnp.maximum(jnp.sum(shares, axis=1, keepdims=True), 1) @ points

@@ -171,33 +171,32 @@ def _loss_of_users(
 
     Each distance is computed once, however many positives a user has.
     """
-    model, targets = objective.model, points.shared[: batch.is_positive.shape[1]]
-    distances = target_distances(model, relation, points, batch)
+    users, items, number = points.user, points.shared, batch.is_positive.shape[1]
+    found = apply(
+        objective.model, relation, "target_distances", users, items, batch.history, number
+    )
+    return losses_of_distances(objective, relation, users, items[:number], found, batch)
+
+
+def losses_of_distances(
+    objective: Objective,
+    relation: Params,
+    users: Float[Array, "b a"],
+    targets: Float[Array, "n c"],
+    distances: Float[Array, "b n"],
+    batch: UserBatch,
+) -> tuple[Float[Array, "b"], Float[Array, "b"]]:
+    """Sum the loss over all positives of each user, and count them, by known distances.
+
+    Args:
+      users, targets: points, which the model's penalty is of.
+      distances: of every user to every target, each left out of its own history.
+      batch: says what each target is to a user; unweighted.
+    """
     losses, terms = _losses_of_targets(objective, distances, batch)
-    losses = losses + _penalties(model, relation, points.user, targets, distances)
+    losses = losses + _penalties(objective.model, relation, users, targets, distances)
     losses, terms = (jnp.where(batch.is_positive, x, 0) for x in (losses, terms))
     return jnp.sum(losses, axis=1), jnp.sum(terms, axis=1)
-
-
-def target_distances(
-    model: Relation, relation: Params, points: RowIds, batch: UserBatch
-) -> Float[Array, "b n"]:
-    """Measure the distance of every user to every target, each left out of its own history."""
-    num_targets = batch.is_positive.shape[1]
-    places, mask = batch.history
-    rows = points.shared[places]
-    users, targets = points.user, points.shared[:num_targets]
-    history = History(rows, mask)
-    found = apply(model, relation, "pairwise_distances", users, targets, history)
-    assert isinstance(found, jax.Array)
-    if not places.shape[1]:
-        return found
-    # Those that are in the history themselves are few: they are measured again, without.
-    others = mask[:, None] & ~jnp.eye(places.shape[1], dtype=bool)[None]
-    own = apply(model, relation, "distances", users[:, None], rows, History(rows[:, None], others))
-    is_target = mask & (places < num_targets)
-    of_row = jnp.arange(len(users))[:, None]
-    return found.at[of_row, jnp.where(is_target, places, num_targets)].set(own, mode="drop")
 
 
 def _losses_of_targets(

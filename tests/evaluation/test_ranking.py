@@ -193,7 +193,7 @@ def test_fast_scores_are_those_of_any_relation(case):
     users, items = params["user"], params["item"]
     draw = ranker(model, params).draw
     ids = jnp.arange(USERS, dtype=jnp.int32)
-    histories = user_histories(draw, DeviceInteractions.of(known()), ids, ids)
+    histories = user_histories(draw, DeviceInteractions.of(known()), ids)
     methods: dict[str, Any] = {"any": Relation.general_scores, "fast": type(model).scores}
     if isinstance(model, HistoryRelation):
         methods["references"] = HistoryRelation.general_scores
@@ -240,7 +240,7 @@ def test_a_drawn_history_is_a_part_of_the_own():
     model, params = build(CASES["hlr"])
     ranks = ranker(model, params, length=2)
     numbers = jnp.arange(USERS, dtype=jnp.int32)
-    drawn = user_histories(ranks.draw, DeviceInteractions.of(known()), numbers, numbers)
+    drawn = user_histories(ranks.draw, DeviceInteractions.of(known()), numbers)
     parts = [
         items[mask].tolist()
         for items, mask in zip(np.asarray(drawn.items), np.asarray(drawn.mask), strict=True)

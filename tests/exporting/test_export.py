@@ -28,7 +28,7 @@ def test_the_function_ranks_as_the_model_does_for_any_number_of_users(exported):
     assert set(ranking.platforms) == {"cpu", "cuda", "tpu"}
     for users in ([3], [5, 2, 9]):
         rows = jnp.asarray(users, jnp.int32)
-        drawn = user_histories(model.tables.draw, model.tables.history, rows, rows)
+        drawn = user_histories(model.tables.draw, model.tables.history, rows)
         seen = np.full((len(rows), 12), 30, np.int32)
         for place, user in enumerate(users):
             items = model.everything.of(user)

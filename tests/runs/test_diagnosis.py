@@ -65,7 +65,7 @@ OPTIONS = [
 def histories_of(recommender: Recommender, users: np.ndarray) -> list[list[int]]:
     known = recommender.dataset.train.union(recommender.dataset.valid)
     ids = jnp.asarray(users, jnp.int32)
-    drawn = user_histories(recommender.ranker.draw, DeviceInteractions.of(known), ids, ids)
+    drawn = user_histories(recommender.ranker.draw, DeviceInteractions.of(known), ids)
     rows = zip(np.asarray(drawn.items), np.asarray(drawn.mask), strict=True)
     return [row[mask].tolist() for row, mask in rows]
 

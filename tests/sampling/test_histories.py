@@ -13,10 +13,12 @@ from support.interactions import SMALLEST_P_VALUE, assert_distributed, interacti
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.sampling.histories import (
     HistoryChoice,
+    HistoryDraw,
     UniformChoice,
     WeightedChoice,
     history_choice,
     sample_history,
+    user_histories,
 )
 from hlr_jax.sampling.sources import DeviceInteractions
 from hlr_jax.types import HistoryIds
@@ -138,3 +140,25 @@ def test_an_item_nobody_trains_on_has_the_weight_of_one_with_one_user():
     assert isinstance(choice, WeightedChoice)
     np.testing.assert_allclose(np.exp(choice.log_weights), [1, 1, 0.5, 1], rtol=1e-6)
     assert isinstance(history_choice("uniform", train.popularity), UniformChoice)
+
+
+def test_a_user_reads_the_same_of_a_long_history_wherever_its_row_is():
+    draw = HistoryDraw(UniformChoice(), jax.random.key(0), 3)
+    rng = np.random.default_rng(0)
+    lists = [np.sort(rng.permutation(40)[: 6 + user]) for user in range(20)]
+
+    def drawn(order: list[int]) -> np.ndarray:
+        items = np.concatenate([lists[user] for user in order])
+        users = np.repeat(np.arange(len(order)), [len(lists[user]) for user in order])
+        known = Interactions.from_pairs(users, items, len(order), 40)
+        rows = jnp.arange(len(order), dtype=jnp.int32)
+        return np.asarray(user_histories(draw, DeviceInteractions.rounded(known), rows).items)
+
+    together = drawn([*range(20)])
+    for user in range(20):
+        np.testing.assert_array_equal(drawn([user])[0], together[user])
+        assert set(together[user]) <= set(lists[user])
+    np.testing.assert_array_equal(drawn([*range(20)][::-1])[::-1], together)
+    # Places differ from user to user.
+    places = [[*lists[user]].index(item) for user, item in enumerate(together[:, 0])]
+    assert len(set(places)) > 5

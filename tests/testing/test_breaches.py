@@ -12,12 +12,13 @@ from hlr_jax.functional.geometry.ball import Ball
 from hlr_jax.functional.losses import Loss
 from hlr_jax.functional.losses.hinge import Hinge
 from hlr_jax.models import Relation
+from hlr_jax.models.adacml import AdaCML
 from hlr_jax.models.cml import CML
 from hlr_jax.models.lrml import LRML
 from hlr_jax.sampling.negatives import sample_negatives
 from hlr_jax.sampling.samplers import NEGATIVES, Examples, PerExample, Sampler, Shared
 from hlr_jax.testing import check_geometry, check_loss, check_relation, check_sampler
-from hlr_jax.types import PerExampleNegatives, SharedNegatives
+from hlr_jax.types import History, PerExampleNegatives, SharedNegatives
 
 
 class Crooked(Geometry):
@@ -169,6 +170,13 @@ class UnsaidHistory(Relation):
         return jnp.broadcast_to(total, jnp.broadcast_shapes(user.shape, item.shape))
 
 
+class KeepsTheTarget(AdaCML):
+    """Which a target's own row changes, while rows of users are fitted."""
+
+    def known_distances(self, users: Any, items: Any, known: Any) -> Any:
+        return self.pairwise_distances(users, items, History(items[known.items], known.mask))
+
+
 class OneItem(Relation):
     """Whose relation is that of the first item for all."""
 
@@ -199,6 +207,7 @@ class BranchingRelation(Relation):
         (ReadsPadding, "with other rows at masked places of histories, distances: "),
         (EmptyHistory, "the relation of .*: .* numbers are not finite"),
         (UnsaidHistory, r"it reads the history; write uses_history: ClassVar\[bool\] = True"),
+        (KeepsTheTarget, r"known_distances, against D\(user \+ r, item\) pair by pair: "),
         (OneItem, r"distances, against D\(user \+ r, item\) pair by pair: "),
         (OtherSlots, "slot_weights times the slots of memories, against the relation: "),
         (BranchingRelation, "options strength are floats, so they are arrays within a program"),
