@@ -61,9 +61,12 @@ def shown(
 
 def _is_watched() -> bool:
     """Tell whether standard error is a notebook's, or a terminal of some size."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if hasattr(shell, "kernel"):
+        return True
     try:
-        return "ipykernel" in sys.modules or min(os.get_terminal_size(sys.stderr.fileno())) > 0
-    except (OSError, AttributeError):
+        return min(os.get_terminal_size(sys.stderr.fileno())) > 0
+    except (OSError, ValueError, AttributeError):  # A closed stream, or none.
         return False
 
 

@@ -5,6 +5,7 @@ import pty
 import subprocess
 import sys
 import termios
+import types
 
 import pytest
 
@@ -165,3 +166,12 @@ def test_a_terminal_gets_a_bar_and_a_pipe_does_not():
 def test_unknown_modes_are_refused():
     with pytest.raises(InputError, match="progress='loud': use one of auto, bar, plain, off"):
         set_progress("loud")
+
+
+def test_a_notebook_is_one_that_runs_in_a_kernel(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    for shell, kind in ((types.SimpleNamespace(kernel=1), progress.Bar), (None, progress.Lines)):
+        ipython = types.SimpleNamespace(get_ipython=lambda shell=shell: shell)
+        monkeypatch.setitem(sys.modules, "IPython", ipython)
+        with progress.shown(3, "users") as shown:
+            assert isinstance(shown, kind)

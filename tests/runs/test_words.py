@@ -1,6 +1,7 @@
 """What a run says before training and at its end."""
 
 import dataclasses
+import pathlib
 
 import jax
 import pytest
@@ -34,10 +35,12 @@ def lines(text):
     return found
 
 
-def test_a_run_says_what_it_is_about_to_do(tmp_path):
+def test_a_run_says_what_it_is_about_to_do(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    workdir = pathlib.Path("run")
     data = dataclasses.replace(planted(), filtered=Filtered(1250, low=1000, min_rating=4.0))
     config = config_of("hlr", epochs=2, patience=1, selection_metric="ndcg@5")
-    (text,) = told(config, tmp_path, data)
+    (text,) = told(config, workdir, data)
     assert text.startswith("hlr on planted\n")
     assert lines(text) == {
         "data": "embedded",
@@ -50,9 +53,9 @@ def test_a_run_says_what_it_is_about_to_do(tmp_path):
         "training": "adam, learning rate 0.03, batches of 13 interactions, negatives per_example",
         "epochs": "2 at most, or 1 without a better one; the best by valid ndcg@5 is kept",
         "devices": "8 (cpu)",
-        "writes to": str(tmp_path),
+        "writes to": "run",
     }
-    (again,) = told(dataclasses.replace(config), tmp_path, data)
+    (again,) = told(dataclasses.replace(config), workdir, data)
     assert lines(again)["goes on"] == "with a run that has 2 epochs already"
 
 
