@@ -4,10 +4,12 @@
 
 Of a split that comes as files some users are left out of training; then their training and
 validation interactions are folded in, and both models are measured on their test interactions. The
-time is of all of these users together, after a first call that compiles.
+time is of all of these users together, after a first call that compiles. With `--trained` both
+models are kept in a folder, and taken from there if they are there already.
 """
 
 import dataclasses
+import pathlib
 import time
 from typing import Any
 
@@ -21,6 +23,7 @@ _MODELS = flags.DEFINE_list("models", ["cml", "hlr", "items_only"], "Models to t
 _USERS = flags.DEFINE_integer("users", 1000, "Users to leave out.", lower_bound=1)
 _DIM = flags.DEFINE_integer("dim", 200, "d, embedding size.", lower_bound=1)
 _EPOCHS = flags.DEFINE_integer("epochs", 12, "Of each training.", lower_bound=1)
+_TRAINED = flags.DEFINE_string("trained", "", "Folder that keeps trained models.")
 
 
 def config_of(model: str) -> Any:
@@ -42,7 +45,6 @@ def config_of(model: str) -> Any:
 
 def measured(model: str) -> dict[str, Any]:
     """Train with and without some users, fold these in, and compare."""
-    import hlr_jax
     from hlr_jax.data.loading import load
 
     config = config_of(model)
@@ -51,23 +53,38 @@ def measured(model: str) -> dict[str, Any]:
     left_out = np.zeros(data.num_users, bool)
     left_out[order[: _USERS.value]] = True
     kept = {name: getattr(data, name).of_users(~left_out) for name in ("train", "valid")}
-    without = hlr_jax.train(config, None, dataclasses.replace(data, **kept))
+    without = trained("without", config, dataclasses.replace(data, **kept))
     known = data.train.union(data.valid).of_users(left_out)
     frame = {"user": data.user_ids[known.users], "item": data.item_ids[known.items]}
-    trained = without.trained_items[known.items]
-    frame = {name: ids[trained] for name, ids in frame.items()}
+    is_known = without.trained_items[known.items]
+    frame = {name: ids[is_known] for name, ids in frame.items()}
     without.fold_in(frame)
     start = time.perf_counter()
     folded = without.fold_in(frame)
     seconds = time.perf_counter() - start
-    full = hlr_jax.train(config, None, data)
+    full = trained("full", config, data)
     values = {"folded_in": ndcg(folded, data, left_out), "trained_in": ndcg(full, data, left_out)}
     return {
         "model": model,
+        "epochs": _EPOCHS.value,
         "ndcg@10": values,
         "ratio": values["folded_in"] / values["trained_in"],
         "milliseconds_per_user": 1e3 * seconds / _USERS.value,
     }
+
+
+def trained(part: str, config: Any, data: Any) -> Any:
+    """Train a model, or load the one that `--trained` has of this part."""
+    import hlr_jax
+
+    if not _TRAINED.value:
+        return hlr_jax.train(config, None, data)
+    name = f"{config.model.name}_{config.model.dim}_{_EPOCHS.value}_{part}.safetensors"
+    path = pathlib.Path(_TRAINED.value) / name
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        hlr_jax.train(config, None, data).save(path)
+    return hlr_jax.load(path)
 
 
 def ndcg(model: Any, data: Any, users: np.ndarray) -> float:
@@ -81,13 +98,11 @@ def ndcg(model: Any, data: Any, users: np.ndarray) -> float:
 def main(argv: list[str]) -> None:
     """Measure each model, print and write."""
     output.check(argv)
-    results = []
     for model in _MODELS.value:
         found = measured(model)
-        results.append(found)
         print(found, flush=True)
-    sizes = {"data": _DATA.value, "users": _USERS.value, "dim": _DIM.value}
-    output.write("foldin/held_out.json", {**report.provenance("jax"), **sizes, "models": results})
+        sizes = {"data": _DATA.value, "users": _USERS.value, "dim": _DIM.value}
+        output.write(f"foldin/{model}.json", {**report.provenance("jax"), **sizes, **found})
 
 
 if __name__ == "__main__":

@@ -128,6 +128,27 @@ class Ranker:
 
 
 @dataclasses.dataclass(frozen=True)
+class Ranks:
+    """Ranks by what users are known to have, in the form that `evaluate_split` asks for."""
+
+    ranker: Ranker
+    show_progress: bool
+
+    def top_items(
+        self, users: Int[np.ndarray, "u"], k: int, known: Interactions
+    ) -> Int[np.ndarray, "u k"]:
+        return self.ranker.top_k(users, k, known, known, self.show_progress)[0]
+
+    def pair_scores(
+        self,
+        users: Int[np.ndarray, "u"],
+        candidates: Int[np.ndarray, "u n"],
+        known: Interactions,
+    ) -> Float[np.ndarray, "u n"]:
+        return self.ranker.pair_scores(users, candidates, known)
+
+
+@dataclasses.dataclass(frozen=True)
 class PlacedRanker:
     """Ranks with tables that are where they are needed, request after request.
 

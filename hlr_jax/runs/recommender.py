@@ -20,22 +20,24 @@ from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 from hlr_jax.evaluation.evaluate import evaluate_split
 from hlr_jax.evaluation.nearest import nearest
-from hlr_jax.evaluation.ranker import PlacedRanker, Ranker
+from hlr_jax.evaluation.ranker import PlacedRanker, Ranker, Ranks
 from hlr_jax.evaluation.ranking import Tables
 from hlr_jax.evaluation.requests import Ranked, best, filled_up
 from hlr_jax.kernels.sizes import FEW_USERS
 from hlr_jax.models.relation import Relation
 from hlr_jax.parallel import processes
 from hlr_jax.parallel.placement import Placement
-from hlr_jax.runs import explanation, new_users, saved
+from hlr_jax.runs import explanation, new_items, new_users, saved
 from hlr_jax.runs.checkpoints import Checkpoints
+from hlr_jax.runs.enlarged import as_ids, enlarged, moved
 from hlr_jax.runs.explanation import Explanation
-from hlr_jax.runs.verbs import Ids, Verbs, listed
+from hlr_jax.runs.verbs import Ids, Verbs, check_unknown, listed
 from hlr_jax.runs.words import about_model
 from hlr_jax.runs.workdir import check_same_data, finished_refit, load_config, stored_data
 from hlr_jax.sampling.histories import HistoryDraw, history_choice
 from hlr_jax.training.epoch import sum_of_loss
 from hlr_jax.training.fold_in import Fitting
+from hlr_jax.training.fold_in_items import ItemFitting
 from hlr_jax.training.inputs import (
     Positives,
     make_objective,
@@ -216,24 +218,69 @@ class Recommender(Verbs):
     # ---------------------------------------------------------------------------------------------
     # New users.
 
-    def fold_in(self, frame: Any, user: str = "user", item: str = "item") -> "Recommender":
+    def fold_in(
+        self, frame: Any, user: str = "user", item: str = "item", unknown: str = "error"
+    ) -> "Recommender":
         """Return a recommender that knows the interactions of a frame too.
 
-        Rows of their users are fitted anew, all at once, by these and what the users have in
-        training; every other row stays as it is. Users may be new or known.
+        Rows of items that were not trained on are fitted first, by those of their users who were.
+        Then rows of all users of the frame are fitted anew, by these interactions and what they
+        have in training. Every other row stays as it is. Users may be new or known.
 
         Args:
-          frame: with a column of users and one of items that were trained on; see
-            `Dataset.from_frame`.
+          frame: with a column of users and one of items; see `Dataset.from_frame`.
+          unknown: what becomes of items which nobody of training has: `error`, or `popular` to
+            leave them out. Users who are left with nothing then stay unknown, as `recommend` with
+            `unknown="popular"` takes them.
 
         Raises:
-          InputError: a column cannot be used, or an item is unknown or was not trained on.
+          InputError: a column cannot be used, there is no row, or nothing is known of an item.
         """
+        check_unknown(unknown)
         found = columns(frame, {"user": user, "item": item})
-        users = new_users.as_ids(self.dataset, user, column("user", found["user"]))
-        items = self._item_rows(item, listed(item, found["item"].to_list()))
-        new = new_users.folded(self._fitting, self.dataset, self._whole_params(), (users, items))
-        return Recommender.of(self.config, new[0], self.model, new[1])
+        pairs = new_items.Pairs(
+            as_ids(self.dataset, "user", user, column("user", found["user"])),
+            as_ids(self.dataset, "item", item, column("item", found["item"])),
+        )
+        if not len(pairs.users):
+            raise InputError(f"{user}, {item}: the frame has no row; give it one at least")
+        pairs, of_items = new_items.fittable(self.dataset, self.model, pairs, unknown)
+        return self._with_items(of_items)._with_users(pairs)
+
+    def _with_items(self, pairs: new_items.Pairs) -> "Recommender":
+        """Fit the rows of items by all that known users have of them."""
+        if not len(pairs.items):
+            return self
+        ids, places = np.unique(pairs.items, return_inverse=True)
+        users = self.dataset.user_rows(pairs.users.tolist())
+        who = Interactions.from_pairs(places, users, len(ids), self.dataset.num_users)
+        dataset, params = self._enlarged(pairs)
+        rows = np.searchsorted(dataset.item_ids, ids)
+        table = new_items.with_rows_of(self._item_fitting, params["item"], rows, who)
+        return Recommender.of(self.config, dataset, self.model, params | {"item": table})
+
+    def _with_users(self, pairs: new_items.Pairs) -> "Recommender":
+        """Fit the rows of users by all that they have."""
+        if not len(pairs.users):
+            return self
+        dataset, params = self._enlarged(pairs)
+        rows = np.unique(np.searchsorted(dataset.user_ids, pairs.users))
+        table = new_users.with_rows_of(self._fitting, dataset, params["user"], rows)
+        return Recommender.of(self.config, dataset, self.model, params | {"user": table})
+
+    def _enlarged(self, pairs: new_items.Pairs) -> tuple[Dataset, Params]:
+        """Add interactions, with rows of zeros for users and items that are new."""
+        old, params = self.dataset, self._whole_params()
+        new = enlarged(old, *pairs)
+        tables = {
+            "user": moved(params["user"], old.user_ids, new.user_ids),
+            "item": moved(params["item"], old.item_ids, new.item_ids),
+        }
+        return new, params | tables
+
+    @functools.cached_property
+    def _item_fitting(self) -> ItemFitting:
+        return new_items.item_fitting_of(self.config, self._fitting, self.dataset)
 
     @functools.cached_property
     def _fitting(self) -> Fitting:
@@ -262,7 +309,7 @@ class Recommender(Verbs):
         self, k: int, of: Ranked
     ) -> tuple[Int[np.ndarray, "1 k"], Float[np.ndarray, "1 k"]]:
         if not len(of.known):
-            raise InputError("history: give at least one item; recommend has unknown='popular'")
+            raise InputError("history: give at least one item, or use unknown='popular'")
         ranker = new_users.ranker_of(self._fitting, self._few, of.known)
         return best(ranker, np.zeros(1, np.int32), k, of)
 
@@ -336,7 +383,7 @@ class Recommender(Verbs):
         See `hlr_jax.evaluation.evaluate.evaluate_split` for what is ranked and returned.
         """
         own_users = self.placement.own_users if self.placement.layout.user else None
-        ranks = _Ranks(self, show_progress)
+        ranks = Ranks(self.ranker, show_progress)
         return evaluate_split(ranks, self.dataset, self.config, split, own_users)
 
     def validation_loss(self) -> float:
@@ -357,27 +404,6 @@ class Recommender(Verbs):
         draw = HistoryDraw(choice, Keys.of(config.seed).rank, length)
         batch_size = config.evaluation.batch_size
         return Ranker(self.model, self.params, self.placement, draw, batch_size)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Ranks:
-    """Ranks with a recommender, in the form that `evaluate_split` asks for."""
-
-    recommender: Recommender
-    show_progress: bool
-
-    def top_items(
-        self, users: Int[np.ndarray, "u"], k: int, known: Interactions
-    ) -> Int[np.ndarray, "u k"]:
-        return self.recommender.top_k(users, k, known, self.show_progress)[0]
-
-    def pair_scores(
-        self,
-        users: Int[np.ndarray, "u"],
-        candidates: Int[np.ndarray, "u n"],
-        known: Interactions,
-    ) -> Float[np.ndarray, "u n"]:
-        return self.recommender.ranker.pair_scores(users, candidates, known)
 
 
 def mean_loss(program: Program, params: Params, positives: Positives) -> float:

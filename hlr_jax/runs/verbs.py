@@ -47,6 +47,21 @@ class Filters(TypedDict, total=False):
     unknown: str
 
 
+class FiltersForHistory(TypedDict, total=False):
+    """What may be recommended to somebody by what they have; see `Filters`.
+
+    Attributes:
+      items, exclude, filter_seen: as of users; what is seen is the history.
+      unknown: of ids of items that were not trained on: `error`, or `popular` to leave them out,
+        and to list the items with the most training interactions where nothing is left.
+    """
+
+    items: Ids
+    exclude: Ids
+    filter_seen: bool
+    unknown: str
+
+
 class Verbs(abc.ABC):
     """A trained model or a fitted baseline with its data set, as people use it."""
 
@@ -133,9 +148,7 @@ class Verbs(abc.ABC):
         """
         ids = listed("users", users)
         self._check_k(k)
-        if wrong := [name for name in filters if name not in Filters.__annotations__]:
-            there_are = ", ".join(Filters.__annotations__)
-            raise InputError(f"{wrong[0]}: there is no such argument; there are {there_are}")
+        _check_names(filters, Filters)
         seen = filters.get("seen")
         known = self.everything if seen is None else self._given(seen)
         rows = self._rows(ids, known, filters.get("unknown", "error"))
@@ -151,14 +164,16 @@ class Verbs(abc.ABC):
             best[0][~is_known], best[1][~is_known] = self._popular(k, allowed)
         return self._lists("user", ids, best, self.dataset.item_names())
 
-    def recommend_for(self, history: Ids, k: int = 10, **filters: Unpack[Filters]) -> pl.DataFrame:
+    def recommend_for(
+        self, history: Ids, k: int = 10, **filters: Unpack[FiltersForHistory]
+    ) -> pl.DataFrame:
         """Recommend items to somebody who is not among the users, by what they have.
 
         A model with rows of users fits one against its tables as they are; nothing is kept.
 
         Args:
           history: ids of items.
-          filters: `items`, `exclude` and `filter_seen`, as of `recommend`.
+          filters: `items`, `exclude`, `filter_seen`, `unknown`; see `FiltersForHistory`.
 
         Returns:
           Columns `rank`, `item`, `title` (if the data set has titles) and `score`.
@@ -167,13 +182,24 @@ class Verbs(abc.ABC):
           InputError: an unknown item, or one that was not trained on; no item, for a model; or a
             baseline that ranks for the users that it was fitted on only.
         """
-        rows = self._item_rows("history", listed("history", history))
+        _check_names(filters, FiltersForHistory)
+        ids, unknown = listed("history", history), filters.get("unknown", "error")
+        check_unknown(unknown)
         self._check_k(k)
+        if unknown == "error":
+            rows = self._item_rows("history", ids)
+        else:
+            rows = self.dataset.item_rows(ids)
+            rows = rows[(rows >= 0) & self.trained_items[rows]]
         known = Interactions.from_pairs(np.zeros(len(rows)), rows, 1, self.dataset.num_items)
         nothing = Interactions.none(1, self.dataset.num_items)
         hidden = known if filters.get("filter_seen", True) else nothing
         allowed = self._allowed(filters.get("items"), filters.get("exclude"))
-        found = self.best_for_somebody(k, Ranked(known, hidden, allowed))
+        if unknown == "popular" and not len(rows):
+            best, scores = self._popular(k, allowed)
+            found = best[None], scores[None]
+        else:
+            found = self.best_for_somebody(k, Ranked(known, hidden, allowed))
         return self._lists("user", [0], found, self.dataset.item_names()).drop("user")
 
     def score(self, users: Ids, items: Ids) -> Float[np.ndarray, "n"]:
@@ -239,8 +265,7 @@ class Verbs(abc.ABC):
 
     def _rows(self, ids: list[Id], known: Interactions, unknown: str) -> Int[np.ndarray, "u"]:
         """Find the rows of users; -1 for those to whom popular items are recommended."""
-        if unknown not in _UNKNOWN:
-            raise InputError(f"unknown={unknown!r}: use one of {', '.join(_UNKNOWN)}")
+        check_unknown(unknown)
         dataset = self.dataset
         rows = dataset.user_rows(ids)
         rows = np.where((rows >= 0) & self._is_known(known)[rows], rows, -1)
@@ -323,6 +348,18 @@ class Verbs(abc.ABC):
         own = np.repeat(_as(ids, kind), found.sum(axis=1))
         listed = {column: of_all[rows[found]] for column, of_all in names.items()}
         return pl.DataFrame({name: own, "rank": ranks[found], **listed, "score": scores[found]})
+
+
+def _check_names(filters: Mapping[str, Any], known: type) -> None:
+    if wrong := [name for name in filters if name not in known.__annotations__]:
+        there_are = ", ".join(known.__annotations__)
+        raise InputError(f"{wrong[0]}: there is no such argument; there are {there_are}")
+
+
+def check_unknown(unknown: str) -> None:
+    """Raise InputError for another answer to what is unknown than there are."""
+    if unknown not in _UNKNOWN:
+        raise InputError(f"unknown={unknown!r}: use one of {', '.join(_UNKNOWN)}")
 
 
 def listed(argument: str, ids: Ids) -> list[Id]:

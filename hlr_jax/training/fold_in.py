@@ -95,8 +95,8 @@ def _fit_part(fitting: Fitting, interactions: DeviceInteractions, users: Int[Arr
     objective, params = fitting.objective, fitting.params
     model, relation = objective.model, params["relation"]
     catalogue = embed(model, params["item"], model.dim)
-    has = _has(interactions, users, len(catalogue))
-    mean = _means(has, model.first(catalogue))
+    has = has_items(interactions, users, len(catalogue))
+    mean = means_of(has, model.first(catalogue))
     # For a model that reads neighbours, the mean of a user's items is a constant behind its row.
     constant = mean if model.uses_neighbours else mean[:, :0]
     history = user_histories(fitting.draw, interactions, users)
@@ -129,7 +129,7 @@ def _known(fitting: Fitting, catalogue: Float[Array, "i c"], history: HistoryIds
     return apply(model, relation, "known_of_items", catalogue, history)
 
 
-def _has(
+def has_items(
     interactions: DeviceInteractions, users: Int[Array, "n"], number: int
 ) -> Bool[Array, "n i"]:
     """Mark the items that users have."""
@@ -141,6 +141,7 @@ def _has(
     return jnp.zeros((len(users), number), bool).at[of_row, items].set(True, mode="drop")
 
 
-def _means(has: Bool[Array, "n i"], points: Float[Array, "i d"]) -> Float[Array, "n d"]:
+def means_of(has: Bool[Array, "n i"], points: Float[Array, "i d"]) -> Float[Array, "n d"]:
+    """Average the points of what each has; zeros of nothing."""
     shares = has.astype(jnp.float32)
     return shares / jnp.maximum(jnp.sum(shares, axis=1, keepdims=True), 1) @ points

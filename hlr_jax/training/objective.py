@@ -194,7 +194,7 @@ def losses_of_distances(
       batch: says what each target is to a user; unweighted.
     """
     losses, terms = _losses_of_targets(objective, distances, batch)
-    losses = losses + _penalties(objective.model, relation, users, targets, distances)
+    losses = losses + penalties(objective.model, relation, users, targets, distances)
     losses, terms = (jnp.where(batch.is_positive, x, 0) for x in (losses, terms))
     return jnp.sum(losses, axis=1), jnp.sum(terms, axis=1)
 
@@ -222,7 +222,7 @@ def _losses_of_targets(
     return tilewise(of_some, distances.T, pair_tile(distances.size))
 
 
-def _penalties(
+def penalties(
     model: Relation,
     relation: Params,
     users: Float[Array, "b a"],

@@ -4,10 +4,9 @@ import dataclasses
 
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 import pytest
 from support.planted import GROUPS, planted_of
-from support.untrained import OWN_MODELS, untrained
+from support.untrained import untrained
 
 from hlr_jax import Dataset, InputError, Interactions
 from hlr_jax.config import (
@@ -74,31 +73,6 @@ def test_a_row_is_where_the_softmax_over_the_catalogue_is_least(geometry, temper
             step = rng.normal(size=5)
             step *= 0.1 / np.linalg.norm(step)
             assert loss(row + step, items) > least - 1e-3
-
-
-@pytest.mark.parametrize("name", OWN_MODELS)
-def test_only_new_rows_are_fitted_and_everybody_is_answered(name):
-    found = untrained(name)
-    long = [*range(8, 8 + found.ranker.draw.length + 3)]  # Of which a part is read.
-    histories = {24: [1, 4, 7], 100: [2], 101: long}
-    frame = [(user, item) for user, items in histories.items() for item in items]
-    folded = found.fold_in(pd.DataFrame(frame, columns=["user", "item"]))
-    assert folded.dataset.user_ids.tolist() == [*range(24), *histories]
-    np.testing.assert_array_equal(folded.params["item"], found.params["item"])
-    np.testing.assert_array_equal(folded.params["user"][:24], found.params["user"])
-    assert folded.dataset.valid.counts.tolist() == [*found.dataset.valid.counts, 0, 0, 0]
-    if not found.model.uses_neighbours:  # An item's users changed.
-        lists = folded.recommend([3], 8), found.recommend([3], 8)
-        assert lists[0]["item"].to_list() == lists[1]["item"].to_list()
-    for user, items in histories.items():
-        mine = folded.recommend([user], 8)
-        assert not {*items} & {*mine["item"]}
-        alone = found.recommend_for(items, 8)
-        if not found.model.uses_neighbours:
-            np.testing.assert_allclose(alone["score"], mine["score"], rtol=1e-3, atol=1e-4)
-    again = found.recommend_for([1, 4, 7], ITEMS, filter_seen=False, exclude=[4])
-    assert sorted(again["item"]) == [item for item in range(ITEMS) if item != 4]
-    assert found.recommend_for([1, 4, 7], 9, items=[4, 5, 6])["item"].len() == 2
 
 
 @pytest.mark.parametrize("by_users", [True, False])
@@ -175,12 +149,23 @@ def test_what_cannot_be_fitted_is_one_clear_error():
         (lambda: found.recommend_for([], 3), "history: give at least one item"),
         (lambda: found.recommend_for([3, 99], 3), "history: item 99 is not in"),
         (lambda: found.recommend_for([3], 0), "k=0: use 1 to"),
-        (lambda: found.fold_in({"user": [1], "item": [99]}), "item: item 99 is not in"),
+        (lambda: found.recommend_for([3], 5, seen={}), "seen: there is no such argument; there"),
+        (lambda: found.recommend_for([3], 5, unknown="x"), "unknown='x': use one of error, pop"),
         (lambda: found.fold_in({"user": [1]}), "item='item': the column is not there"),
         (lambda: found.fold_in({"user": [None], "item": [1]}), "row 0: user None is missing"),
     ):
         with pytest.raises(InputError, match=message):
             call()
+
+
+def test_what_is_unknown_of_a_history_is_left_out_on_request():
+    found = untrained("cml")
+    with pytest.raises(InputError, match="history: item 99 is not in"):
+        found.recommend_for([3, 99], 5)
+    assert found.recommend_for([3, 99], 5, unknown="popular").equals(found.recommend_for([3], 5))
+    popular = found.recommend(["nobody"], 5, unknown="popular", exclude=[1]).drop("user")
+    assert found.recommend_for([99], 5, unknown="popular", exclude=[1]).equals(popular)
+    assert found.recommend_for([], 5, unknown="popular", exclude=[1]).equals(popular)
 
 
 def test_the_data_set_can_be_split_for_nothing_but_training():
