@@ -11,7 +11,7 @@ BENCHMARKS = speed.data_preparation speed.ranking speed.startup speed.step_time 
 CORE_TESTS = tests/architecture tests/functional tests/kernels tests/models tests/training tests/runs
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-core lint bench clean
+.PHONY: help venv demo test test-core lint bench docs notebooks clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -19,7 +19,7 @@ help: ## list the targets
 venv: $(VENV)/.test ## make .venv with the library and what its tests need
 
 demo: $(VENV)/.base ## train and evaluate on embedded data, in minutes
-	$(VENV)/bin/python launch/demo.py
+	$(VENV)/bin/hlr-jax demo
 
 test: $(VENV)/.test ## run the tests; HLR_JAX_DATA names the folder of real data, if any
 	$(VENV)/bin/python -m pytest -n 2 $(PYTEST_ARGS)
@@ -37,6 +37,13 @@ bench: $(VENV)/.bench ## measure speed and scaling into build/bench; BENCH_ARGS:
 	@set -e; for name in $(BENCHMARKS); do \
 	  echo "== $$name"; $(VENV)/bin/python -m benchmarks.$$name $(BENCH_ARGS); done
 
+# Not --quiet, which would hide warnings from --strict.
+docs: $(VENV)/.docs ## build the site of the documents into build/site; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
+
+notebooks: $(VENV)/.test ## run docs/notebooks again, and keep what they show
+	$(VENV)/bin/python docs/run_notebooks.py
+
 clean: ## remove .venv, builds and caches
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -48,7 +55,7 @@ $(VENV)/.base: setup.cfg pyproject.toml
 	$(PIP) install --editable .
 	touch $@
 
-$(VENV)/.test $(VENV)/.bench: $(VENV)/.%: setup.cfg pyproject.toml
+$(VENV)/.test $(VENV)/.bench $(VENV)/.docs: $(VENV)/.%: setup.cfg pyproject.toml
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --editable '.[$*]'
 	touch $(VENV)/.base $@

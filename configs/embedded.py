@@ -1,6 +1,6 @@
 """Models on the embedded data set, which is made up: 1,200 users, 800 items.
 
-    python launch/train.py --config=configs/embedded.py:hlr --workdir=runs/hlr
+    hlr-jax train --config=embedded/hlr --workdir=runs/hlr
 
 Hyperparameters chosen on validation NDCG@10 for CML, LRML, HLR and HLR++; the others take those of
 CML or HLR. NDCG@10 on test (seed 2021; most popular items .130), and triplets a second on 2 CPU

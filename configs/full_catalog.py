@@ -1,6 +1,6 @@
 """Settings of the user-batched full softmax, by data set and model, chosen on validation.
 
-    python launch/train.py --config=configs/full_catalog.py:ml_1m/cml --workdir=runs/ml_1m_cml
+    hlr-jax train --config=full_catalog/ml_1m/cml --workdir=runs/ml_1m_cml
 
 A step takes some users, each with all of its interactions, against the whole catalogue. After the
 best epoch is known, the model is trained again on training and validation together. Models share

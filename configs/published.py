@@ -1,6 +1,6 @@
 """Hyperparameters as published, by data set and model.
 
-    python launch/train.py --config=configs/published.py:ml_20m/hlr --workdir=runs/ml_20m_hlr
+    hlr-jax train --config=published/ml_20m/hlr --workdir=runs/ml_20m_hlr
 
 Those of MovieLens 20M, Echo Nest, Yelp and Amazon Books are the HLR authors' (Tran et al., RecSys
 2021). For the others they published no hyperparameters: MovieLens 100k and 1M, CiteULike-t, the

@@ -19,11 +19,11 @@ Arrows = dict[str, set[str]]
 
 
 def rooms() -> dict[str, list[pathlib.Path]]:
-    """The files of each room; the package's own `__init__.py`, its face, is none."""
+    """The files of each room; the package's `__init__` and `__main__`, its faces, are none."""
     found: dict[str, list[pathlib.Path]] = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         inside = path.relative_to(PACKAGE)
-        if inside.name == "__init__.py" and len(inside.parts) == 1:
+        if inside.name in ("__init__.py", "__main__.py") and len(inside.parts) == 1:
             continue
         found.setdefault(inside.parts[0].removesuffix(".py"), []).append(path)
     return found

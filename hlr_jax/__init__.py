@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from hlr_jax.functional.geometry import Geometry
     from hlr_jax.functional.losses import Loss, NegativeDistances
     from hlr_jax.models import Relation
+    from hlr_jax.progress import set_progress
     from hlr_jax.registry import register
+    from hlr_jax.runs.analysis import Analysis, analyse
     from hlr_jax.runs.diagnosis import Diagnosis, diagnose
     from hlr_jax.runs.experiment import train, train_and_evaluate
     from hlr_jax.runs.explanation import Explanation
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Analysis",
     "BaselineRecommender",
     "Callback",
     "Comparison",
@@ -70,15 +73,18 @@ __all__ = [
     "ShardingConfig",
     "SharedNegatives",
     "TrainingConfig",
+    "analyse",
     "compare",
     "diagnose",
     "load",
     "register",
+    "set_progress",
     "train",
     "train_and_evaluate",
 ]
 
 _HOMES = {
+    "Analysis": "runs.analysis",
     "BaselineRecommender": "baselines.recommender",
     "Callback": "runs.trackers",
     "Comparison": "comparison",
@@ -97,10 +103,12 @@ _HOMES = {
     "Relation": "models",
     "Sampler": "sampling.samplers",
     "SharedNegatives": "types",
+    "analyse": "runs.analysis",
     "compare": "comparison",
     "diagnose": "runs.diagnosis",
     "load": "baselines.recommender",
     "register": "registry",
+    "set_progress": "progress",
     "train": "runs.experiment",
     "train_and_evaluate": "runs.experiment",
 }

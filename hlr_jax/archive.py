@@ -56,7 +56,9 @@ def write(path: pathlib.Path, description: Mapping[str, Any], arrays: Mapping[st
             # Its own `save_file` makes files that nobody else may read.
             unfinished.write_bytes(safetensors.numpy.save(tensors, header))
     except (OSError, safetensors.SafetensorError) as error:
-        raise InputError(f"{path}: cannot be written ({error})") from None
+        # Without the name of the unfinished file.
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be written ({reason})") from None
 
 
 def read(path: pathlib.Path, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -1,17 +1,22 @@
-"""What the programs under `launch/` share: they parse flags, and print errors in one line."""
+"""What the programs share: they parse flags, and print help, tables and errors in one line."""
 
+import functools
+import inspect
 import logging as python_logging
 import pathlib
 import re
 import sys
+import textwrap
 import traceback
-from collections.abc import Callable, Collection, Mapping
+import types
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from hlr_jax import facts, progress
 from hlr_jax.config import renamed
 from hlr_jax.errors import DivergedError, InputError
 
@@ -35,29 +40,53 @@ flags.DEFINE_multi_string(
     "use commas for several. Installed packages with an entry point of the group hlr_jax.plugins "
     "need no flag.",
 )
+_PROGRESS = flags.DEFINE_enum(
+    "progress",
+    "auto",
+    list(progress.MODES),
+    "How far things are: a bar, plain lines for a log file, or nothing. auto: a bar in a terminal.",
+)
+# Flags that functions of this module define from here on are those of the program that calls them.
+flags.disclaim_key_flags()
 
 
-def run(main: Callable[[], None]) -> None:
-    """Run a launcher's `main` on all cores of a CPU, with the cache of compiled programs.
+def run(program: types.ModuleType) -> None:
+    """Run the `main` of a program on all cores of a CPU, with the cache of compiled programs.
+
+    A `main` with a parameter is handed the arguments that are no flags; others take none.
 
     Exit codes: 0 done; 1 training diverged; 2 bad input, or a file that cannot be read or
     written (one line on standard error says what is wrong and how to correct it); 3 another process
     of the run has stopped; 130 interrupted.
     """
-    _show_in_help("import")
-    app.run(lambda argv: _guarded(main), flags_parser=_parse)
+    flags.FLAGS.set_gnu_getopt()  # Flags may stand after other arguments.
+    app.run(
+        lambda argv: _guarded(program.main, *_arguments(program, argv)),
+        flags_parser=functools.partial(_parse, program),
+    )
+
+
+def _arguments(program: types.ModuleType, argv: list[str]) -> list[list[str]]:
+    """Return what to hand to the `main` of a program, which has a parameter or none."""
+    return [argv[1:]] if inspect.signature(program.main).parameters else []
 
 
 def define_config(
     name: str = "config", default: str | None = None
 ) -> "flags.FlagHolder[ml_collections.ConfigDict]":
     """Define a flag for a configuration file, whose fields can be changed by further flags."""
-    about = "Configuration file, as configs/embedded.py:hlr; its fields can be changed by flags."
+    about = (
+        "A name of those below, as embedded/hlr, or a file of your own, as my.py or my.py:name. "
+        f"Its fields, which hlr-jax fields explains, are flags: --{name}.seed=1."
+    )
+    if default is not None:
+        about += f" By default {default}."
     # It has no value yet, so that the parser below reads the default too.
     holder = config_flags.DEFINE_config_file(name, None, about)
     flags.FLAGS[name].parser = _ConfigurationParser()
-    _show_in_help(name)
-    if default is not None:
+    if default is None:
+        flags.mark_flag_as_required(name)
+    else:
         flags.set_default(holder, default)
     return holder
 
@@ -80,7 +109,7 @@ def say(text: str) -> None:
     from hlr_jax.parallel import processes
 
     if processes.is_first():
-        print(text)
+        print(text, flush=True)  # In its place among what goes to standard error.
 
 
 def output_file(flag: str, path: str, suffixes: Collection[str]) -> pathlib.Path:
@@ -97,43 +126,79 @@ def output_file(flag: str, path: str, suffixes: Collection[str]) -> pathlib.Path
     return file
 
 
-def _parse(argv: list[str]) -> list[str]:
-    if any(argument.lstrip("-") in ("help", "helpshort", "helpfull", "h") for argument in argv[1:]):
-        _describe_configurations()
+def _parse(program: types.ModuleType, argv: list[str]) -> list[str]:
+    if not {"-h", "--help", "-help", "--helpshort", "--helpfull"}.isdisjoint(argv[1:]):
+        facts.show(help_text(program))
+        sys.exit(0)
     try:
         rest = flags.FLAGS(argv)
-    except SystemExit:
-        # absl's --help exits with 1, as if asking for help were a mistake.
-        sys.exit(0)
     except (flags.Error, InputError, _ConfigurationError) as error:
-        _fail(str(error))
+        _fail(_missing(argv) if _REQUIRED in str(error) else str(error))
     except Exception as error:
         _fail(_configuration_fault(argv, error))
-    if rest[1:]:
+    if rest[1:] and not _arguments(program, rest):
         _fail(f"{rest[1]!r}: not a flag; flags are written --name=value, see --help")
     return rest
 
 
-def _show_in_help(name: str) -> None:
-    """List a flag of this module with the launcher's own ones."""
-    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
+def help_text(program: types.ModuleType) -> str:
+    """Return what --help prints: what a program says of itself, its flags, configurations."""
+    own = flags.FLAGS.get_flags_for_module(program.__name__)
+    shared = flags.FLAGS.get_flags_for_module(__name__)
+    parts = [str(program.__doc__).strip()]
+    parts += ["Flags:", *_described(own)] if own else []
+    parts += ["Flags of every program:", *_described(shared)]
+    if any(isinstance(flag.parser, _ConfigurationParser) for flag in own):
+        from hlr_jax.config import shipped
+
+        parts += [f"{_CONFIGURATIONS}\n{shipped.describe()}"]
+    return "\n\n".join(parts)
 
 
-def _describe_configurations() -> None:
-    """Add the configurations in the folder beside the launcher's to its help text."""
-    from hlr_jax.config import files
-
-    program = sys.modules["__main__"]
-    folder = pathlib.Path(str(program.__file__)).absolute().parents[1] / "configs"
-    if program.__doc__ and _reads_configurations() and folder.is_dir():
-        if folder.is_relative_to(pathlib.Path.cwd()):
-            folder = folder.relative_to(pathlib.Path.cwd())
-        program.__doc__ += f"\nConfigurations:\n{files.describe(folder)}\n"
+def _described(found: Iterable[flags.Flag]) -> list[str]:
+    """Describe flags for people, those that must be given first."""
+    # Flags with a dot are changed fields of a configuration.
+    named = {flag.name: flag for flag in found if "." not in flag.name}
+    order = sorted(named, key=lambda name: (not _is_required(named[name]), name))
+    return ["\n".join(_describe_flag(named[name])) for name in order]
 
 
-def _reads_configurations() -> bool:
-    found = flags.FLAGS.flags_by_module_dict().values()
-    return any(isinstance(flag.parser, _ConfigurationParser) for listed in found for flag in listed)
+def _describe_flag(flag: flags.Flag) -> list[str]:
+    is_switch = flag.flag_type() == "bool"
+    name = f"--[no]{flag.name}" if is_switch else f"--{flag.name}"
+    values = getattr(flag.parser, "enum_values", None) or ["..."]
+    notes = ["required"] if _is_required(flag) else []
+    if not isinstance(flag.default, ml_collections.ConfigDict) and flag.default not in _NOTHING:
+        notes += [f"default: {str(flag.default_as_str).strip(chr(39))}"]
+    if isinstance(flag, flags.MultiFlag):
+        notes += ["may be repeated"]
+    head = f"  {name}" + ("" if is_switch else f"={'|'.join(values)}")
+    # absl adds what the head says already.
+    about = flag.help.removeprefix(f"<{'|'.join(values)}>: ").partition(";\n    repeat this")[0]
+    return [f"{head}  ({'; '.join(notes)})" if notes else head, *_indented(about)]
+
+
+def _indented(text: str) -> list[str]:
+    return textwrap.wrap(text, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
+
+
+_CONFIGURATIONS = """Configurations, whose names join what stands left and right, as embedded/hlr.
+ml_1m/hlr alone is the recommended one: that of full_catalog/, else tuned/, else published/.
+"""
+# Defaults of which there is nothing to say.
+_NOTHING: tuple[Any, ...] = (None, "", [])
+_REQUIRED = "must have a value other than None"
+
+
+def _missing(argv: list[str]) -> str:
+    """Say which flags are missing, in this library's words instead of absl's."""
+    required = sorted(name for name in flags.FLAGS if _is_required(flags.FLAGS[name]))
+    missing = [f"--{name}=.." for name in required if flags.FLAGS[name].value is None]
+    return f"give {' and '.join(missing)}; see {argv[0]} --help"
+
+
+def _is_required(flag: flags.Flag) -> bool:
+    return any(_REQUIRED in validator.message for validator in flag.validators)
 
 
 def _imports(argv: list[str]) -> list[str]:
@@ -141,7 +206,7 @@ def _imports(argv: list[str]) -> list[str]:
 
     They register classes whose options are flags too.
     """
-    arguments = iter(flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False))
+    arguments = iter(flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=True))
     named: list[str] = []
     for argument in arguments:
         flag, equals, value = argument.partition("=")
@@ -150,6 +215,13 @@ def _imports(argv: list[str]) -> list[str]:
         if flag in ("--import", "-import"):
             named += (value if equals else next(arguments, "")).split(",")
     return named
+
+
+class _Warning(python_logging.Formatter):
+    """Writes what is logged for people: without times, threads and places in the code."""
+
+    def format(self, record: python_logging.LogRecord) -> str:
+        return f"{record.levelname.lower()}: {record.getMessage()}"
 
 
 class _ConfigurationError(Exception):
@@ -183,15 +255,16 @@ def _configuration_fault(argv: list[str], error: Exception) -> str:
         names = "|".join(map(re.escape, field.split(".")))
         if field and re.search(rf"\b({names})\b", missing):
             hint = rest.split('"')
-            remedy = f"did you mean {hint[1]}?" if len(hint) > 1 else "see hlr_jax/config/"
+            remedy = f"did you mean {hint[1]}?" if len(hint) > 1 else "see hlr-jax fields"
             return f"{flag}: there is no such field; {remedy}"
     return f"--config: {type(error).__name__}: {error}"
 
 
-def _guarded(main: Callable[[], None]) -> None:
+def _guarded(main: Callable[..., None], *arguments: list[str]) -> None:
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)
         python_logging.getLogger("orbax").setLevel(python_logging.ERROR)
+        logging.get_absl_handler().setFormatter(_Warning())
     # These import JAX, which --help need not wait for.
     from jax.errors import JaxRuntimeError
 
@@ -204,7 +277,8 @@ def _guarded(main: Callable[[], None]) -> None:
         if _COORDINATOR.value:
             processes.connect(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
         plugins.load(_imports(sys.argv), plugins.FLAG)
-        main()
+        progress.set_progress(_PROGRESS.value)
+        main(*arguments)
     except InputError as error:
         _fail(str(error))
     except OSError as error:
@@ -249,20 +323,41 @@ def plain(table: "pl.DataFrame") -> str:
         return str(table)
 
 
-def metrics_table(columns: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return a text: a row for each metric, a column for each summary, intervals beside means."""
+def measured(columns: Mapping[str, Mapping[str, Any]], all_metrics: bool = False) -> str:
+    """Return `metrics_table`, and what each metric of it means."""
+    from hlr_jax.evaluation import metrics
+
+    found = [name for summary in columns.values() for name in summary]
+    hidden = [] if all_metrics else [name for name in found if not metrics.is_standard(name)]
+    legend = metrics.legend(name for name in found if name not in hidden)
+    if hidden:
+        legend["(more)"] = f"--all_metrics shows {', '.join(metrics.legend(hidden))} too"
+    return f"{metrics_table(columns, all_metrics)}\n\n{facts.as_text('', legend)}"
+
+
+def metrics_table(columns: Mapping[str, Mapping[str, Any]], all_metrics: bool = False) -> str:
+    """Return a text: a row for each metric, a column for each summary, intervals beside means.
+
+    Args:
+      all_metrics: not the standard ones alone, but variants of papers too.
+    """
+    from hlr_jax.evaluation.metrics import is_standard
+
     names = [
         name
         for name, value in next(iter(columns.values())).items()
-        if not isinstance(value, Mapping)
+        if not isinstance(value, Mapping) and (all_metrics or is_standard(name))
     ]
     width = max(map(len, names))
 
+    def number(value: float) -> str:
+        return f"{value:.4f}" if abs(value) < 10 else f"{value:.1f}"
+
     def cell(summary: Mapping[str, Any], name: str) -> str:
         value = summary.get(name, "")
-        text = f"{value:.4f}" if isinstance(value, float) else str(value)
+        text = number(value) if isinstance(value, float) else str(value)
         interval = summary.get("intervals", {}).get(name)
-        return text + (f" [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else "")
+        return text + (f" [{', '.join(map(number, interval))}]" if interval else "")
 
     cells = [[cell(summary, name) for summary in columns.values()] for name in names]
     widths = [max(len(head), *(len(row[i]) for row in cells)) for i, head in enumerate(columns)]

@@ -1,60 +1,6 @@
-r"""Tune a baseline on validation and measure it, on a model's data and by the same metrics.
+"""The program `hlr-jax baseline`, of this folder's clone."""
 
-  python launch/baseline.py --name=ease --config=configs/embedded.py:hlr --workdir=runs/ease
-  python launch/baseline.py --name=ials --config=configs/tuned/ml_1m_cml.py --workdir=runs/ials \
-    --trials=20 --config.data.predefined=ml-1m-hlr
-  python launch/baseline.py --name=item_knn --config=configs/embedded.py:hlr --workdir=runs/knn \
-    --set=weighting=cosine --set=neighbours=50   (this one setting, without tuning)
-
-A baseline uses only the sections data and evaluation of the configuration, and the seed.
-hlr_jax/baselines/methods.py explains the hyperparameters of each baseline. results.json in the
-working directory receives the hyperparameters, all trials and the metrics.
-"""
-
-from absl import flags
-
-from hlr_jax import cli, config
-
-_NAMES = ["most_popular", "ease", "ials", "bpr", "item_knn", "slim", "rp3beta", "ials_scaled"]
-
-_NAME = flags.DEFINE_enum("name", None, _NAMES, "The baseline.", required=True)
-_CONFIG = cli.define_config()
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder for results.json.")
-_TRIALS = flags.DEFINE_integer(
-    "trials", 20, "How many settings to try on validation.", lower_bound=1
-)
-_SELECT = flags.DEFINE_string(
-    "select", "ndcg@10", "Metric on validation that selects the best setting."
-)
-_SET = flags.DEFINE_multi_string(
-    "set",
-    [],
-    "A hyperparameter, name=value. Then nothing is tuned, and the others keep their defaults.",
-)
-_REFIT = flags.DEFINE_bool(
-    "refit",
-    False,
-    "Fit on training and validation before the test, as config.training.refit does for models.",
-)
-flags.mark_flags_as_required(["config", "workdir"])
-
-
-def main() -> None:
-    """Tune, evaluate, print the metrics."""
-    from hlr_jax import baselines
-
-    results = baselines.tune_and_evaluate(
-        _NAME.value,
-        config.from_config_dict(_CONFIG.value),
-        _WORKDIR.value,
-        baselines.Tuning(_TRIALS.value, _SELECT.value, baselines.parse(_NAME.value, _SET.value)),
-        _REFIT.value,
-    )
-    chosen = [f"{name}={value}" for name, value in results["hyperparameters"].items()]
-    cli.say(" ".join([_NAME.value, *chosen]))
-    cli.say(cli.metrics_table({name: results[name] for name in ("test", "valid") if results[name]}))
-    cli.say(f"written to {_WORKDIR.value}/results.json")
-
+from hlr_jax import programs
 
 if __name__ == "__main__":
-    cli.run(main)
+    programs.run("baseline")

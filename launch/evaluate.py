@@ -1,53 +1,6 @@
-"""Measure a trained model.
+"""The program `hlr-jax evaluate`, of this folder's clone."""
 
-  python launch/evaluate.py --workdir=runs/hlr
-  python launch/evaluate.py --workdir=runs/hlr --split=valid --config.evaluation.cutoffs="(5,20)"
-
-The fields of config.evaluation (explained in hlr_jax/config/evaluation.py) can be changed by flags;
-everything else stays as the model was trained. With --diagnose a line says whether the relation is
-one, or a constant (docs/extending.md).
-"""
-
-from absl import flags
-from ml_collections import config_flags
-
-from hlr_jax import cli, config
-from hlr_jax.config import EvaluationConfig
-
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder that launch/train.py wrote.", required=True)
-_SPLIT = flags.DEFINE_enum("split", "test", ["valid", "test"], "Interactions to measure on.")
-_OUTPUT = flags.DEFINE_string("output", None, "JSON file to write the metrics to as well.")
-_DIAGNOSE = flags.DEFINE_bool("diagnose", False, "Say also how the relation differs between pairs.")
-_CONFIG = cli.defined(
-    lambda: config_flags.DEFINE_config_dict(
-        "config",
-        config.section_config_dict("evaluation", EvaluationConfig()),
-        "Changed evaluation settings, --config.evaluation.<field>=<value>.",
-    )
-)
-
-
-def main() -> None:
-    """Evaluate and print."""
-    from hlr_jax import files
-    from hlr_jax.parallel import processes
-    from hlr_jax.runs.diagnosis import diagnose
-    from hlr_jax.runs.recommender import Recommender
-
-    output = _OUTPUT.value and cli.output_file("output", _OUTPUT.value, [".json"])
-    changes = config_flags.get_override_values(flags.FLAGS["config"])
-    fields = {name.removeprefix("evaluation."): value for name, value in changes.items()}
-    # A model that was refitted on validation is not measured there.
-    loaded = Recommender.load(_WORKDIR.value, refitted=_SPLIT.value == "test")
-    recommender = loaded.with_evaluation(**fields)
-    relation = [str(diagnose(recommender))] if _DIAGNOSE.value else []
-    summary = recommender.evaluate(_SPLIT.value, show_progress=True)
-    cli.say(cli.metrics_table({_SPLIT.value: summary}))
-    for line in relation:
-        cli.say(line)
-    if output and processes.is_first():
-        files.write_json(output, summary)
-
+from hlr_jax import programs
 
 if __name__ == "__main__":
-    cli.run(main)
+    programs.run("evaluate")

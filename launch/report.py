@@ -1,52 +1,6 @@
-"""Write a page about a trained model: how it was trained, how good it is, what it recommends.
+"""The program `hlr-jax report`, of this folder's clone."""
 
-  python launch/report.py --workdir=runs/hlr --output=report.html
-  python launch/report.py --workdir=runs/hlr --output=report.html --groups=genres.csv
-
-The page is one file that needs nothing else. --groups names a table with a header whose columns are
-an item's id and its group, which colours the map of the items. Needs pip install 'hlr_jax[report]'.
-"""
-
-import pathlib
-
-from absl import flags
-
-from hlr_jax import cli
-
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder that launch/train.py wrote, or a saved model.", required=True
-)
-_OUTPUT = flags.DEFINE_string("output", None, "The .html file to write.", required=True)
-_GROUPS = flags.DEFINE_string("groups", None, "A .csv file with items and their groups.")
-
-
-def main() -> None:
-    """Measure and write."""
-    from hlr_jax.reporting import report
-    from hlr_jax.runs.recommender import Recommender
-
-    output = cli.output_file("output", _OUTPUT.value, [".html"])
-    workdir = _WORKDIR.value if pathlib.Path(_WORKDIR.value).is_dir() else None
-    groups = None if _GROUPS.value is None else _read(_GROUPS.value)
-    report(Recommender.load(_WORKDIR.value), output, workdir, groups)
-    cli.say(f"written to {output}")
-
-
-def _read(path: str) -> dict[str, str]:
-    import polars as pl
-
-    from hlr_jax.errors import InputError
-
-    try:
-        table = pl.read_csv(path, infer_schema=False)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise InputError(
-            f"--groups={path}: cannot be read ({str(error).splitlines()[0]})"
-        ) from None
-    if table.width < 2:
-        raise InputError(f"--groups={path}: give two columns, of items and their groups")
-    return dict(zip(table[:, 0].to_list(), table[:, 1].fill_null("unknown").to_list(), strict=True))
-
+from hlr_jax import programs
 
 if __name__ == "__main__":
-    cli.run(main)
+    programs.run("report")

@@ -1,47 +1,6 @@
-"""Train a model and measure it.
+"""The program `hlr-jax train`, of this folder's clone."""
 
-  python launch/train.py --config=configs/embedded.py:hlr --workdir=runs/hlr
-
-Any field of the configuration can be changed by a flag, for example
-  --config.optimizer.learning_rate=3e-4 --config.training.epochs=20 --config.seed=1
-  --config.data.predefined=DIR   (a folder with train.csv, valid.csv and test.csv)
-The files in hlr_jax/config/ explain all fields. The working directory receives config.json,
-metrics.jsonl (a line for each epoch), checkpoints/ and results.json. Repeat the command to resume
-an unfinished run, on any number of devices and processes.
-
-Relations, geometries, losses and samplers of your own are found if their package is installed and
-declares them (entry points of the group hlr_jax.plugins), or by
-  --import=my_module   (on PYTHONPATH; `PYTHONPATH=.` finds modules in the current folder)
-
-For a run of several processes, on one machine or on many, start this command for each of them with
-  --coordinator_address=HOST:PORT --num_processes=N --process_id=0 (to N - 1)
-or --coordinator_address=auto under SLURM, Open MPI or on a TPU pod; docs/launching.md has more.
-"""
-
-from absl import flags
-
-from hlr_jax import cli, config
-
-_CONFIG = cli.define_config()
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder for everything the run writes.")
-_TRACKERS = flags.DEFINE_list(
-    "trackers", [], "Who else is told of the run: csv, tensorboard, mlflow, wandb."
-)
-flags.mark_flags_as_required(["config", "workdir"])
-
-
-def main() -> None:
-    """Train, evaluate, print the test metrics and what the relation is."""
-    from hlr_jax.runs import experiment, trackers
-
-    told = trackers.named(_TRACKERS.value, _WORKDIR.value)
-    values = config.from_config_dict(_CONFIG.value)
-    results = experiment.train_and_evaluate(values, _WORKDIR.value, callbacks=told)
-    cli.say(cli.metrics_table({name: results[name] for name in ("test", "valid") if results[name]}))
-    if "diagnosis" in results:
-        cli.say(results["diagnosis"]["text"])
-    cli.say(f"written to {_WORKDIR.value}/results.json")
-
+from hlr_jax import programs
 
 if __name__ == "__main__":
-    cli.run(main)
+    programs.run("train")

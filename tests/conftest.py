@@ -7,6 +7,8 @@
 - Warnings are errors (setup.cfg).
 """
 
+import ctypes
+import itertools
 import os
 import pkgutil
 from pathlib import Path
@@ -50,6 +52,25 @@ def pytest_configure(config: pytest.Config) -> None:
     if getattr(config, "cache", None) is not None:
         jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+# Linux ends a process with more than 65,530 areas of memory (vm.max_map_count), and each compiled
+# program holds some 14. A worker compiles thousands.
+_MANY_AREAS = 20_000
+_TESTS_BETWEEN_LOOKS = 25
+_AREAS = Path("/proc/self/maps")
+_turn = itertools.count(1)
+
+
+def pytest_runtest_teardown() -> None:
+    """Drop compiled programs before they are too many, and give back what compiling left free."""
+    if next(_turn) % _TESTS_BETWEEN_LOOKS or not _AREAS.exists():
+        return
+    if _AREAS.read_bytes().count(b"\n") > _MANY_AREAS:
+        jax.clear_caches()
+    # glibc keeps three quarters of what a worker has by then.
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
 
 
 @pytest.fixture(scope="session")

@@ -65,7 +65,9 @@ def main() -> None:
     seeds = [int(seed) for seed in _SEEDS.value]
     is_over = False
     if _MINUTES.value > 0:
-        # Training saves its state on an interrupt, and a later run resumes it.
+        # Training saves its state on an interrupt, and a later run resumes it. Shells start
+        # what they put into the background with interrupts ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
         signal.setitimer(signal.ITIMER_REAL, 60 * _MINUTES.value)
     try:

@@ -25,11 +25,9 @@ _REQUESTS = flags.DEFINE_integer("requests", 300, "Requests of each.", lower_bou
 K, THEIRS = 10, "implicit ALS"
 
 
-def asked(model: str) -> tuple[dict[str, Callable[[int], Any]], Any]:
-    """Return what answers a request for a user's row, by name."""
+def untrained(model: str) -> Any:
+    """Make a recommender of ML-1M's size with random parameters."""
     import jax
-    import scipy.sparse
-    from implicit.cpu.als import AlternatingLeastSquares
 
     from hlr_jax import Config, Dataset, ModelConfig, Recommender, SamplingConfig
     from hlr_jax.config import build
@@ -50,8 +48,16 @@ def asked(model: str) -> tuple[dict[str, Callable[[int], Any]], Any]:
     placement = Placement.of(config.sharding, relation, data.num_users, data.num_items)
     objective = make_objective(config, relation, data.num_items, None)
     params = new_params(jax.random.key(0), objective, placement)
-    ours = Recommender(config, data, relation, params, placement)
+    return Recommender(config, data, relation, params, placement)
 
+
+def asked(model: str) -> tuple[dict[str, Callable[[int], Any]], Any]:
+    """Return what answers a request for a user's row, by name."""
+    import scipy.sparse
+    from implicit.cpu.als import AlternatingLeastSquares
+
+    ours = untrained(model)
+    train = ours.dataset.train
     matrix = scipy.sparse.csr_matrix(
         (np.ones(len(train), np.float32), train.items, train.offsets),
         (train.num_users, train.num_items),

@@ -4,7 +4,7 @@ Softmax over all items, and a learning rate that falls to 0. Hyperparameters cho
 NDCG@10. After the best epoch is known, the model is trained again on training and validation
 together.
 
-    python launch/train.py --config=configs/tuned/citeulike_t_cml.py --workdir=runs/citeulike_t_cml
+    hlr-jax train --config=tuned/citeulike_t/cml --workdir=runs/citeulike_t_cml
 
 Score, with --config.data.predefined=citeulike-t-hlr (seeds 2021, 2022, 2023; 3,078 test users):
     NDCG@10 .173 +- .002, precision@10 .077, recall@10 .210.

@@ -4,7 +4,7 @@ Softmax over all items, and a learning rate that falls to 0. Hyperparameters cho
 NDCG@10. Steps read 20 items of a user, ranking up to 100. After the best epoch is known, the model
 is trained again on training and validation together.
 
-    python launch/train.py --config=configs/tuned/citeulike_t_history_mean.py \
+    hlr-jax train --config=tuned/citeulike_t/history_mean \
         --workdir=runs/citeulike_t_history_mean
 
 Score, with --config.data.predefined=citeulike-t-hlr (seeds 2021, 2022, 2023; 3,078 test users):

@@ -3,7 +3,7 @@
 The hyperparameters of citeulike_t_cml.py; the epoch is selected by validation recall@50. After the
 best epoch is known, the model is trained again on training and validation together.
 
-    python launch/train.py --config=configs/tuned/citeulike_t_per_user_cml.py \
+    hlr-jax train --config=tuned/citeulike_t_per_user/cml \
         --workdir=runs/citeulike_t_per_user_cml
 
 Score (seed 2021; 5,219 test users):

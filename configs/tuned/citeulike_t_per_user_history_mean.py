@@ -4,7 +4,7 @@ Users with at least 5 items, as in CML's code. The hyperparameters of citeulike_
 the epoch is selected by validation recall@50. After the best epoch is known, the model is trained
 again on training and validation together.
 
-    python launch/train.py --config=configs/tuned/citeulike_t_per_user_history_mean.py \
+    hlr-jax train --config=tuned/citeulike_t_per_user/history_mean \
         --workdir=runs/citeulike_t_per_user_history_mean
 
 Cost and score: not measured. On 2 cores expect somewhat more than the 21 min of

@@ -4,7 +4,7 @@ The contrastive loss on 1,024 negatives that a batch shares, and a learning rate
 Hyperparameters chosen on validation NDCG@20. After the best epoch is known, the model is trained
 again on training and validation together.
 
-    python launch/train.py --config=configs/tuned/gowalla_cml.py --workdir=runs/gowalla_cml
+    hlr-jax train --config=tuned/gowalla/cml --workdir=runs/gowalla_cml
 
 Score (seed 2021; all 29,858 test users):
     Recall@20 .177, NDCG@20 .142.

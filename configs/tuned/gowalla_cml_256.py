@@ -4,7 +4,7 @@ As gowalla_cml.py, with twice the dimensions and a smaller weight of the negativ
 chosen on validation NDCG@20. After the best epoch is known, the model is trained again on training
 and validation together.
 
-    python launch/train.py --config=configs/tuned/gowalla_cml_256.py --workdir=runs/gowalla_cml_256
+    hlr-jax train --config=tuned/gowalla/cml_256 --workdir=runs/gowalla_cml_256
 
 Score (seed 2021; all 29,858 test users):
     Recall@20 .178, NDCG@20 .142.

@@ -5,7 +5,7 @@ negatives that a batch shares, and a learning rate that falls to 0. Hyperparamet
 validation NDCG@20. Steps read 20 items of a user, ranking up to 100. After the best epoch is known,
 the model is trained again on training and validation together.
 
-    python launch/train.py --config=configs/tuned/gowalla_history_mean.py \
+    hlr-jax train --config=tuned/gowalla/history_mean \
         --workdir=runs/gowalla_history_mean
 
 Score (seed 2021; all 29,858 test users):

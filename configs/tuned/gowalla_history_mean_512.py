@@ -2,7 +2,7 @@
 
 As gowalla_history_mean.py, with twice the dimensions.
 
-    python launch/train.py --config=configs/tuned/gowalla_history_mean_512.py \
+    hlr-jax train --config=tuned/gowalla/history_mean_512 \
         --workdir=runs/gowalla_history_mean_512
 
 Cost and score: not measured. On 2 cores expect twice the 17 min of gowalla_history_mean.py.

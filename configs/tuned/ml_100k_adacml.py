@@ -3,7 +3,7 @@
 Softmax over 100 negatives that a batch shares, with CML's other hyperparameters. After the best
 epoch is known, the model is trained again on training and validation together.
 
-    python launch/train.py --config=configs/tuned/ml_100k_adacml.py --workdir=runs/ml_100k_adacml
+    hlr-jax train --config=tuned/ml_100k/adacml --workdir=runs/ml_100k_adacml
 
 Score, with --config.data.predefined=ml-100k-hlr (seed 2021; 872 test users):
     NDCG@10 .320, precision@10 .237, recall@10 .243.

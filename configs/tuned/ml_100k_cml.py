@@ -3,7 +3,7 @@
 Softmax over all items. Hyperparameters chosen on validation NDCG@10. After the best epoch is known,
 the model is trained again on training and validation together.
 
-    python launch/train.py --config=configs/tuned/ml_100k_cml.py --workdir=runs/ml_100k_cml
+    hlr-jax train --config=tuned/ml_100k/cml --workdir=runs/ml_100k_cml
 
 Score, with --config.data.predefined=ml-100k-hlr (seeds 2021, 2022, 2023; 872 test users):
     NDCG@10 .327 +- .005, precision@10 .242, recall@10 .251.

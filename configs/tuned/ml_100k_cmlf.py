@@ -3,7 +3,7 @@
 The hinge on one negative and the hyperparameters published for CML; the weight of the features
 chosen on validation NDCG@10 among .01, .05, .1, .2, .3, .4, 1 (seed 2021).
 
-    python launch/train.py --config=configs/tuned/ml_100k_cmlf.py --workdir=runs/ml_100k_cmlf
+    hlr-jax train --config=tuned/ml_100k/cmlf --workdir=runs/ml_100k_cmlf
 
 Score, with --config.data.predefined=ml-100k-hlr (seeds 2021, 2022, 2023; 872 test users):
     NDCG@10 .286 +- .005, precision@10 .218, recall@10 .219.

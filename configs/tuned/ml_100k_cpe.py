@@ -3,7 +3,7 @@
 The loss and the penalty on the covariance of CPE (Bao et al., MM 2019) with 5 negatives of each
 positive. Not tuned.
 
-    python launch/train.py --config=configs/tuned/ml_100k_cpe.py --workdir=runs/ml_100k_cpe
+    hlr-jax train --config=tuned/ml_100k/cpe --workdir=runs/ml_100k_cpe
 
 Score, with --config.data.predefined=ml-100k-hlr (seed 2021; 872 test users):
     NDCG@10 .146, precision@10 .119, recall@10 .098; without the penalty

@@ -3,7 +3,7 @@
 A hinge on 4 negatives with a margin of 1, as for CML on the embedded data; not tuned. The weight of
 the diversity is the default.
 
-    python launch/train.py --config=configs/tuned/ml_100k_dpcml.py --workdir=runs/ml_100k_dpcml
+    hlr-jax train --config=tuned/ml_100k/dpcml --workdir=runs/ml_100k_dpcml
 
 Score, with --config.data.predefined=ml-100k-hlr (seed 2021; 872 test users):
     NDCG@10 .299, precision@10 .228, recall@10 .236.

@@ -3,7 +3,7 @@
 Trained from random tables. Hyperparameters are those that validation NDCG@10 chose for CML and LRML
 with a hinge. ml_100k_hlr_from_cml.py is better.
 
-    python launch/train.py --config=configs/tuned/ml_100k_hlr.py --workdir=runs/ml_100k_hlr
+    hlr-jax train --config=tuned/ml_100k/hlr --workdir=runs/ml_100k_hlr
 
 Score, with --config.data.predefined=ml-100k-hlr (seeds 2021, 2022, 2023; 872 test users):
     NDCG@10 .296 +- .001, precision@10 .225, recall@10 .230.

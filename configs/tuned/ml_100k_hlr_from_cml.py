@@ -4,7 +4,7 @@ The softmax and a memory that is kept short, so that CML's ranking changes littl
 10 negatives of its own. First train ml_100k_cml.py on the same data, into the folder that
 --config.training.pretrained names.
 
-    python launch/train.py --config=configs/tuned/ml_100k_hlr_from_cml.py \
+    hlr-jax train --config=tuned/ml_100k/hlr_from_cml \
         --workdir=runs/ml_100k_hlr_from_cml \
         --config.data.predefined=ml-100k-hlr --config.training.pretrained=runs/ml_100k_cml
 

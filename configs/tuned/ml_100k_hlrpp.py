@@ -3,7 +3,7 @@
 Trained from random tables. Hyperparameters are those that validation NDCG@10 chose for CML and LRML
 with a hinge. ml_100k_hlrpp_from_cml.py is better.
 
-    python launch/train.py --config=configs/tuned/ml_100k_hlrpp.py --workdir=runs/ml_100k_hlrpp
+    hlr-jax train --config=tuned/ml_100k/hlrpp --workdir=runs/ml_100k_hlrpp
 
 Score, with --config.data.predefined=ml-100k-hlr (seed 2021; 872 test users):
     NDCG@10 .293, precision@10 .222, recall@10 .227.

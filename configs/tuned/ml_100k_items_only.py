@@ -5,7 +5,7 @@ user-batched full softmax, and a learning rate that falls to 0. Hyperparameters 
 NDCG@10. After the best epoch is known, the model is trained again on training and validation
 together.
 
-    python launch/train.py --config=configs/tuned/ml_100k_items_only.py \
+    hlr-jax train --config=tuned/ml_100k/items_only \
         --workdir=runs/ml_100k_items_only
 
 Score, with --config.data.predefined=ml-100k-hlr (seed 2021; 872 test users):

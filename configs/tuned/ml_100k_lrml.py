@@ -3,7 +3,7 @@
 Trained from random tables. Hyperparameters chosen on validation NDCG@10.
 ml_100k_lrml_from_cml.py is better.
 
-    python launch/train.py --config=configs/tuned/ml_100k_lrml.py --workdir=runs/ml_100k_lrml
+    hlr-jax train --config=tuned/ml_100k/lrml --workdir=runs/ml_100k_lrml
 
 Score, with --config.data.predefined=ml-100k-hlr (seeds 2021, 2022, 2023; 872 test users):
     NDCG@10 .303 +- .005, precision@10 .230, recall@10 .233.

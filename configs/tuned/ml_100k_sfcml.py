@@ -4,7 +4,7 @@ The squared loss of SFCML (Bao et al., TPAMI 2022) over all items, on the sphere
 users with all of their interactions. Not tuned. (The paper projects rows onto the sphere after each
 step; here they are normalized, and the gradient goes through the norm.)
 
-    python launch/train.py --config=configs/tuned/ml_100k_sfcml.py --workdir=runs/ml_100k_sfcml
+    hlr-jax train --config=tuned/ml_100k/sfcml --workdir=runs/ml_100k_sfcml
 
 Score, with --config.data.predefined=ml-100k-hlr (seed 2021; 872 test users):
     NDCG@10 .282, precision@10 .215, recall@10 .212; with 1,000 interactions a step

@@ -3,7 +3,7 @@
 Softmax over all items with CML's hyperparameters, and both alphas as published. After the best
 epoch is known, the model is trained again on training and validation together.
 
-    python launch/train.py --config=configs/tuned/ml_100k_transcf.py --workdir=runs/ml_100k_transcf
+    hlr-jax train --config=tuned/ml_100k/transcf --workdir=runs/ml_100k_transcf
 
 Score, with --config.data.predefined=ml-100k-hlr (seeds 2021, 2022, 2023; 872 test users):
     NDCG@10 .329 +- .002, precision@10 .244, recall@10 .253.

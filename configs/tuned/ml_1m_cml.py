@@ -4,7 +4,7 @@ Softmax over all items; a step takes 32 users with all of their interactions. Hy
 on validation NDCG@10. After the best epoch is known, the model is trained again on training and
 validation together.
 
-    python launch/train.py --config=configs/tuned/ml_1m_cml.py --workdir=runs/ml_1m_cml
+    hlr-jax train --config=tuned/ml_1m/cml --workdir=runs/ml_1m_cml
 
 Score, with --config.data.predefined=ml-1m-hlr, where every rating counts (seeds 2021, 2022, 2023;
 6,031 test users):

@@ -4,7 +4,7 @@ Softmax over all items, from random tables; a step takes 32 users with all of th
 Hyperparameters are those of ml_1m_cml.py, with fewer dimensions. After the best epoch is known, the
 model is trained again on training and validation together.
 
-    python launch/train.py --config=configs/tuned/ml_1m_hlr.py --workdir=runs/ml_1m_hlr
+    hlr-jax train --config=tuned/ml_1m/hlr --workdir=runs/ml_1m_hlr
 
 Score, with --config.data.predefined=ml-1m-hlr, where every rating counts (seed 2021 alone; 6,031
 test users):

@@ -4,7 +4,7 @@ Only the relation is trained, with a memory that is kept short: 4 negatives of e
 spoil tables that CML trained with all of them. First train ml_1m_cml.py on the same data, into the
 folder that --config.training.pretrained names.
 
-    python launch/train.py --config=configs/tuned/ml_1m_hlr_from_cml.py \
+    hlr-jax train --config=tuned/ml_1m/hlr_from_cml \
         --workdir=runs/ml_1m_hlr_from_cml \
         --config.data.predefined=ml-1m-hlr --config.training.pretrained=runs/ml_1m_cml
 

@@ -2,7 +2,7 @@
 
 Softmax over all items, from random tables, with the hyperparameters of ml_1m_hlr.py.
 
-    python launch/train.py --config=configs/tuned/ml_1m_hlrpp.py --workdir=runs/ml_1m_hlrpp
+    hlr-jax train --config=tuned/ml_1m/hlrpp --workdir=runs/ml_1m_hlrpp
 
 Cost and score: not measured.
 """

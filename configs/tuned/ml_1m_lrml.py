@@ -3,7 +3,7 @@
 Trained from random tables. Hyperparameters are those that validation NDCG@10 chose for CML and LRML
 with a hinge. ml_1m_lrml_from_cml.py is better.
 
-    python launch/train.py --config=configs/tuned/ml_1m_lrml.py --workdir=runs/ml_1m_lrml
+    hlr-jax train --config=tuned/ml_1m/lrml --workdir=runs/ml_1m_lrml
 
 Score, with --config.data.predefined=ml-1m-hlr (seeds 2021, 2022, 2023; 6,031 test users):
     NDCG@10 .360 +- .002, precision@10 .323, recall@10 .139.

@@ -4,7 +4,7 @@ The softmax over all items and a memory that is kept short, so that CML's rankin
 step takes 32 users with all of their interactions. First train ml_1m_cml.py on the same data, into
 the folder that --config.training.pretrained names.
 
-    python launch/train.py --config=configs/tuned/ml_1m_lrml_from_cml.py \
+    hlr-jax train --config=tuned/ml_1m/lrml_from_cml \
         --workdir=runs/ml_1m_lrml_from_cml \
         --config.data.predefined=ml-1m-hlr --config.training.pretrained=runs/ml_1m_cml
 

@@ -4,7 +4,7 @@ The hyperparameters of ml_1m_cml.py with a temperature of .2. Each user's last t
 validates, with the whole catalogue ranked. After the best epoch is known, the model is trained
 again on training and validation together.
 
-    python launch/train.py --config=configs/tuned/ncf_ml_1m_cml.py --workdir=runs/ncf_ml_1m_cml
+    hlr-jax train --config=tuned/ncf_ml_1m/cml --workdir=runs/ncf_ml_1m_cml
 
 Score (seeds 2021, 2022, 2023; 6,040 test users):
     HR@10 .720 +- .001, NDCG@10 .448 +- .001.

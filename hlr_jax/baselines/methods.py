@@ -65,7 +65,7 @@ class MostPopular(Method):
 class Ease(Method):
     """EASE: the ridge regression of every item on all others (Steck, WWW 2019)."""
 
-    # λ of the paper.
+    # λ of the paper, on the diagonal of the items' Gram matrix.
     regularization: float = 300.0
 
     space: ClassVar[Mapping[str, Range | Choice]] = {"regularization": Range(1.0, 1e4, log=True)}
@@ -84,9 +84,13 @@ class IALS(Method):
     their history.
     """
 
+    # Length of the vectors of users and items.
     factors: int = 64
+    # Factor of the squared norms.
     regularization: float = 20.0
+    # Weight of an interaction, where that of none is 1.
     alpha: float = 2.0
+    # Rounds over all users and items.
     iterations: int = 30
 
     space: ClassVar[Mapping[str, Range | Choice]] = {
@@ -122,9 +126,13 @@ class BPR(Method):
     draws it uniformly. Its scores hence leave popularity out, which costs accuracy where it counts.
     """
 
+    # Length of the vectors of users and items.
     factors: int = 64
+    # Of stochastic gradient descent.
     learning_rate: float = 0.01
+    # Factor of the squared norms of a pair's rows.
     regularization: float = 0.003
+    # Rounds over all interactions.
     iterations: int = 50
 
     space: ClassVar[Mapping[str, Range | Choice]] = {
@@ -156,7 +164,9 @@ class ItemKNN(Method):
     not their cosine). Each item has `neighbours` similar ones, itself among them.
     """
 
+    # cosine, tfidf or bm25.
     weighting: str = "bm25"
+    # Similar items that each item keeps.
     neighbours: int = 200
 
     space: ClassVar[Mapping[str, Range | Choice]] = {
@@ -193,8 +203,11 @@ class ScaledIALS(Method):
     ranked with the vectors that training gave them.
     """
 
+    # Length of the vectors of users and items.
     factors: int = 64
+    # λ of the paper.
     regularization: float = 0.02
+    # α_0 of the paper: weight of all pairs, where that of interactions is 1 more.
     unobserved_weight: float = 0.3
 
     space: ClassVar[Mapping[str, Range | Choice]] = {
@@ -243,7 +256,9 @@ class Slim(Method):
     `||X - X B||² / 2 + l2 ||B||² / 2 + l1 * sum of B`.
     """
 
+    # Factor of the squared weights.
     l2: float = 100.0
+    # Factor of their sum, which makes them few.
     l1: float = 1.0
 
     space: ClassVar[Mapping[str, Range | Choice]] = {
@@ -276,7 +291,9 @@ class RP3Beta(Method):
     `neighbours` likeliest i of every j are kept.
     """
 
+    # Exponent of an item's number of users; 0 leaves popularity in.
     beta: float = 0.6
+    # Items from which each item is reached.
     neighbours: int = 200
 
     space: ClassVar[Mapping[str, Range | Choice]] = {

@@ -9,10 +9,12 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Float, Int
 
-from hlr_jax import archive
+from hlr_jax import archive, facts
+from hlr_jax.baselines import scoring
 from hlr_jax.baselines.fitted import Fitted, restored
 from hlr_jax.baselines.methods import METHODS, Method
 from hlr_jax.baselines.scoring import best, best_of_rows, in_parts
+from hlr_jax.config import EvaluationConfig
 from hlr_jax.data.arrays import from_arrays, to_arrays
 from hlr_jax.data.dataset import Dataset
 from hlr_jax.evaluation.requests import Ranked
@@ -23,6 +25,7 @@ KIND = "baseline"
 # What tuning leaves in its folder.
 MODEL_FILE = "model.safetensors"
 _DATA, _FITTED = "data/", "fitted/"
+_USUAL = EvaluationConfig()
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -42,7 +45,15 @@ class BaselineRecommender(Verbs):
     fitted: Fitted
 
     def __repr__(self) -> str:
-        return f"BaselineRecommender({self.name}, of {self.dataset!r})"
+        return facts.as_text("BaselineRecommender", self._facts())
+
+    def _repr_html_(self) -> str:
+        return facts.as_html("BaselineRecommender", self._facts())
+
+    def _facts(self) -> dict[str, str]:
+        chosen = ", ".join(f"{name}={value!r}" for name, value in self.hyperparameters.items())
+        about = {"method": self.name, "with": chosen, "data": self.dataset.name}
+        return about | self.dataset.facts()
 
     @classmethod
     def fit(cls, method: Method, dataset: Dataset, seed: int = 0) -> "BaselineRecommender":
@@ -93,6 +104,21 @@ class BaselineRecommender(Verbs):
             return cls(description["name"], description["hyperparameters"], dataset, fitted)
         except (KeyError, TypeError, ValueError):
             raise archive.damaged(path) from None
+
+    def evaluate(
+        self, split: str = "test", evaluation: EvaluationConfig = _USUAL
+    ) -> dict[str, Any]:
+        """Compute the metrics of all users with interactions in a split, `valid` or `test`.
+
+        See `hlr_jax.evaluation.evaluate.evaluate_split` for what is ranked and returned.
+
+        Args:
+          evaluation: of the model that the baseline is compared with, `config.evaluation`.
+
+        Raises:
+          InputError: there is no such split, or its settings do not go with the data.
+        """
+        return scoring.evaluate(self.fitted, self.dataset, evaluation, split)
 
     # ---------------------------------------------------------------------------------------------
     # What `Verbs` asks for.

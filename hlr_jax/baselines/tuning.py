@@ -6,8 +6,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from tqdm import tqdm
-
 from hlr_jax.baselines.methods import METHODS, Method
 from hlr_jax.baselines.recommender import MODEL_FILE, BaselineRecommender
 from hlr_jax.baselines.scoring import evaluate
@@ -19,6 +17,7 @@ from hlr_jax.evaluation import metrics
 from hlr_jax.evaluation.evaluate import check_cutoffs, check_protocol
 from hlr_jax.files import write_json
 from hlr_jax.parallel import processes
+from hlr_jax.progress import digits, shown
 from hlr_jax.tuning.search_space import suggest
 
 # Of one trial: hyperparameters, the value of the metric (None where it diverged), and seconds.
@@ -94,10 +93,14 @@ def tune(
 
     sampler = optuna.samplers.TPESampler(seed=seed)
     study = optuna.create_study(direction="maximize", sampler=sampler)
-    with tqdm(total=trials, desc="tuning", unit="trial", disable=not show_progress) as bar:
-        study.optimize(
-            value_of, trials, catch=(DivergedError,), callbacks=[lambda *_: bar.update()]
-        )
+    with shown(trials, "trials", "tuning", show_progress=show_progress) as bar:
+
+        def tell(*trial: Any) -> None:
+            known = [trial[select] for trial in tried if trial[select] is not None]
+            bar.note(**{f"best {select}": digits(max(known)) if known else "unknown"})
+            bar.advance()
+
+        study.optimize(value_of, trials, catch=(DivergedError,), callbacks=[tell])
     finite = [trial for trial in tried if trial[select] is not None]
     if not finite:
         raise DivergedError(f"none of {trials} trials had a finite outcome")
@@ -172,11 +175,11 @@ def tune_and_evaluate(
     if len(dataset.valid):
         # Negatives are given for the test split alone.
         on_all_items = dataclasses.replace(config.evaluation, protocol="full")
-        results["valid"] = evaluate(found.fitted, dataset, on_all_items, "valid")
+        results["valid"] = found.evaluate("valid", on_all_items)
     if refit:
         found = BaselineRecommender.fit(method, dataset.joined(), config.seed)
     if len(dataset.test):
-        results["test"] = evaluate(found.fitted, dataset, config.evaluation, "test")
+        results["test"] = found.evaluate("test", config.evaluation)
     workdir.mkdir(parents=True, exist_ok=True)
     found.save(workdir / MODEL_FILE)
     write_json(workdir / "results.json", results)

@@ -11,13 +11,14 @@ import numpy as np
 from hlr_jax import baselines
 from hlr_jax import config as configs
 from hlr_jax.config import Config, DataConfig, EvaluationConfig, build
+from hlr_jax.data import loading
 from hlr_jax.data.dataset import Dataset
 from hlr_jax.errors import InputError
 from hlr_jax.evaluation import metrics
 from hlr_jax.files import read_json_object
 from hlr_jax.runs.diagnosis import Diagnosis, NoDiagnosisError, diagnose
 from hlr_jax.runs.recommender import Recommender
-from hlr_jax.runs.workdir import check_finished, load_config
+from hlr_jax.runs.workdir import check_finished, load_config, stored_data
 
 # Fields that change no parameter and no ranking; metrics and cutoffs are those of the comparison.
 _INDIFFERENT = (
@@ -25,7 +26,6 @@ _INDIFFERENT = (
     "sharding.",
     "model.implementation",
     "training.checkpoint_minutes",
-    "training.tensorboard",
     "evaluation.cutoffs",
     "evaluation.cohort",
     "evaluation.bootstrap",
@@ -106,6 +106,12 @@ class TrainedRun:
         """The data, before validation was joined to training."""
         return dataclasses.replace(self.config.data, join_valid=False)
 
+    def load_data(self) -> Dataset:
+        """Load the data as the folder keeps them, before validation was joined to training."""
+        if self.config.data.join_valid:
+            return loading.load(self.data)
+        return stored_data(self.folder, self.config)
+
     @property
     def protocol(self) -> str:
         return self.config.evaluation.protocol
@@ -165,7 +171,7 @@ class TrainedRun:
 
 @dataclasses.dataclass(frozen=True)
 class TunedBaseline:
-    """A folder that `launch/baseline.py` wrote; the baseline is fitted again to be measured."""
+    """A folder that `hlr-jax baseline` wrote; the baseline is fitted again to be measured."""
 
     folder: pathlib.Path
     results: Mapping[str, Any]
@@ -183,6 +189,10 @@ class TunedBaseline:
     @property
     def data(self) -> DataConfig:
         return dataclasses.replace(DataConfig(**self.results["data"]), join_valid=False)
+
+    def load_data(self) -> Dataset:
+        """Load the data, before validation was joined to training."""
+        return loading.load(self.data)
 
     @property
     def protocol(self) -> str:
@@ -248,11 +258,11 @@ def open_folder(folder: str | pathlib.Path) -> Measurable:
         return TrainedRun(folder, load_config(folder), results if is_current else {})
     if results.get("baseline") in baselines.METHODS:
         if missing := [name for name in _NEEDED if name not in results]:
-            raise InputError(f"{path}: has no {missing[0]}; run launch/baseline.py again")
+            raise InputError(f"{path}: has no {missing[0]}; run hlr-jax baseline again")
         return TunedBaseline(folder, results)
     raise InputError(
         f"{folder}: holds neither a training run (config.json) nor the results of a baseline "
-        "(results.json); name a folder that launch/train.py or launch/baseline.py has written"
+        "(results.json); name a folder that hlr-jax train or hlr-jax baseline has written"
     )
 
 

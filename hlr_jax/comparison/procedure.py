@@ -6,19 +6,18 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
-from tqdm import tqdm
 
 from hlr_jax.comparison.folders import Measurable, Plan, open_folder
 from hlr_jax.comparison.groups import Group, grouped
 from hlr_jax.comparison.result import Comparison, Entry, paired_tests
 from hlr_jax.config import DataConfig
-from hlr_jax.data import loading
 from hlr_jax.data.dataset import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 from hlr_jax.evaluation import metrics
 from hlr_jax.evaluation.evaluate import check_cutoffs
 from hlr_jax.parallel import processes
+from hlr_jax.progress import shown
 
 _BOOTSTRAP = 1000
 
@@ -46,7 +45,8 @@ def compare(
         the first; "all" for all pairs.
       refitted: False measures on test the models that were selected on validation, without their
         refit.
-      dataset: what the runs were trained on, if that is not what their configurations say.
+      dataset: what all were trained on; by default what the folders of runs keep, and what the
+        configurations of baselines say.
 
     Raises:
       InputError: a folder holds nothing finished, or what they hold cannot be compared: other
@@ -69,9 +69,13 @@ def compare(
     plan = _plan(found, split, metrics, refitted)
     _check_training(found, plan)
     data = _loaded(found, dataset)
-    usual = data[found[0].data]
+    usual = data[found[0].folder]
     check_cutoffs(plan.cutoffs, usual, f"--metrics={','.join(plan.metrics)}")
-    entries = [_measured(group, data, plan) for group in tqdm(groups, "measuring", disable=None)]
+    entries = []
+    with shown(len(groups), "entries", "measuring") as bar:
+        for group in groups:
+            entries.append(_measured(group, data, plan))
+            bar.advance()
     _check_users(entries, plan)
     pairs = [pair for metric in plan.metrics for pair in paired_tests(entries, metric, reference)]
     return Comparison(plan, usual.name, reference, entries, pairs)
@@ -132,20 +136,22 @@ def _check_training(found: Sequence[Measurable], plan: Plan) -> None:
         )
 
 
-def _loaded(found: Sequence[Measurable], dataset: Dataset | None) -> dict[DataConfig, Dataset]:
-    """Load the data of all, which may differ in features, and in nothing else."""
+def _loaded(found: Sequence[Measurable], dataset: Dataset | None) -> dict[pathlib.Path, Dataset]:
+    """Load the data of all, by folder, which may differ in features, and in nothing else."""
     if dataset is not None:
-        return {member.data: dataset for member in found}
-    loaded: dict[DataConfig, Dataset] = {}
+        return {member.folder: dataset for member in found}
+    loaded: dict[pathlib.Path, Dataset] = {}
+    # Seeds of a model have one data set, which need not be in memory for each.
+    shared: dict[tuple[DataConfig, str], Dataset] = {}
     first = found[0]
     for member in found:
-        if member.data not in loaded:
-            loaded[member.data] = loading.load(member.data)
-            if differing := _differing(loaded[first.data], loaded[member.data]):
-                raise InputError(
-                    f"{member.folder}: has other {differing} than {first.folder}; compare runs on "
-                    "the same data and split (the same config.data)"
-                )
+        data = member.load_data()
+        if loaded and (differing := _differing(loaded[first.folder], data)):
+            raise InputError(
+                f"{member.folder}: has other {differing} than {first.folder}; compare runs on "
+                "the same data and split (the same config.data)"
+            )
+        loaded[member.folder] = shared.setdefault((member.data, data.digest), data)
     return loaded
 
 
@@ -173,9 +179,9 @@ def _pairs_of(interactions: Interactions) -> np.ndarray:
     return np.concatenate([interactions.offsets, interactions.items])
 
 
-def _measured(group: Group, data: Mapping[DataConfig, Dataset], plan: Plan) -> Entry:
+def _measured(group: Group, data: Mapping[pathlib.Path, Dataset], plan: Plan) -> Entry:
     members = group.members
-    of_seeds = [member.measure(data[member.data], plan) for member in members]
+    of_seeds = [member.measure(data[member.folder], plan) for member in members]
     values = {metric: over_seeds([found[metric] for found in of_seeds]) for metric in plan.metrics}
     summary = metrics.summarize(values, _BOOTSTRAP)
     return Entry(
@@ -189,7 +195,7 @@ def _measured(group: Group, data: Mapping[DataConfig, Dataset], plan: Plan) -> E
         means={metric: summary[metric] for metric in plan.metrics},
         intervals={metric: summary["intervals"][metric] for metric in plan.metrics},
         diagnoses=[
-            found for member in members for found in member.diagnoses(data[member.data], plan)
+            found for member in members for found in member.diagnoses(data[member.folder], plan)
         ],
     )
 

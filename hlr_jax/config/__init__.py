@@ -1,6 +1,6 @@
 """Typed, validated configuration of a run.
 
-A run is described by one frozen `Config`. Files under `configs/` return it as an
+A run is described by one frozen `Config`. Files such as those under `configs/` return it as an
 `ml_collections.ConfigDict` (through `as_config_dict`), which absl turns into
 `--config.section.field=value` flags; `from_config_dict` turns that back into a validated `Config`.
 The options of relations, geometries, losses and samplers are the fields of their classes
@@ -26,6 +26,7 @@ from hlr_jax.config.fields import (
     ShardingConfig,
     TrainingConfig,
 )
+from hlr_jax.config.files import load
 
 __all__ = [
     "Config",
@@ -42,5 +43,6 @@ __all__ = [
     "as_dict",
     "flat",
     "from_config_dict",
+    "load",
     "section_config_dict",
 ]

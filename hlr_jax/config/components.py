@@ -17,11 +17,11 @@ def _no_options() -> Any:
     return dataclasses.field(default_factory=dict, hash=False)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class ModelConfig(Section):
     """Which model, and the size of its embeddings."""
 
-    # A registered relation: hlr_jax/models/ has one file for each, which lists its options.
+    # A registered relation, whose options `hlr-jax fields NAME` lists.
     name: str = "hlr"
     # d, the embedding size.
     dim: int = 100
@@ -31,7 +31,7 @@ class ModelConfig(Section):
         require(self.dim >= 1, "model.dim", self.dim, "the embedding size must be at least 1")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class GeometryConfig(Section):
     """The space that users and items are embedded in."""
 
@@ -41,7 +41,7 @@ class GeometryConfig(Section):
     options: Mapping[str, Any] = _no_options()
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class SamplingConfig(Section):
     """Which negatives a positive is compared with, and which part of the history is read."""
 
@@ -63,7 +63,7 @@ class SamplingConfig(Section):
         require_one_of(self.history, ("uniform", "unpopular"), "sampling.history")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class LossConfig(Section):
     """The loss of a positive and its negatives, and what is added to it."""
 

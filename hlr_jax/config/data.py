@@ -6,26 +6,29 @@ import typing
 from hlr_jax.config.values import Section, require, require_one_of
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class DataConfig(Section):
-    """Which interactions, how they are filtered and how they are split.
+    """Which interactions, how they are filtered and how they are split."""
 
-    `name` is a data set that the library knows (`hlr_jax.data.registry`), or `file` for the
-    user's own table at `path`. `predefined` names train/valid/test files: these are not filtered,
-    and validation is the valid file, or where there is none `valid_fraction` of train, unless
-    `valid_split` draws it from both.
-    """
-
+    # A data set that the library knows (docs/data.md lists them), or file: your own table at
+    # `path`.
     name: str = "embedded"
     # A folder with train/valid/test files, or the name of one under `splits/` of the data folder.
+    # They are not filtered. Validation is the valid file, or where there is none `valid_fraction`
+    # of train, unless `valid_split` draws it from both.
     predefined: str = ""
-    # Only for name="file": the table, its format ("" goes by the file's extension) and its
-    # columns (a header's name, or a 0-based position where there is no header).
+    # The table, for name="file".
     path: str = ""
+    # Of the table: csv, tsv, dat, ndjson, parquet, adjacency or lists; "" goes by the extension of
+    # its file.
     format: str = ""
+    # Of the table's columns: a header's name, or a 0-based position where there is no header.
     user_column: str = "user"
+    # As user_column.
     item_column: str = "item"
+    # As user_column; "" where there are no ratings.
     rating_column: str = ""
+    # As user_column; "" where there are no times.
     timestamp_column: str = ""
     # Keep interactions rated at least this; None takes the data set's own rule.
     min_rating: float | None = None
@@ -49,7 +52,9 @@ class DataConfig(Section):
     valid_split: str = ""
     # Of interactions, or with held_out_users of users.
     valid_fraction: float = 0.08
+    # Of the same as valid_fraction.
     test_fraction: float = 0.2
+    # Of the random numbers that a split draws; `config.seed` is that of training.
     split_seed: int = 2021
     # Train on the validation interactions too: for a last run whose number of epochs is known.
     join_valid: bool = False

@@ -11,17 +11,9 @@ from absl import logging
 from ml_collections import config_dict
 
 from hlr_jax.config import build, plugins, renamed
-from hlr_jax.config.fields import Config
+from hlr_jax.config.fields import ALONE, SECTIONS, Config
 from hlr_jax.config.values import field_names, unknown
 from hlr_jax.errors import InputError
-
-_SECTIONS = {
-    field.name: typing.cast(type, field.default_factory)
-    for field in dataclasses.fields(Config)
-    if field.default_factory is not dataclasses.MISSING
-}
-# Fields beside the sections.
-_ALONE = [field.name for field in dataclasses.fields(Config) if field.name not in _SECTIONS]
 
 
 def as_dict(config: Config) -> dict[str, Any]:
@@ -48,7 +40,7 @@ def flat(config: Config) -> dict[str, Any]:
         name = build.registered_name(section, getattr(config, section))
         chosen = build.typed_options(section, values[section].pop("options"))
         values[section] |= build.options(section, name) | chosen
-    return {name: values.pop(name) for name in _ALONE} | {
+    return {name: values.pop(name) for name in ALONE} | {
         f"{section}.{name}": value
         for section, fields in values.items()
         for name, value in fields.items()
@@ -58,7 +50,7 @@ def flat(config: Config) -> dict[str, Any]:
 def as_config_dict(config: Config) -> ml_collections.ConfigDict:
     """Return the configuration for `ml_collections.config_flags`, as `get_config()` does."""
     values = as_dict(config)
-    for name, cls in _SECTIONS.items():
+    for name, cls in SECTIONS.items():
         values[name] = _with_placeholders(values[name], cls)
     return ml_collections.ConfigDict(values)
 
@@ -93,14 +85,14 @@ def from_config_dict(values: Mapping[str, Any] | ml_collections.ConfigDict) -> C
         module that cannot be imported.
     """
     renamed.check_fields(values)
-    known = [*_SECTIONS, *_ALONE]
+    known = [*SECTIONS, *ALONE]
     for name in values:
         if name not in known:
             raise unknown("config", name, known)
-    alone = {name: values[name] for name in _ALONE if name in values}
+    alone = {name: values[name] for name in ALONE if name in values}
     plugins.load(Config(**alone).imports)
     sections = {
-        name: _section(name, cls, values[name]) for name, cls in _SECTIONS.items() if name in values
+        name: _section(name, cls, values[name]) for name, cls in SECTIONS.items() if name in values
     }
     config = Config(**alone, **sections)
     build.build_all(config)  # Which checks their options.
@@ -111,6 +103,7 @@ def _section(section: str, cls: type, values: Any) -> Any:
     if not isinstance(values, Mapping | ml_collections.ConfigDict):
         raise InputError(f"config.{section}={values!r}: expected a section with fields")
     known = field_names(cls)
+    values = {k: v for k, v in values.items() if not renamed.is_idle(f"{section}.{k}", v)}
     chosen = {name: value for name, value in values.items() if name in known}
     others = {name: value for name, value in values.items() if name not in known}
     if section not in build.NAME_FIELDS:
@@ -127,7 +120,7 @@ def _own_options(section: str, name: str, values: dict[str, Any]) -> dict[str, A
     known, own = build.all_options(section), build.options(section, name)
     for option in values:
         if option not in known:
-            fields = [*field_names(_SECTIONS[section]), *own]
+            fields = [*field_names(SECTIONS[section]), *own]
             # An option of another class is no help, unless it is what was meant.
             close = difflib.get_close_matches(option, [*fields, *known], n=1)
             raise unknown(f"config.{section}", option, close or fields)

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from hlr_jax.config.values import Section, require, require_one_of
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class EvaluationConfig(Section):
     """How a trained model is measured."""
 
+    # The K of metrics such as NDCG@K.
     cutoffs: Sequence[int] = (10,)
     # full: rank all items that a user has not seen; sampled: the negatives given with the data set.
     protocol: str = "full"
@@ -18,6 +19,7 @@ class EvaluationConfig(Section):
     # Also report mean and standard deviation over this many disjoint random groups of users (the
     # HLR paper: 5 groups of 10,000); 0 leaves them out.
     cohorts: int = 0
+    # Users of each of these groups.
     cohort_size: int = 10_000
     # Resamples of the bootstrap 95 % interval; 0 leaves it out.
     bootstrap: int = 1000

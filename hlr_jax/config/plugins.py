@@ -54,7 +54,7 @@ def _check_can_be_found(name: str, asked_by: str) -> None:
     package = parts[0]
     if package in sys.modules or importlib.util.find_spec(package) is not None:
         return
-    # `python launch/train.py` searches launch/, not the current folder.
+    # A program is searched for modules in its own folder, not in the current one.
     here = any(pathlib.Path(path).exists() for path in (f"{package}.py", package))
     remedy = "set PYTHONPATH=. to import it from this folder" if here else "install its package"
     also = "install its package" if here else "set PYTHONPATH to the folder that it is in"

@@ -1,4 +1,7 @@
-"""Old names of fields and of their values, so that errors can say what they are called now."""
+"""Old names of fields and of their values, so that errors can say what they are called now.
+
+And fields that are gone, which every stored configuration of before has.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -18,6 +21,10 @@ FIELDS = {
     "sharding.item_blocks": "sharding.item_shards",
 }
 
+# A field that is gone, and changed no number of a run: the value that asked for nothing, and what
+# is used instead.
+REMOVED = {"training.tensorboard": (False, "--trackers=tensorboard")}
+
 # Old value of a field that still exists, or of one that took another's place: the new setting.
 VALUES = {
     ("sampling.negatives", "triplet"): "sampling.negatives='per_example'",
@@ -33,12 +40,14 @@ VALUES = {
 
 
 def explain(field: str) -> str | None:
-    """Say what an old field is called now; None for a field that was never renamed.
+    """Say what an old field is called now, or what is used instead; None for any other field.
 
     Args:
       field: with or without `config.` in front.
     """
     field = field.removeprefix("config.")
+    if field in REMOVED:
+        return f"config.{field}: removed, use {REMOVED[field][1]}"
     return f"config.{field}: renamed, use config.{FIELDS[field]}" if field in FIELDS else None
 
 
@@ -53,15 +62,24 @@ def check_value(field: str, value: Any) -> None:
 
 def check_fields(values: Mapping[str, Any]) -> None:
     """Raise InputError for old fields in nested values: one line that names each new field."""
-    found = [message for field in _flat(values) if (message := explain(field))]
+    found = [
+        message
+        for field, value in _flat(values)
+        if (message := explain(field)) and not is_idle(field, value)
+    ]
     if found:
         raise InputError("; ".join(found))
 
 
-def _flat(values: Mapping[str, Any]) -> Iterator[str]:
+def is_idle(field: str, value: Any) -> bool:
+    """Tell whether a field is gone, and had the value that asked for nothing."""
+    return field in REMOVED and value == REMOVED[field][0]
+
+
+def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for section, fields in values.items():
         if hasattr(fields, "items"):
-            yield from (f"{section}.{name}" for name in fields)
+            yield from ((f"{section}.{name}", value) for name, value in fields.items())
 
 
 def _is_count(value: Any) -> bool:

@@ -5,16 +5,19 @@ import dataclasses
 from hlr_jax.config.values import Section, require, require_one_of
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class OptimizerConfig(Section):
     """An Optax optimizer and its learning-rate schedule."""
 
+    # adam, adamw, adagrad or sgd.
     name: str = "adam"
+    # The highest: after warm-up, and before a schedule lowers it.
     learning_rate: float = 1e-3
     # constant; exponential (times decay_rate per epoch); cosine (down to 0 in schedule_epochs).
     schedule: str = "constant"
-    # 0 takes config.training.epochs.
+    # Epochs until a cosine has come down to 0; 0 takes config.training.epochs.
     schedule_epochs: int = 0
+    # Factor of the learning rate after each epoch of the exponential schedule.
     decay_rate: float = 0.98
     # Epochs of linear warm-up from 0 before the schedule begins.
     warmup_epochs: float = 0.0
@@ -55,11 +58,13 @@ class OptimizerConfig(Section):
         )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class TrainingConfig(Section):
     """How long to train, in which batches, and which epoch to keep."""
 
+    # Passes over the training interactions, at most.
     epochs: int = 100
+    # Interactions of a step on all devices together, or users: what `batch_of` says.
     batch_size: int = 1000
     # What batch_size counts. interactions; or users, some tens of them, each with all of its
     # interactions, so that its distances to all items are computed once. Users need
@@ -76,8 +81,9 @@ class TrainingConfig(Section):
     # Tables to start from: another run's folder, or an .npz file with arrays "user" [U, d]
     # and/or "item" [I, d].
     pretrained: str = ""
-    # Tables that are not trained.
+    # Leave the table of users as it is.
     freeze_user: bool = False
+    # Leave the table of items as it is.
     freeze_item: bool = False
     # Of matrix products in a step, on accelerators: default is JAX's (TF32 on NVIDIA GPUs), float32
     # is full precision, bfloat16 rounds factors to bfloat16. Sums are float32 always, and so are
@@ -85,7 +91,6 @@ class TrainingConfig(Section):
     matmul_precision: str = "default"
     # Save within an epoch when this many minutes have passed since the last save.
     checkpoint_minutes: float = 10.0
-    tensorboard: bool = False
 
     def check(self) -> None:
         for field in ("epochs", "batch_size"):
@@ -106,7 +111,7 @@ class TrainingConfig(Section):
         )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class ShardingConfig(Section):
     """What is divided among devices besides each batch. It changes no number of a run."""
 

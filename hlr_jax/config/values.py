@@ -8,7 +8,7 @@ import typing
 from collections.abc import Sequence
 from typing import Any
 
-from hlr_jax.config import renamed
+from hlr_jax.config import renamed, shown
 from hlr_jax.errors import InputError
 
 
@@ -30,7 +30,8 @@ def require(condition: bool, field: str, value: Any, remedy: str) -> None:
 
 def require_one_of(value: str, allowed: tuple[str, ...], field: str) -> None:
     """Raise InputError unless the value is one of the allowed names."""
-    require(value in allowed, field, value, f"use one of {', '.join(allowed)}")
+    names = ", ".join(name or "''" for name in allowed)
+    require(value in allowed, field, value, f"use one of {names}")
 
 
 class Section:
@@ -45,6 +46,9 @@ class Section:
             # The dataclass is frozen, so its own __setattr__ refuses.
             object.__setattr__(self, name, typed(f"{section}.{name}", hints[name], value))
         self.check()
+
+    def __repr__(self) -> str:
+        return shown.section(self)
 
     def check(self) -> None:
         """Raise InputError for values out of range."""

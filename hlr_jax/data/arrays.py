@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from hlr_jax.data.dataset import DIGESTED, Dataset
+from hlr_jax.data.filtered import Filtered
 from hlr_jax.data.interactions import Interactions
 
 _PARTS = ("train", "valid", "test", "given")
@@ -19,7 +20,11 @@ def to_arrays(dataset: Dataset) -> dict[str, np.ndarray]:
     for field in ("item_titles", "given_negatives", "features"):
         if getattr(dataset, field) is not None:
             arrays[field] = getattr(dataset, field)
-    return arrays | {"popularity": dataset.popularity, "digest": np.array(dataset.digest)}
+    return arrays | {
+        "filtered": dataset.filtered.to_array(),
+        "popularity": dataset.popularity,
+        "digest": np.array(dataset.digest),
+    }
 
 
 def from_arrays(name: str, arrays: Mapping[str, np.ndarray] | None) -> Dataset | None:
@@ -45,6 +50,7 @@ def from_arrays(name: str, arrays: Mapping[str, np.ndarray] | None) -> Dataset |
             item_titles=arrays.get("item_titles"),
             given_negatives=arrays.get("given_negatives"),
             features=item_features,
+            filtered=Filtered.from_array(arrays.get("filtered")),
             **parts,
             _stored=(
                 (user_ids, item_ids, *(parts[part] for part in DIGESTED), item_features),

@@ -26,12 +26,8 @@ def columns(frame: Any, roles: Mapping[str, str]) -> dict[str, pl.Series]:
     Raises:
       InputError: it is no frame, or a column is missing or of another length.
     """
-    if isinstance(frame, pl.LazyFrame):
-        frame = frame.collect()
-    is_pandas = type(frame).__module__.partition(".")[0] == "pandas"
-    if not (is_pandas or isinstance(frame, pl.DataFrame | Mapping)):
-        frame = _as_polars(frame)
-    present = list(frame.columns) if not isinstance(frame, Mapping) else list(frame)
+    frame = _opened(frame)
+    present = _names(frame)
     for role, name in roles.items():
         found = present.count(name)
         if found != 1:
@@ -44,6 +40,26 @@ def columns(frame: Any, roles: Mapping[str, str]) -> dict[str, pl.Series]:
         listed = ", ".join(f"{role} {length}" for role, length in lengths.items())
         raise InputError(f"columns have different lengths ({listed}); give each row all of them")
     return series
+
+
+def every_column(frame: Any) -> dict[str, pl.Series]:
+    """Take all columns out of a frame, by name; see `columns`."""
+    frame = _opened(frame)
+    return columns(frame, {str(name): name for name in _names(frame)})
+
+
+def _opened(frame: Any) -> Any:
+    """Make a frame of polars of what is none of pandas and no mapping."""
+    if isinstance(frame, pl.LazyFrame):
+        return frame.collect()
+    is_pandas = type(frame).__module__.partition(".")[0] == "pandas"
+    if is_pandas or isinstance(frame, pl.DataFrame | Mapping):
+        return frame
+    return _as_polars(frame)
+
+
+def _names(frame: Any) -> list[Any]:
+    return list(frame) if isinstance(frame, Mapping) else list(frame.columns)
 
 
 def _as_polars(frame: Any) -> pl.DataFrame:

@@ -3,11 +3,13 @@
 import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hlr_jax import facts
+from hlr_jax.data.filtered import Filtered
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 DIGESTED = ("train", "valid", "given")
 # What `Dataset.given` is by default; each data set puts its own size in its place.
 _NOTHING = Interactions.none(0, 0)
+_UNFILTERED = Filtered()
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -43,6 +46,7 @@ class Dataset:
       features: `[I, F]` float32 features of the items; None if the model needs none.
       given: interactions of held-out users that are known when these are ranked, and never trained
         on (`splits.held_out_users`); none where every user is trained on.
+      filtered: what filters left out.
     """
 
     name: str
@@ -55,6 +59,7 @@ class Dataset:
     given_negatives: np.ndarray | None = None
     features: np.ndarray | None = None
     given: Interactions = _NOTHING
+    filtered: Filtered = _UNFILTERED
     # Popularity and digest as they were stored with prepared data, so that they are known without
     # reading all of it; before them, the ids, train, valid, given and features of which they are.
     _stored: tuple[tuple[Any, ...], np.ndarray, str] | None = dataclasses.field(
@@ -133,20 +138,44 @@ class Dataset:
 
         return frames.from_csr(matrix, user_ids, item_ids, rules)
 
-    def with_titles(self, titles: Mapping[Any, str]) -> "Dataset":
-        """Return the data set with titles of items, by id; items without one get "".
+    def with_titles(self, titles: Any) -> "Dataset":
+        """Return the data set with titles of items; items without one get "".
+
+        Args:
+          titles: by id, a mapping or a series of pandas.
 
         Raises:
-          InputError: no title is of an item of the data set.
+          InputError: they are no mapping, or none is of an item of the data set.
         """
         from hlr_jax.data import frames
 
         return frames.with_titles(self, titles)
 
     def __repr__(self) -> str:
-        sizes = ", ".join(f"{size} {part}" for part, size in self.split_sizes.items())
-        users, items = self.num_users, self.num_items
-        return f"Dataset({self.name!r}: {users} users, {items} items; {sizes} interactions)"
+        return facts.as_text(f"Dataset {self.name!r}", self.facts())
+
+    def _repr_html_(self) -> str:
+        return facts.as_html(f"Dataset {self.name!r}", self.facts())
+
+    def facts(self) -> dict[str, str]:
+        """Say what the data set holds, in texts by name."""
+        more = {
+            "with titles": self.item_titles is not None,
+            f"{self.num_features} features": self.features is not None,
+            "with negatives to be ranked among": self.given_negatives is not None,
+        }
+        sizes = ", ".join(f"{size:,} {part}" for part, size in self.split_sizes.items())
+        return {
+            "users": f"{self.num_users:,} ({facts.some(self.user_ids[:4].tolist())})",
+            "items": ", ".join(
+                [
+                    f"{self.num_items:,} ({facts.some(self.item_ids[:4].tolist())})",
+                    *(words for words, is_so in more.items() if is_so),
+                ]
+            ),
+            "interactions": sizes,
+            "left out": str(self.filtered),
+        }
 
     def _stored_values(self) -> tuple[np.ndarray, str] | None:
         """Return stored popularity and digest, unless what they belong to has been replaced."""
@@ -219,6 +248,8 @@ class Dataset:
           InputError: there is no such user.
         """
         row = int(self.user_rows([raw_id])[0])
+        if row < 0 and isinstance(raw_id, list | tuple | np.ndarray):
+            raise InputError(f"user {raw_id!r}: give one id, not several")
         if row < 0:
             like = ", ".join(str(user) for user in self.user_ids[:3])
             raise InputError(

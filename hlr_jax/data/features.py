@@ -1,5 +1,6 @@
 """Read features of items: genres and tags of public data sets, or a table of the user's."""
 
+import csv
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -32,6 +33,34 @@ def read(path: pathlib.Path, form: FeatureFile | None, item_ids: np.ndarray) -> 
     # In place, because this may be the largest array of the data set.
     table /= np.where(lengths > 0, lengths, 1)[:, None]
     return table.astype(np.float32, copy=False)
+
+
+def labels(path: pathlib.Path, form: FeatureFile) -> dict[str, list[str]]:
+    """Read what the features of each item are called, as its genres, by raw id.
+
+    Args:
+      form: one that `is_named`.
+
+    Raises:
+      InputError: the file cannot be read, or has flags without a name.
+    """
+    found: dict[str, list[str]] = {}
+    for item, label in _named(path, form):
+        found.setdefault(item, []).append(label)
+    return found
+
+
+def _named(path: pathlib.Path, form: FeatureFile) -> Iterator[tuple[str, str]]:
+    if form.kind == "words":
+        yield from _words(path, form)
+        return
+    for item, number in _flags(path, form):
+        if number >= len(form.names):
+            raise InputError(
+                f"{path}: item {shown(item)} has flag {number + 1} of {len(form.names)} that have "
+                "names; fetch the file again"
+            )
+        yield item, form.names[number]
 
 
 def _from_table(path: pathlib.Path, rows: dict[str, int]) -> np.ndarray:
@@ -108,11 +137,15 @@ def _lines(path: pathlib.Path, form: FeatureFile) -> Iterator[tuple[int, list[st
         text = path.read_text(encoding=form.encoding)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: features cannot be read ({error})") from None
-    for line, content in enumerate(text.split("\n"), 1):
-        fields = content.rstrip("\r").split(form.separator)
+    lines = [line.rstrip("\r") for line in text.split("\n")]
+    # Only comma-separated tables quote their fields.
+    rows = csv.reader(lines) if form.separator == "," else (x.split(form.separator) for x in lines)
+    for line, fields in enumerate(rows, 1):
+        if form.header and line == 1:
+            continue
         if len(fields) > form.first_field:
             yield line, fields
-        elif content.strip():
+        elif any(map(str.strip, fields)):
             raise InputError(
                 f"{path} line {line}: has {len(fields)} fields when split at "
                 f"{form.separator!r}, expected more than {form.first_field}; fetch the file again"

@@ -15,15 +15,15 @@ import stat
 import tarfile
 import tempfile
 import urllib.error
+import urllib.parse
 import urllib.request
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from typing import IO, Any
 
-import tqdm
-
 from hlr_jax.data.registry import Download
+from hlr_jax.progress import shown
 
 TIMEOUT_SECONDS = 30.0
 # More than any data set of the catalogue, and less than would fill a disk.
@@ -133,10 +133,10 @@ def download_file(
         length = response.headers.get("Content-Length")
         total = int(length) if length and length.isdigit() else None
         name = url.rsplit("/", 1)[-1]
-        with tqdm.tqdm(
-            total=total, desc=name, unit="B", unit_scale=True, disable=not progress
-        ) as bar:
-            done = _copy(response, file, limit, f"{name} is larger than {limit} bytes", bar.update)
+        with shown(total or 0, "B", name, show_progress=progress) as bar:
+            # So that a log file tells of the quickest download.
+            bar.note(**{"from": urllib.parse.urlsplit(url).netloc})
+            done = _copy(response, file, limit, f"{name} is larger than {limit} bytes", bar.advance)
     if total is not None and done != total:
         raise FetchError(f"the connection ended after {done} of {total} bytes")
 

@@ -128,8 +128,14 @@ def _row(row: int) -> str:
     return f"the frame, row {row}"
 
 
-def with_titles(dataset: Dataset, titles: Mapping[Any, str]) -> Dataset:
+def with_titles(dataset: Dataset, titles: Any) -> Dataset:
     """Give items of a data set titles; see `Dataset.with_titles`."""
+    # A series of pandas has these too.
+    if hasattr(titles, "columns") or not hasattr(titles, "items"):
+        raise InputError(
+            f"titles: a {type(titles).__name__}; give a mapping from items to titles, as "
+            "dict(zip(items, titles))"
+        )
     known = {str(item): " ".join(str(title).split()) for item, title in titles.items()}
     of_items = item_titles.of_items(known, dataset.item_ids)
     if of_items is None:

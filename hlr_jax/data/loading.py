@@ -20,13 +20,14 @@ from hlr_jax.data import (
     titles,
 )
 from hlr_jax.data.dataset import Dataset, check_trainable
+from hlr_jax.data.filtered import Filtered
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.data.resolve import ResolvedData, resolve
 from hlr_jax.errors import InputError
 from hlr_jax.files import cache_folder
 
 # Part of every recipe: raise it when the same recipe would give another data set.
-VERSION = 3
+VERSION = 4
 
 
 def load(config: DataConfig, progress: bool = True) -> Dataset:
@@ -92,12 +93,14 @@ def prepare(
     if resolved.split == "fixed":
         assert interactions.labels is not None
         frame, labels = interactions.frame, interactions.labels
+        filtered = Filtered(frame.height)
     else:
-        frame, labels = _filtered(interactions.frame, resolved), None
+        (frame, filtered), labels = _filtered(interactions.frame, resolved), None
     encoded = preprocessing.encode(frame)
     if labels is None:
         labels = labelling.split(config, resolved.split, frame, encoded)
         if (labels == splits.UNKNOWN).any():
+            filtered = filtered._replace(unknown=int((labels == splits.UNKNOWN).sum()))
             encoded = preprocessing.encode(frame.filter(pl.Series(labels != splits.UNKNOWN)))
             labels = labels[labels != splits.UNKNOWN]
     else:
@@ -121,6 +124,7 @@ def prepare(
         item_titles=_titles(resolved, item_ids),
         given_negatives=_given_negatives(given, user_ids, item_ids),
         features=features.read(*resolved.features, item_ids) if resolved.features else None,
+        filtered=filtered,
     )
     check_trainable(dataset)
     if resolved.split != "none" and not len(test):
@@ -131,11 +135,27 @@ def prepare(
     return dataset
 
 
-def _filtered(frame: pl.DataFrame, resolved: ResolvedData) -> pl.DataFrame:
+def _filtered(frame: pl.DataFrame, resolved: ResolvedData) -> tuple[pl.DataFrame, Filtered]:
+    rated = frame
     if resolved.min_rating > 0:
-        frame = preprocessing.keep_rated(frame, resolved.min_rating)
-    frame = preprocessing.merge_duplicates(frame)
-    return preprocessing.k_core(frame, resolved.core, resolved.item_core)
+        rated = preprocessing.keep_rated(frame, resolved.min_rating)
+    merged = preprocessing.merge_duplicates(rated)
+    kept = preprocessing.k_core(merged, resolved.core, resolved.item_core)
+    rare_users, rare_items = (
+        0 if kept is merged else merged[name].n_unique() - kept[name].n_unique()
+        for name in ("user", "item")
+    )
+    return kept, Filtered(
+        read=frame.height,
+        low=frame.height - rated.height,
+        repeated=rated.height - merged.height,
+        rare=merged.height - kept.height,
+        rare_users=rare_users,
+        rare_items=rare_items,
+        min_rating=resolved.min_rating,
+        core=resolved.core,
+        item_core=resolved.item_core,
+    )
 
 
 def _titles(resolved: ResolvedData, item_ids: np.ndarray) -> np.ndarray | None:

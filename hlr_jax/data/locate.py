@@ -48,14 +48,14 @@ def find_dataset(spec: DatasetSpec, needs_ratings: bool, progress: bool = True) 
       InputError: the files are not there and cannot be downloaded; the message says which files to
         get from where, and where to put them.
     """
-    found = _find_present(spec, needs_ratings)
+    found = find_here(spec, needs_ratings)
     if found:
         return found
     reason = "it cannot be downloaded automatically"
     if spec.downloads:
         reason = _download(spec, spec.downloads, progress)
         if not reason:
-            found = _find_present(spec, needs_ratings)
+            found = find_here(spec, needs_ratings)
             if found:
                 return found
             reason = "the download does not hold the files expected"
@@ -96,15 +96,23 @@ def find_titles(spec: DatasetSpec) -> tuple[pathlib.Path, TitleFile] | None:
     return None
 
 
+def find_features_here(spec: DatasetSpec, form: FeatureFile) -> pathlib.Path | None:
+    """Find the file with features of a data set's items, if it is on this machine."""
+    for folder in _folders(spec):
+        if (folder / form.file).is_file():
+            return folder / form.file
+    return None
+
+
 def find_features(spec: DatasetSpec, form: FeatureFile, progress: bool = True) -> pathlib.Path:
     """Find the file with features of a data set's items, or download it.
 
     Raises:
       InputError: the file is not there and cannot be downloaded.
     """
-    for folder in _folders(spec):
-        if (folder / form.file).is_file():
-            return folder / form.file
+    present = find_features_here(spec, form)
+    if present:
+        return present
     reason, address = "it is not here", spec.homepage
     if form.download:
         reason, address = _download(spec, (form.download,), progress), form.download.url
@@ -135,7 +143,8 @@ def _download(spec: DatasetSpec, downloads: Sequence[Download], progress: bool) 
     return ""
 
 
-def _find_present(spec: DatasetSpec, needs_ratings: bool) -> FoundFiles | None:
+def find_here(spec: DatasetSpec, needs_ratings: bool) -> FoundFiles | None:
+    """Find the files of a public data set, if they are on this machine; see `find_dataset`."""
     for folder in _folders(spec):
         files = [_present(folder, name) for name in spec.files]
         if None not in files:

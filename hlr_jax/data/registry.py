@@ -89,6 +89,8 @@ class FeatureFile:
         `|` between them) or `lists` (a line per feature: a count, then the items that have it).
       separator: between the fields of a line.
       first_field: 0-based position.
+      names: of flags, in their order, for people to read; () if they have none.
+      header: whether the first line is a header.
       min_items: features that fewer items of the data set have are dropped.
       encoding: of the text.
       download: where to get the file if it does not come with the data set's other files.
@@ -98,6 +100,8 @@ class FeatureFile:
     kind: str
     separator: str = ""
     first_field: int = 0
+    names: tuple[str, ...] = ()
+    header: bool = False
     min_items: int = 1
     encoding: str = "utf-8"
     download: Download | None = None
@@ -110,6 +114,12 @@ class FeatureFile:
             (self.kind == "lists") == (not self.separator),
             "separator: give one for flags and words, and none for lists",
         )
+        _require(not self.names or self.kind == "flags", "names: leave them out; flags have them")
+
+    @property
+    def is_named(self) -> bool:
+        """Whether it says what the features are called."""
+        return self.kind == "words" or bool(self.names)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -165,6 +165,11 @@ def titles(num_items: int = DEFAULT_ITEMS, seed: int = DEFAULT_SEED) -> np.ndarr
     return names
 
 
+def genres(num_items: int = DEFAULT_ITEMS, seed: int = DEFAULT_SEED) -> list[str]:
+    """Return the genre of each item of the data set that `generate` makes of the same numbers."""
+    return [GENRES[genre] for genre in _catalogue(num_items, seed).genre.tolist()]
+
+
 def large(
     num_rows: int, num_users: int, num_items: int, seed: int = DEFAULT_SEED
 ) -> tuple[np.ndarray, np.ndarray]:

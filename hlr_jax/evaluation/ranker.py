@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
-from tqdm import tqdm
 
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.evaluation import ranking, user_batches
@@ -22,6 +21,7 @@ from hlr_jax.kernels.sizes import FEW_USERS, batches_ahead
 from hlr_jax.models.relation import Relation
 from hlr_jax.parallel import devices, processes
 from hlr_jax.parallel.placement import Placement
+from hlr_jax.progress import shown
 from hlr_jax.sampling.histories import HistoryDraw
 from hlr_jax.sampling.sources import DeviceInteractions
 from hlr_jax.training.neighbours import neighbours_for
@@ -174,7 +174,8 @@ class PlacedRanker:
         ids = np.full((len(users), k), -1, np.int32)
         scores = np.full((len(users), k), -np.inf, "f4")
         found = self._results(users, k, seen, allowed)
-        with _progress_bar(len(users), show_progress) as bar:
+        is_shown = show_progress and processes.is_first()
+        with shown(len(users), "users", "ranking", show_progress=is_shown) as bar:
             # What is read is finished; meanwhile devices have work.
             for places, best in user_batches.late(found, batches_ahead()):
                 shape = (len(places), -1, k)
@@ -182,7 +183,7 @@ class PlacedRanker:
                 for group, of_ids, of_scores in zip(places, best_ids, best_scores, strict=True):
                     ids[group] = of_ids[: len(group)]
                     scores[group] = of_scores[: len(group)]
-                bar.update(sum(map(len, places)))
+                bar.advance(sum(map(len, places)))
         return ids, scores
 
     def _results(
@@ -255,13 +256,3 @@ class PlacedRanker:
         model = self.tables.model
         items = model.first(self.tables.params["item"])
         return nearest(model.geometry, items, rows, k, allowed)
-
-
-def _progress_bar(users: int, show_progress: bool) -> "tqdm[Any]":
-    return tqdm(
-        total=users,
-        unit=" users",
-        desc="ranking",
-        disable=not (show_progress and processes.is_first()),
-        dynamic_ncols=True,
-    )

@@ -10,6 +10,7 @@ from hlr_jax.functional.attention import (
     attention_weights,
     history_attention,
     memory_attention,
+    pooled_slots,
     reference_attention,
 )
 from hlr_jax.functional.change import (
@@ -68,6 +69,7 @@ __all__ = [
     "orthogonal_slots",
     "pairwise_softmax",
     "pairwise_squared_distances",
+    "pooled_slots",
     "pooling_change",
     "project_on_ball",
     "rank_weight",

@@ -115,11 +115,18 @@ def attend(
     their memory, or in which batch axes their slots vary along. No valid reference at all
     gives a zero relation.
     """
+    pooled = zip(pooled_slots(query, groups, beta), groups, strict=True)
+    return functools.reduce(jnp.add, [slots @ group.memory for slots, group in pooled])
+
+
+def pooled_slots(
+    query: Float[Array, "*#b d"], groups: Sequence[References], beta: float = 1.0
+) -> list[Float[Array, "*b m"]]:
+    """Compute how much of each slot `attend` takes: `sum_k a_k s_k` of the memory of each group."""
     weights, _ = reference_attention(query, groups, beta)
     sizes = [group.slots.shape[-2] for group in groups]
     ends = [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)]
-    pooled = [
-        jnp.sum(part[..., None] * group.slots, axis=-2) @ group.memory
+    return [
+        jnp.sum(part[..., None] * group.slots, axis=-2)
         for part, group in zip(jnp.split(weights, ends, axis=-1), groups, strict=True)
     ]
-    return functools.reduce(jnp.add, pooled)

@@ -13,6 +13,7 @@ from hlr_jax.functional import (
     References,
     attend,
     memory_pairs,
+    pooled_slots,
     reference_attention,
 )
 from hlr_jax.kernels import tiled_scores as tiles
@@ -81,6 +82,13 @@ class HLR(HistoryRelation):
         if self._reads_two_memories:
             found["user_slots"] = slot_attention(groups[0])
         return found
+
+    def slot_weights(
+        self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History
+    ) -> dict[str, Float[Array, "*b m"]]:
+        groups = self._groups(user, item, self.references(user, item, history))
+        names = ("user_memory", "memory") if self._reads_two_memories else ("memory",)
+        return dict(zip(names, pooled_slots(user, groups, self.beta), strict=True))
 
     def memories(self) -> dict[str, Float[Array, "m d"]]:
         found = super().memories()

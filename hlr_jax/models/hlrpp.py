@@ -1,5 +1,6 @@
 """HLR++: a second relation from the user's side (Tran et al., RecSys 2021)."""
 
+import functools
 from typing import Any
 
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from hlr_jax.functional import (
     attend,
     memory_attention,
     memory_pairs,
+    pooled_slots,
     reference_attention,
 )
 from hlr_jax.kernels import tiled_scores as tiles
@@ -88,6 +90,16 @@ class HLRPlusPlus(HistoryRelation):
             "user_slots": slot_attention(of_user[1]),
             "user_history": reference_attention(item, of_user, self.beta),
         }
+
+    def slot_weights(
+        self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History
+    ) -> dict[str, Float[Array, "*b m"]]:
+        """Add up those of both relations, which read the same memory."""
+        references = self.references(user, item, history)
+        of_user = references_of_user(user, item, history, self.shared)
+        pooled = pooled_slots(user, [references], self.beta)
+        pooled += pooled_slots(item, of_user, self.beta)
+        return {"memory": functools.reduce(jnp.add, pooled)}
 
     def euclidean_pairwise(
         self, users: Float[Array, "u d"], items: Float[Array, "k d"], history: History

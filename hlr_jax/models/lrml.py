@@ -43,6 +43,11 @@ class LRML(MemoryRelation):
     ) -> dict[str, Attention]:
         return {"slots": slot_attention(single_reference(user, item, *self.shared))}
 
+    def slot_weights(
+        self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History
+    ) -> dict[str, Float[Array, "*b m"]]:
+        return {"memory": memory_attention(user, item, self.shared[0])}
+
     def euclidean_pairwise(
         self, users: Float[Array, "u d"], items: Float[Array, "k d"], history: History
     ) -> Float[Array, "u k"]:

@@ -46,8 +46,8 @@ class MemoryRelation(Relation):
       slot_norm: norm that each slot is given then; 0 leaves it.
       key_scale: factor of the key: an inverse temperature of the slot weights.
       similarity_weight: of the mean squared cosine between slots, added to the loss of each step.
-      implementation: of all users with all items: "pallas" are programs for NVIDIA GPUs, "xla"
-        runs everywhere, "auto" takes the former where they run.
+      implementation: of the distances between all users and all items: "pallas" are programs for
+        NVIDIA GPUs, "xla" runs everywhere, "auto" takes the former where they run.
     """
 
     slots: int = 20

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from hlr_jax.functional import Attention
+from hlr_jax.functional import Attention, memory_attention
 from hlr_jax.models.lrml import LRML, lrml_relation
 from hlr_jax.models.memory import Matrices, single_reference, slot_attention
 from hlr_jax.registry import register
@@ -68,6 +68,13 @@ class MultiHead(LRML):
     ) -> dict[str, Attention]:
         parts = enumerate(head_parts(user, item, self.shared, self.heads), 1)
         return {f"slots_{n}": slot_attention(single_reference(*x, *own)) for n, (x, own) in parts}
+
+    def slot_weights(
+        self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History
+    ) -> dict[str, Float[Array, "*b m"]]:
+        """Compute those of each head, which reads its own part of the slots."""
+        parts = enumerate(head_parts(user, item, self.shared, self.heads), 1)
+        return {f"memory_{n}": memory_attention(*x, own[0]) for n, (x, own) in parts}
 
     def euclidean_pairwise(
         self, users: Float[Array, "u d"], items: Float[Array, "k d"], history: History

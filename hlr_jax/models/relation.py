@@ -43,6 +43,7 @@ _FOLLOWS = {
     "known_of_items": ("__call__", "from_references", "rows_before"),
     "known_distances": ("__call__", "from_references", "rows_before"),
     "attentions": ("__call__", "from_references", "rows_before"),
+    "slot_weights": ("__call__", "from_references", "rows_before"),
 }
 
 
@@ -340,7 +341,7 @@ class Relation(Options, nn.Module):
         return params
 
     # ---------------------------------------------------------------------------------------------
-    # What a model shows to `hlr_jax.diagnose`.
+    # What a model shows to `hlr_jax.diagnose`, `hlr_jax.analyse` and `Recommender.explain`.
 
     def attentions(
         self, user: Float[Array, "*#b u"], item: Float[Array, "*#b i"], history: History
@@ -354,6 +355,16 @@ class Relation(Options, nn.Module):
 
     def memories(self) -> dict[str, Float[Array, "_ d"]]:
         """Return the memories that the relation is read from, `[M, d]` by name; none by default."""
+        return {}
+
+    def slot_weights(
+        self, user: Float[Array, "*#b u"], item: Float[Array, "*#b i"], history: History
+    ) -> dict[str, Float[Array, "*b _"]]:
+        """Compute how much of each slot is in the relation, by name of the memory; none by default.
+
+        If the names are those of `memories`, weights times slots add up to the relation. It takes
+        what `__call__` takes, and is not inherited by a class that defines the relation again.
+        """
         return {}
 
 

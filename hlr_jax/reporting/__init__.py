@@ -1,5 +1,5 @@
 """One page to look at: how a model was trained, how good it is and for whom, what it learned."""
 
-from hlr_jax.reporting.report import report
+from hlr_jax.reporting.report import ReportCheck, report, report_run
 
-__all__ = ["report"]
+__all__ = ["ReportCheck", "report", "report_run"]

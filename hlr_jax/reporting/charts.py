@@ -1,5 +1,6 @@
 """Charts as SVG that stands in a page: no files, no scripts, text that stays text."""
 
+import collections
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,6 +21,8 @@ except ImportError:
 _WIDTH, _HEIGHT = 3.9, 2.7
 _STYLE: Any = {
     "svg.fonttype": "none",
+    # A name of a group may have dollar signs.
+    "text.parse_math": False,
     "font.size": 9.0,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -27,7 +30,8 @@ _STYLE: Any = {
     "grid.alpha": 0.25,
 }
 _MOST_GROUPS = 10
-
+# Letters of a name of which three do not fit beside each other.
+_LONG_NAME = 12
 
 Numbers = Sequence[float | int]
 
@@ -65,8 +69,8 @@ def bars(
 
 def points(title: str, places: Float[np.ndarray, "n 2"], groups: Sequence[str], about: str) -> str:
     """Draw points on a plane, coloured by group; small groups share a colour."""
-    names, counts = np.unique(groups, return_counts=True)
-    kept = [str(name) for name in names[np.argsort(-counts, kind="stable")][:_MOST_GROUPS]]
+    # Of equal size, those that come first.
+    kept = [name for name, _ in collections.Counter(groups).most_common(_MOST_GROUPS)]
     size = 6 if len(places) > 500 else 18
     with matplotlib.rc_context(_STYLE | {"svg.hashsalt": title, "axes.grid": False}):
         figure, panel = _panel(title, height=3.9)
@@ -80,7 +84,24 @@ def points(title: str, places: Float[np.ndarray, "n 2"], groups: Sequence[str], 
         panel.set_xticks([])
         panel.set_yticks([])
         panel.set_xlabel(about)
-        figure.legend(loc="outside lower center", ncols=3, frameon=False, markerscale=1.5)
+        columns = 3 if max(map(len, kept), default=0) < _LONG_NAME else 2
+        figure.legend(loc="outside lower center", ncols=columns, frameon=False, markerscale=1.5)
+        return _svg(figure, title)
+
+
+def heat_map(title: str, names: Sequence[str], values: Float[np.ndarray, "g m"]) -> str:
+    """Draw a table of differences in percent, one row for each name, of slots one after another."""
+    most = float(np.abs(values).max(initial=1e-12))
+    with matplotlib.rc_context(_STYLE | {"svg.hashsalt": title, "axes.grid": False}):
+        figure, panel = _panel(title, height=max(_HEIGHT / 2, 0.9 + 0.17 * len(names)))
+        drawn = panel.pcolormesh(values[::-1], cmap="RdBu_r", vmin=-most, vmax=most)
+        panel.set_yticks(np.arange(len(names)) + 0.5, names[::-1], fontsize=8)
+        panel.set_xticks([])
+        panel.tick_params(length=0)
+        panel.set_xlabel(f"{values.shape[1]} slots")
+        bar = figure.colorbar(drawn, ax=panel, format="%+.2g", shrink=0.9)
+        bar.set_label("% off the mean of all", fontsize=8)
+        bar.outline.set_visible(False)
         return _svg(figure, title)
 
 

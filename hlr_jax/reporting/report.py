@@ -1,32 +1,28 @@
 """Collect what a report shows."""
 
+import collections
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
 
+from hlr_jax import facts
+from hlr_jax.data import Dataset, described
 from hlr_jax.errors import InputError
+from hlr_jax.evaluation import metrics
 from hlr_jax.files import read_json_lines, write_text
-from hlr_jax.reporting import charts, page
+from hlr_jax.parallel import processes
+from hlr_jax.reporting import attention, charts, page
 from hlr_jax.runs.diagnosis import NoDiagnosisError, diagnose
 from hlr_jax.runs.recommender import Recommender
+from hlr_jax.runs.trackers import Callback, Start
 
 # Users who are shown, items of each of their lists, and items of the map.
 _SHOWN, _LISTED, _MAPPED = 3, 8, 3000
 _QUARTERS = ("least", "less", "more", "most")
-_MEANINGS = {
-    "ndcg": "how early the wanted items stand in the list; 1 if all stand first",
-    "recall": "share of a user's wanted items that are in the list",
-    "precision": "share of the list that is wanted",
-    "hit_rate": "share of users with a wanted item in the list",
-    "mrr": "1 divided by the place of the first wanted item",
-    "map": "mean precision at the places of the wanted items",
-    "coverage": "share of the catalogue that is in anybody's list",
-    "median_popularity": "how many users the middle item of a list has in training",
-}
 
 
 def report(
@@ -40,20 +36,27 @@ def report(
     Args:
       path: of the file.
       workdir: of the run, whose `metrics.jsonl` gives the curves; without it there are none.
-      groups: of items by id, as genres, which colour the map; popularity does without them.
+      groups: of items by id, which colour the map, and by which attention is analysed. Without
+        them genres of the data set do, if its files are here and name any, else popularity.
 
     Raises:
-      InputError: there is no test split, the file cannot be written, or matplotlib is missing.
+      InputError: there is no test split, the file cannot be written, matplotlib is missing, or
+        no group is of an item of the data set.
     """
     path, data = pathlib.Path(path), recommender.dataset
-    if not len(data.test):
-        raise InputError(f"data set {data.name}: no user has a test item to report on")
+    _check_test(data)
     if not path.parent.is_dir():
         raise InputError(f"{path}: there is no folder {path.parent}; make it first")
+    if groups is not None and (data.item_rows(list(groups)) < 0).all():
+        raise InputError(
+            f"groups: none is of an item of data set {data.name!r}, whose ids look like "
+            f"{facts.some(data.item_ids[:4].tolist())}"
+        )
     sections = [
         *_curves(workdir),
         *_measures(recommender),
         ("The relation", _relation(recommender)),
+        *attention.sections(recommender, groups),
         ("A map of the items", _map(recommender, groups)),
         ("Some users", _users(recommender)),
     ]
@@ -65,6 +68,35 @@ def report(
         f"users, {data.num_items:,} items; interactions: {sizes}."
     )
     write_text(path, page.page(f"{config.model.name} on {data.name}", about, sections))
+
+
+def _check_test(data: Dataset) -> None:
+    if not len(data.test):
+        raise InputError(f"data set {data.name}: no user has a test item to report on")
+
+
+class ReportCheck(Callback):
+    """Refuses a run that `report_run` cannot write about, before it trains.
+
+    Raises:
+      InputError: it is one of several processes; or, at the start, there is no test split.
+    """
+
+    def __init__(self) -> None:
+        if processes.count() > 1:
+            raise InputError(
+                "--report: one process writes it; run hlr-jax report afterwards instead"
+            )
+
+    def on_start(self, start: Start) -> None:
+        _check_test(start.dataset)
+
+
+def report_run(workdir: str | pathlib.Path) -> pathlib.Path:
+    """Write `report.html` into the folder of a finished run; see `report`."""
+    path = pathlib.Path(workdir) / "report.html"
+    report(Recommender.load(workdir), path, workdir)
+    return path
 
 
 def _curves(workdir: str | pathlib.Path | None) -> list[tuple[str, str]]:
@@ -97,8 +129,7 @@ def _measures(recommender: Recommender) -> list[tuple[str, str]]:
     cutoff = max(recommender.config.evaluation.cutoffs)
     rows = []
     for name, value in summary.items():
-        base = name.partition("@")[0]
-        if base in _MEANINGS and isinstance(value, float):
+        if metrics.is_standard(name) and isinstance(value, float):
             interval = summary.get("intervals", {}).get(name)
             between = "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
             rows.append((name, value, between))
@@ -108,8 +139,7 @@ def _measures(recommender: Recommender) -> list[tuple[str, str]]:
     values = np.array([x or 0.0 for x in summary["per_user"][f"ndcg@{cutoff}"]])
     by_user = _by_quarter(f"NDCG@{cutoff} by activity", values, data.train.counts[users], "users")
     found = _by_popularity(recommender, cutoff)
-    shown = dict.fromkeys(name.partition("@")[0] for name, _, _ in rows)
-    legend = page.legend({name: _MEANINGS[name] for name in shown})
+    legend = page.legend(metrics.legend(name for name, _, _ in rows))
     head = ("metric", "mean", "95 %")
     text = (
         f"{len(users):,} users with test items; every item is ranked but those that a user has in "
@@ -165,17 +195,26 @@ def _map(recommender: Recommender, groups: Mapping[Any, str] | None) -> str:
     points -= points.mean(0)
     _, sizes, directions = np.linalg.svd(points, full_matrices=False)
     share = (sizes[:2] ** 2).sum() / max((sizes**2).sum(), 1e-30)
-    if groups is None:
+    genres = {} if groups is not None else described.genres(recommender.config.data, data)
+    known = _rarest(genres) if groups is None else {str(x): name for x, name in groups.items()}
+    if known:
+        names = [known.get(str(item), "unknown") for item in data.item_ids[rows].tolist()]
+    else:
         quarter = np.argsort(np.argsort(data.popularity[rows])) * len(_QUARTERS) // len(rows)
         names = [f"{_QUARTERS[number]} popular" for number in quarter]
-    else:
-        known = {str(item): name for item, name in groups.items()}
-        names = [known.get(str(item), "unknown") for item in data.item_ids[rows].tolist()]
     drawn = charts.points(
         "Items", points @ directions[:2].T, names, f"{share:.0%} of how their points differ"
     )
     text = f"The {len(rows):,} most popular items by the two directions in which they differ most."
+    if genres:
+        text += " Of several genres of an item, the rarest colours it."
     return page.paragraph(text) + page.charts([drawn])
+
+
+def _rarest(genres: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Choose the genre of each item that says most of it."""
+    counts = collections.Counter(genre for of_item in genres.values() for genre in of_item)
+    return {item: min(of_item, key=counts.__getitem__) for item, of_item in genres.items()}
 
 
 def _users(recommender: Recommender) -> str:

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, TypedDict, Unpack
 
@@ -48,7 +48,7 @@ from hlr_jax.training.loop import (
 )
 from hlr_jax.training.objective import project
 from hlr_jax.training.optimizers import GivenOptimizer, Optimizer, frozen_tables
-from hlr_jax.training.state import Keys, new_params
+from hlr_jax.training.state import Keys, Sizes, new_params, num_parameters
 from hlr_jax.types import Params
 
 
@@ -99,8 +99,7 @@ def train(
         written then.
       DivergedError: the loss is no longer finite.
     """
-    if unknown := [name for name in given if name not in Given.__annotations__]:
-        raise InputError(f"{unknown[0]}: train has {', '.join(Given.__annotations__)} besides")
+    _check_arguments(config, workdir, dataset, given)
     request = _Request(show_progress, Together(callbacks), given)
     with _telling_of_the_end(request.callback) as results:
         selected, progress = _train(config, workdir, dataset, request)
@@ -108,6 +107,27 @@ def train(
         diagnosis_in_results(final)
         results |= _of_progress(progress)
     return final
+
+
+def _check_arguments(config: Any, workdir: Any, dataset: Any, given: Mapping[str, Any]) -> None:
+    """Refuse what stands in another's place, before it fails somewhere inside."""
+    if unknown := [name for name in given if name not in Given.__annotations__]:
+        raise InputError(f"{unknown[0]}: train has {', '.join(Given.__annotations__)} besides")
+    start = given.get("start_from")
+    for name, value, is_right, remedy in (
+        ("config", config, isinstance(config, Config), "give a Config, first of all"),
+        ("workdir", workdir, not isinstance(workdir, Dataset), "give a data set as dataset=.."),
+        (
+            *("dataset", dataset, dataset is None or isinstance(dataset, Dataset)),
+            "make it a data set: hlr_jax.Dataset.from_frame(frame, user=.., item=..)",
+        ),
+        (
+            *("start_from", start, start is None or isinstance(start, Recommender)),
+            "give a model, as hlr_jax.load(path) returns",
+        ),
+    ):
+        if not is_right:
+            raise InputError(f"{name}: is a {type(value).__name__}; {remedy}")
 
 
 def try_out(config: Config, dataset: Dataset | None, callback: Callback) -> None:
@@ -162,6 +182,10 @@ def _of_progress(progress: Progress) -> dict[str, Any]:
     return numbers | {f"best_valid_{name}": value for name, value in progress.best.items()}
 
 
+def _stopped_by(progress: Progress, config: Config) -> str:
+    return "patience" if progress.lost_patience(config.training) else "epochs"
+
+
 def _measured(
     selected: Recommender, final: Recommender, progress: Progress, show_progress: bool
 ) -> dict[str, Any]:
@@ -179,6 +203,8 @@ def _measured(
             "seconds": round(progress.seconds, 3),
             "epochs": progress.epochs,
             "best_epoch": progress.best_epoch,
+            "best_valid": progress.best,
+            "stopped_by": _stopped_by(progress, config),
             "interactions_per_second": round(interactions / progress.seconds),
             "triplets_per_second": round(interactions * negatives / progress.seconds),
         },
@@ -227,7 +253,8 @@ def _train(
     recipe = make_recipe(config, objective, dataset, steps, _given(config, request))
     program = Program(config, recipe, placement, positives)
 
-    request.callback.on_start(Start(config, dataset))
+    sizes = Sizes(dataset.num_users, dataset.num_items, dataset.num_features)
+    request.callback.on_start(Start(config, dataset, num_parameters(model, sizes)))
 
     def report(record: Record) -> None:
         log(record)
@@ -285,6 +312,7 @@ def _refitted(
             selection_metric="loss",
         ),
     )
+    request.callback.on_refit(progress.best_epoch)
     folder = None if workdir is None else refit_folder(pathlib.Path(workdir))
     joined, again_request = selected.dataset.joined(), request._replace(callback=Callback())
     return _train(again, folder, joined, again_request)[0]

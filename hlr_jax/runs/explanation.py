@@ -156,30 +156,17 @@ def slot_coordinates(
 ) -> dict[str, tuple[Float[np.ndarray, " m"], Float[np.ndarray, "m d"]]]:
     """Find how much of each slot is in a relation: weights `[M]` and slots `[M, d]` by memory.
 
-    None for a relation without a memory, or one whose attention does not add up to it.
+    None for a relation without a memory, or one of which no weights of whole slots add up to it.
     """
     arguments = (pair[0][None], pair[1][None], History(history.rows[None], history.mask[None]))
-    found = apply(model, relation, "attentions", *arguments)
+    weights = apply(model, relation, "slot_weights", *arguments)
     memories = apply(model, relation, "memories")
-    if "slots" not in found or "memory" not in memories:
+    if weights.keys() != memories.keys():
         return {}
-
-    def weights(name: str) -> np.ndarray:
-        attention = found[name]
-        return np.where(attention.mask[0], attention.weights[0], 0)
-
-    slots = weights("slots").reshape(-1, len(memories["memory"]))
-    pooled = weights("history") if "history" in found else np.ones(len(slots))
-    own = len(pooled) - len(slots)
-    if own < 0 or (own > 0) != ("user_slots" in found):
-        return {}
-    coordinates = {"memory": (pooled[own:] @ slots, np.asarray(memories["memory"]))}
-    if "user_slots" in found:
-        of_user = pooled[:own] @ weights("user_slots").reshape(own, -1)
-        coordinates["user_memory"] = of_user, np.asarray(memories["user_memory"])
-    whole = np.asarray(apply(model, relation, "__call__", *arguments))[0]
-    added = sum(weight @ of_slots for weight, of_slots in coordinates.values())
-    return coordinates if np.allclose(added, whole, rtol=1e-3, atol=1e-5) else {}
+    return {
+        name: (np.asarray(weights[name][0], np.float64), np.asarray(memory))
+        for name, memory in memories.items()
+    }
 
 
 def explain(

@@ -1,9 +1,10 @@
 """A trained model: recommend with it, save it, load it, evaluate it."""
 
+import copy
 import dataclasses
 import functools
 import pathlib
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
 
+from hlr_jax import facts
 from hlr_jax.config import Config, ShardingConfig, build
 from hlr_jax.data.columns import column, columns
 from hlr_jax.data.dataset import Dataset
@@ -30,6 +32,7 @@ from hlr_jax.runs.checkpoints import Checkpoints
 from hlr_jax.runs.enlarged import as_ids, enlarged, moved
 from hlr_jax.runs.explanation import Explanation
 from hlr_jax.runs.verbs import Ids, Verbs, check_unknown, listed
+from hlr_jax.runs.words import about_model
 from hlr_jax.runs.workdir import check_same_data, finished_refit, load_config, stored_data
 from hlr_jax.sampling.histories import HistoryDraw, history_choice
 from hlr_jax.training.epoch import sum_of_loss
@@ -43,7 +46,7 @@ from hlr_jax.training.inputs import (
     validation_positives,
 )
 from hlr_jax.training.loop import Program
-from hlr_jax.training.state import Keys, mean_of, param_shapes
+from hlr_jax.training.state import Keys, Sizes, mean_of, num_parameters, param_shapes
 from hlr_jax.types import Params
 
 
@@ -66,8 +69,29 @@ class Recommender(Verbs):
     placement: Placement
 
     def __repr__(self) -> str:
-        name, dim = self.config.model.name, self.model.dim
-        return f"Recommender({name}, {dim} dimensions, of {self.dataset!r})"
+        return facts.as_text("Recommender", self._facts())
+
+    def _repr_html_(self) -> str:
+        return facts.as_html("Recommender", self._facts())
+
+    def _facts(self) -> dict[str, str]:
+        data = self.dataset
+        sizes = Sizes(data.num_users, data.num_items, data.num_features)
+        of_model = about_model(self.config, num_parameters(self.model, sizes))
+        return of_model | {"data": data.name} | data.facts()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Recommender":
+        # Everything else is never changed in place.
+        return dataclasses.replace(self, dataset=copy.deepcopy(self.dataset, memo))
+
+    def __copy__(self) -> "Recommender":
+        return dataclasses.replace(self)
+
+    def __reduce__(self) -> NoReturn:
+        raise InputError(
+            "a Recommender cannot be pickled; recommender.save('model.safetensors') writes a file "
+            "that hlr_jax.load('model.safetensors') reads, in other processes too"
+        )
 
     @classmethod
     def of(cls, config: Config, dataset: Dataset, model: Relation, params: Params) -> "Recommender":

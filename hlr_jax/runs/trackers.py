@@ -15,6 +15,7 @@ from hlr_jax.config import Config
 from hlr_jax.data.dataset import Dataset
 from hlr_jax.errors import InputError
 from hlr_jax.files import write_text
+from hlr_jax.parallel import processes
 from hlr_jax.training.loop import Record
 
 # Parameters of MLflow have no more letters.
@@ -27,22 +28,27 @@ class Start(NamedTuple):
     Attributes:
       config: of the run.
       dataset: that it trains on.
+      parameters: how many there are of `user` and `item` tables and of the `relation`.
     """
 
     config: Config
     dataset: Dataset
+    parameters: Mapping[str, int]
 
     def settings(self) -> dict[str, Any]:
-        """List all fields by name, and the sizes of the data."""
+        """List all fields by name, and the sizes of the data and of the model."""
         data = self.dataset
         sizes = {"users": data.num_users, "items": data.num_items, **data.split_sizes}
-        return configs.flat(self.config) | {f"dataset.{name}": n for name, n in sizes.items()}
+        counted = {"dataset": sizes, "parameters": self.parameters}
+        return configs.flat(self.config) | {
+            f"{of}.{name}": n for of, numbers in counted.items() for name, n in numbers.items()
+        }
 
 
 class Callback:
     """Base of what is told of a run; override what is wanted.
 
-    A refit is not told of, but its end is the end.
+    Of a refit only its beginning is told, and its end is the end.
     """
 
     def on_start(self, start: Start) -> None:
@@ -53,6 +59,9 @@ class Callback:
 
         An exception that it raises ends the training.
         """
+
+    def on_refit(self, epochs: int) -> None:
+        """Receive for how many epochs the model is trained again, on validation too."""
 
     def on_end(self, results: Mapping[str, Any]) -> None:
         """Receive numbers of the finished run by name, or `error` where it failed."""
@@ -87,6 +96,10 @@ class Together(Callback):
     def on_epoch(self, record: Record) -> None:
         for callback in self._callbacks:
             callback.on_epoch(record)
+
+    def on_refit(self, epochs: int) -> None:
+        for callback in self._callbacks:
+            callback.on_refit(epochs)
 
     def on_end(self, results: Mapping[str, Any]) -> None:
         for callback in self._callbacks:
@@ -208,7 +221,7 @@ NAMED: Mapping[str, Callable[[pathlib.Path], Callback]] = {
 
 
 def named(names: Sequence[str], workdir: str | os.PathLike[str]) -> list[Callback]:
-    """Build trackers by name.
+    """Build trackers by name; of several processes of a run the first alone has any.
 
     Raises:
       InputError: there is no such tracker, or its package is not installed.
@@ -216,4 +229,6 @@ def named(names: Sequence[str], workdir: str | os.PathLike[str]) -> list[Callbac
     for name in names:
         if name not in NAMED:
             raise InputError(f"--trackers={name}: use {', '.join(NAMED)}")
+    if not processes.is_first():
+        return []
     return [NAMED[name](pathlib.Path(workdir)) for name in names]

@@ -30,7 +30,8 @@ class Filters(TypedDict, total=False):
 
     Attributes:
       items: candidates; all items that were trained on if left out.
-      exclude: items that nobody is recommended.
+      exclude: items that nobody is recommended; they may be unknown, as those of a list for many
+        models.
       filter_seen: whether items that a user is known to have are left out; true if left out.
       seen: what users are known to have, instead of what the data set says (training, validation
         and test): a mapping from users to lists of items, or a frame with columns `user` and

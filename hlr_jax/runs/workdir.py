@@ -12,7 +12,6 @@ from hlr_jax.files import read_json_lines, read_json_object, write_json, write_j
 from hlr_jax.parallel import processes
 from hlr_jax.parallel.placement import Placement
 from hlr_jax.runs.checkpoints import Checkpoints
-from hlr_jax.runs.trackers import Callback, TensorBoard
 from hlr_jax.training.loop import OnEpoch, Record, ignore_epoch
 
 # Fields a run may be resumed with other values of, because they change neither a step nor the
@@ -156,7 +155,6 @@ def open_run(
     processes.wait_for_all("working directory read")
     if not processes.is_first():
         return store, ignore_epoch
-    on_epoch = _epoch_log(workdir, config.training.tensorboard)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         write_json(workdir / "dataset.json", {"name": dataset.name, "digest": dataset.digest})
@@ -165,7 +163,7 @@ def open_run(
             prepared.save(workdir / _DATA, to_arrays(dataset), {"digest": dataset.digest})
     except OSError as error:
         raise InputError(f"--workdir={workdir}: cannot be written to ({error.strerror})") from None
-    return store, on_epoch
+    return store, _epoch_log(workdir)
 
 
 def _check_same_run(config: Config, stored: Config, workdir: pathlib.Path) -> None:
@@ -187,15 +185,13 @@ def _may_change(field: str, config: Config) -> bool:
     return field.startswith(_CHANGEABLE)
 
 
-def _epoch_log(workdir: pathlib.Path, tensorboard: bool) -> OnEpoch:
-    """Build the function that adds an epoch to `metrics.jsonl`, and to TensorBoard if wanted."""
+def _epoch_log(workdir: pathlib.Path) -> OnEpoch:
+    """Build the function that adds an epoch to `metrics.jsonl`."""
     path = workdir / "metrics.jsonl"
-    events = TensorBoard(workdir / "tensorboard") if tensorboard else Callback()
 
     def log(record: Record) -> None:
         # What a resumed run does again replaces what it had written.
         earlier = [r for r in read_json_lines(path) if r["epoch"] < record["epoch"]]
         write_json_lines(path, [*earlier, record])
-        events.on_epoch(record)
 
     return log

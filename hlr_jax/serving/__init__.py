@@ -1,6 +1,6 @@
 """A service over HTTP: recommendations, similar items, explanations and new users.
 
-`make_app` makes a FastAPI application of a trained model or a baseline; `launch/serve.py` runs it.
+`make_app` makes a FastAPI application of a trained model or a baseline; `hlr-jax serve` runs it.
 Needs the extra `serve`.
 """
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import polars as pl
 from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
 
@@ -80,6 +81,10 @@ def make_app(recommender: Verbs, limits: Limits | None = None) -> FastAPI:
     @app.exception_handler(InputError)
     async def refuse(request: Request, error: InputError) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, 404 if " is not in " in str(error) else 400)
+
+    @app.exception_handler(RequestValidationError)
+    async def explain_fault(request: Request, error: RequestValidationError) -> JSONResponse:
+        return JSONResponse({"detail": _fault(error)}, 422)
 
     @app.middleware("http")
     async def measure(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -168,3 +173,14 @@ def _by_user(table: pl.DataFrame, users: list[Any], recommender: Verbs) -> list[
         kind = recommender.dataset.user_ids.dtype.kind
         found = [of.get(str(user) if kind == "U" else int(user), []) for user in users]
     return found
+
+
+def _fault(error: RequestValidationError) -> str:
+    """Say in one line what of a request cannot be used: the first fault, as others follow of it."""
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return f"the body is not JSON: {first['ctx']['error']}"
+    place = ".".join(str(part) for part in first["loc"][1:])
+    if not place:
+        return "the body is not a JSON object; send one, with content-type: application/json"
+    return f"{place}: {first['msg']}"

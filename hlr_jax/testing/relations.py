@@ -78,6 +78,7 @@ def check_relation(
       `known_distances`, each item left out of its own history.
     - What stands at masked places of a history changes nothing.
     - Gradients are those of finite differences, and finite with rows that are zero or large.
+    - `slot_weights` of the memories, times their slots, add up to the relation.
     - `penalty` is a finite number for each row of a batch; `features_penalty`, one for all items.
     - Float options are traced: another value needs no compilation.
 
@@ -101,6 +102,7 @@ def _check(made: Relation, geometries: tuple[Geometry, ...], largest: float) -> 
     check_traced(Expect(made), made, lambda model: _traced(model, rows))
     if made.uses_features:
         _check_features(Expect(made), made)
+    _check_slot_weights(Expect(made), made, rows)
     differentiated = set()
     for geometry in geometries:
         model: Relation = with_option(made, "geometry", geometry)
@@ -364,6 +366,22 @@ def _check_masks(expect: Expect, model: Relation, rows: _Rows) -> None:
 
     found, wanted = scores(_history_ids(model, _DIRTY)), scores(_history_ids(model))
     expect.close(found, wanted, "with other items at masked places of histories, scores", 1e-6)
+
+
+def _check_slot_weights(expect: Expect, model: Relation, rows: _Rows) -> None:
+    """Those of the memories themselves, not of parts of them, are a relation's coordinates."""
+    users, items = rows.points(model)
+    ids = _history_ids(model)
+    pairs = users[:, None], items[None], History(items[ids.items], ids.mask).for_targets()
+    weights, memories, relation = (
+        apply(model, rows.params, name, *arguments)
+        for name, arguments in (("slot_weights", pairs), ("memories", ()), ("__call__", pairs))
+    )
+    if memories and weights.keys() == memories.keys():
+        added = sum(weights[name] @ memory for name, memory in memories.items())
+        what = "slot_weights times the slots of memories, against the relation"
+        found, wanted = jnp.broadcast_arrays(added, relation)
+        expect.close(found, wanted, what)
 
 
 def _traced(model: Relation, rows: _Rows) -> tuple[Array, Array, Any]:

@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from jaxtyping import Array
-from tqdm import tqdm
 
 from hlr_jax.config import Config, TrainingConfig
 from hlr_jax.errors import DivergedError
 from hlr_jax.parallel import processes
 from hlr_jax.parallel.placement import Placement
+from hlr_jax.progress import Shown, digits, shown
 from hlr_jax.sampling.epoch_order import num_steps
 from hlr_jax.training import device_memory
 from hlr_jax.training.epoch import EpochRows, Recipe, advance
@@ -71,9 +71,12 @@ class Progress(NamedTuple):
 
     def is_over(self, training: TrainingConfig) -> bool:
         """Tell whether there is no epoch to train any more."""
+        return self.lost_patience(training) or self.epochs >= training.epochs
+
+    def lost_patience(self, training: TrainingConfig) -> bool:
+        """Tell whether no epoch was better for as many as `training.patience` allows."""
         patience = training.patience
-        stopped = bool(patience) and self.epochs - self.best_epoch >= patience
-        return stopped or self.epochs >= training.epochs
+        return bool(patience) and self.epochs - self.best_epoch >= patience
 
 
 @runtime_checkable
@@ -181,6 +184,7 @@ def fit(
                 progress = progress._replace(best_epoch=progress.epochs, best=values)
                 store.save_best(state, progress)
             on_epoch(_record(state, progress, values))
+            _told(bar, progress, values, training.selection_metric)
             state = state.with_new_sums()
             session.save(state, progress)
             if any(processes.largest(stop_request.received)):
@@ -196,7 +200,7 @@ class _Session:
     """
 
     def __init__(
-        self, program: Program, store: Store, stop_request: "StopRequest", bar: "tqdm[Any]"
+        self, program: Program, store: Store, stop_request: "StopRequest", bar: Shown
     ) -> None:
         self.program = program
         self.store = store
@@ -217,7 +221,8 @@ class _Session:
         done = int(state.step) - progress.epochs * steps
         if not self.is_compiled:
             state = self._compiled(state, rows)
-        self.bar.set_description(f"epoch {progress.epochs + 1}/{training.epochs}")
+            self.bar.begin()
+        self.bar.describe(f"epoch {progress.epochs + 1}/{training.epochs}")
         while done < steps:
             stop = min(done + self.chunk, steps)
             state = self._send(state, rows, (done, stop))
@@ -295,8 +300,8 @@ class _Session:
                 raise self._diverged(progress, span)
             steps += span.steps
             progress = progress._replace(seconds=progress.seconds + seconds)
-            self.bar.update(min(span.stop * batch_size, num_rows) - span.start * batch_size)
-            self.bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+            self.bar.note(loss=digits(loss))
+            self.bar.advance(min(span.stop * batch_size, num_rows) - span.start * batch_size)
         self.seconds_per_step = (self.clock - before) / steps if steps else 0.0
         return progress
 
@@ -308,6 +313,7 @@ class _Session:
             f"at most {span.steps} steps after step {step}; "
             f"use a lower config.optimizer.learning_rate (now {rate}) or set "
             "config.optimizer.gradient_clip"
+            + (f"; the best epoch so far is {progress.best_epoch}" if progress.best_epoch else "")
         )
 
 
@@ -324,17 +330,21 @@ def _with_parts(progress: Progress, program: Program, step: int) -> Progress:
     return progress._replace(parts=parts)
 
 
-def _progress_bar(program: Program, state: TrainState, show_progress: bool) -> "tqdm[Any]":
+def _progress_bar(program: Program, state: TrainState, show_progress: bool) -> Shown:
     training, num_rows = program.config.training, len(program.positives)
-    steps = program.steps_per_epoch
-    return tqdm(
-        total=training.epochs * num_rows,
-        initial=_rows_taken(int(state.step), steps, num_rows, training.batch_size),
-        unit=f" {training.batch_of}",
-        unit_scale=True,
-        disable=not (show_progress and processes.is_first()),
-        dynamic_ncols=True,
-    )
+    done = _rows_taken(int(state.step), program.steps_per_epoch, num_rows, training.batch_size)
+    is_shown = show_progress and processes.is_first()
+    bar = shown(training.epochs * num_rows, training.batch_of, "", done, is_shown)
+    bar.describe("compiling")
+    return bar
+
+
+def _told(bar: Shown, progress: Progress, values: dict[str, float], select: str) -> None:
+    """Show how an epoch turned out."""
+    if values:
+        bar.note(**{f"valid {select}": digits(values[select])})
+        bar.note(best=f"epoch {progress.best_epoch}")
+    bar.end_part()
 
 
 def _record(state: TrainState, progress: Progress, values: dict[str, float]) -> Record:

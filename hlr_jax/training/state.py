@@ -1,6 +1,7 @@
 """The train state: what a step changes, and how it starts."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -131,10 +132,21 @@ def _shardings_of(shapes: Any) -> tuple[tuple[Any, ...], Any]:
     return tuple(x.sharding for x in leaves), tree
 
 
+def num_parameters(model: Relation, sizes: Sizes) -> dict[str, int]:
+    """Count the parameters of `user` and `item` tables and of the `relation`."""
+    return {
+        part: sum(math.prod(x.shape) for x in jax.tree.leaves(shapes))
+        for part, shapes in _shapes(model, sizes).items()
+    }
+
+
+def _shapes(model: Relation, sizes: Sizes) -> Params:
+    return jax.eval_shape(lambda: init_params(jax.random.key(0), model, sizes))
+
+
 def param_shapes(model: Relation, placement: Placement, num_features: int = 0) -> Params:
     """Describe a model's parameters: shapes, types and shardings."""
-    sizes = _sizes(placement, num_features)
-    shapes = jax.eval_shape(lambda: init_params(jax.random.key(0), model, sizes))
+    shapes = _shapes(model, _sizes(placement, num_features))
     return placement.shapes(shapes, placement.layout.of_params(shapes))
 
 

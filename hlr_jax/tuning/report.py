@@ -41,7 +41,7 @@ def get_config() -> ConfigDict:
 def command(folder: pathlib.Path) -> str:
     """Return the command that trains the best configuration, with checkpoints and test metrics."""
     config, workdir = shlex.quote(str(folder / "best.py")), shlex.quote(str(folder / "best"))
-    return f"python launch/train.py --config={config} --workdir={workdir}"
+    return f"hlr-jax train --config={config} --workdir={workdir}"
 
 
 def line(trial: Trial, outcome: Outcome) -> str:

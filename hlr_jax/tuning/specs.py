@@ -52,7 +52,7 @@ def _check_field(field: str, kinds: dict[str, tuple[type, ...]], space: Space) -
         if new:
             raise InputError(new)
         close = difflib.get_close_matches(field, kinds, n=1)
-        hint = f"did you mean {close[0]}?" if close else "see hlr_jax/config/"
+        hint = f"did you mean {close[0]}?" if close else "see hlr-jax fields"
         raise InputError(f"there is no field {field!r}; {hint}")
     if field in _FIXED:
         raise InputError(_FIXED[field])

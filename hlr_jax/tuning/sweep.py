@@ -14,7 +14,6 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from hlr_jax.config import Config, build
 from hlr_jax.data import loading
@@ -22,6 +21,7 @@ from hlr_jax.data.dataset import Dataset
 from hlr_jax.errors import DivergedError, InputError
 from hlr_jax.evaluation import metrics
 from hlr_jax.parallel import processes
+from hlr_jax.progress import Shown, shown
 from hlr_jax.runs import experiment
 from hlr_jax.runs.trackers import Each
 from hlr_jax.training.loop import Record
@@ -112,13 +112,8 @@ def search(
     chosen = _checked(config, vary, dataset, show_progress)
     with open_study(folder, chosen) as study:
         outcome = outcome_of(study, chosen)
-        with tqdm(
-            total=budget.trials,
-            initial=len(outcome.counted),
-            unit=" trials",
-            disable=not show_progress,
-            dynamic_ncols=True,
-        ) as bar:
+        done = len(outcome.counted)
+        with shown(budget.trials or 0, "trials", "", done, show_progress) as bar:
             trials = _Trials(study, chosen, bar)
             report.write(folder, outcome)
             while (left := budget.seconds_left(outcome)) > 0:
@@ -131,9 +126,8 @@ def search(
                     ) from None
                 outcome = outcome_of(study, chosen)
                 report.write(folder, outcome)
-                if show_progress:
-                    bar.write(report.line(outcome.trials[number], outcome))
-                bar.update()
+                bar.write(report.line(outcome.trials[number], outcome))
+                bar.advance()
         if not outcome.ranked:
             raise InputError(
                 f"--vary: none of {len(outcome.counted)} trials gave a value; the last one: "
@@ -175,7 +169,7 @@ def _checked(
 class _Trials:
     """Runs the trials of one session."""
 
-    def __init__(self, study: optuna.Study, search: Search, bar: tqdm) -> None:
+    def __init__(self, study: optuna.Study, search: Search, bar: Shown) -> None:
         self._study, self._search, self._bar = study, search, bar
         self._shapes: set[tuple[tuple[str, Value], ...]] = set()
 
@@ -217,14 +211,15 @@ class _Trials:
             if not math.isfinite(record[name]):
                 raise DivergedError(f"{objective} is not finite in epoch {epoch}")
             trial.report(float(record[name]), epoch)
-            bar.set_description(f"trial {trial.number}, epoch {epoch}/{epochs}")
+            bar.describe(f"trial {trial.number}, epoch {epoch}/{epochs}")
+            bar.end_part()
             if epoch < epochs:
                 if trial.should_prune():
                     raise optuna.TrialPruned
                 if time.monotonic() > deadline:
                     raise _OutOfTime
 
-        bar.set_description(f"trial {trial.number}")
+        bar.describe(f"trial {trial.number}")
         try:
             # A refit has no validation value; it is left to the training of the best trial.
             config = search_space.with_values(search.config, values | {"training.refit": False})

@@ -53,6 +53,8 @@ def test_metrics_exclude_what_is_known_before_the_split(split, dataset):
             recalls.append(relevant[user, np.argsort(-scores)[:3]].sum() / relevant[user].sum())
     evaluation = EvaluationConfig(cutoffs=(3,), bootstrap=0)
     found = baselines.evaluate(SMALL["ease"].fit(dataset.train), dataset, evaluation, split)
+    fitted = baselines.BaselineRecommender.fit(SMALL["ease"], dataset)
+    assert fitted.evaluate(split, evaluation) == found
     assert found["users"] == len(recalls)
     assert found["recall@3"] == pytest.approx(np.mean(recalls))
     assert found["protocol"] == "full"

@@ -201,11 +201,12 @@ def test_runs_on_data_given_in_python(tmp_path):
     for name, rate in (("slow", 0.01), ("quick", 0.3)):
         config = config_of(learning_rate=rate, epochs=1)
         experiment.train(config, tmp_path / name, planted(), show_progress=False)
-    found = hlr_jax.compare(
-        [tmp_path / "slow", tmp_path / "quick"], metrics=["ndcg@5"], dataset=planted()
-    )
+    folders = [tmp_path / "slow", tmp_path / "quick"]
+    found = hlr_jax.compare(folders, metrics=["ndcg@5"])
     assert found.dataset == "planted"
     assert [entry.name for entry in found.entries] == ["slow", "quick"]
+    given = hlr_jax.compare(folders, metrics=["ndcg@5"], dataset=planted())
+    assert given.pairs[0].difference == found.pairs[0].difference
 
 
 # --- what it says --------------------------------------------------------------------------------

@@ -5,11 +5,13 @@ import shutil
 
 import numpy as np
 import pytest
-from support.small_runs import planted
+from comparison.conftest import without_last
+from support.small_runs import config_of, planted
 
 import hlr_jax
 from hlr_jax.data import loading
 from hlr_jax.errors import InputError
+from hlr_jax.runs import experiment
 
 
 def assert_refused(folders, *parts, **settings):
@@ -20,6 +22,18 @@ def assert_refused(folders, *parts, **settings):
     assert "\n" not in message
     for part in parts:
         assert part in message
+
+
+@pytest.fixture
+def older(changed):
+    """Copies and changes a run as `changed`; it keeps no data, as runs once did."""
+
+    def change(name, file, fields):
+        folder = changed(name, file, fields)
+        shutil.rmtree(folder / "data")
+        return folder
+
+    return change
 
 
 @pytest.mark.parametrize(
@@ -51,12 +65,12 @@ def test_the_same_folder_twice(runs, tmp_path):
 
 def test_folders_without_a_run(runs, tmp_path):
     fault = "holds neither a training run (config.json) nor the results of a baseline"
-    assert_refused([runs / "cml_1", tmp_path], f"{tmp_path}: {fault}", "launch/baseline.py")
+    assert_refused([runs / "cml_1", tmp_path], f"{tmp_path}: {fault}", "hlr-jax baseline")
     assert_refused([runs / "cml_1", tmp_path / "nowhere"], fault)
     (tmp_path / "results.json").write_text("{")
     assert_refused([runs / "cml_1", tmp_path], "results.json: not valid JSON")
     (tmp_path / "results.json").write_text('{"baseline": "ease"}')
-    assert_refused([runs / "cml_1", tmp_path], "has no data; run launch/baseline.py again")
+    assert_refused([runs / "cml_1", tmp_path], "has no data; run hlr-jax baseline again")
 
 
 def test_an_unfinished_run(runs, changed):
@@ -72,31 +86,32 @@ def test_a_run_whose_refit_is_unfinished(runs, changed):
     hlr_jax.compare([unfinished, runs / "fast"], metrics=["ndcg@5"], refitted=False)
 
 
-@pytest.mark.parametrize(
-    ("other", "fault"),
-    [
-        ("other_test", "has other test interactions than"),
-        ("other_train", "has other train interactions than"),
-    ],
-)
-def test_runs_on_other_data(runs, tables, changed, other, fault):
-    folder = changed("fast", "config.json", {"data.predefined": str(tables / other)})
-    assert_refused([runs / "cml_1", folder], f"{folder}: {fault}", "the same config.data")
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_runs_on_other_data(runs, tmp_path, part):
+    dropped = without_last(getattr(planted(), part))
+    other = dataclasses.replace(planted(), **{part: dropped})
+    experiment.train(config_of(epochs=1), tmp_path / "other", other, show_progress=False)
+    fault = f"{tmp_path / 'other'}: has other {part} interactions than"
+    assert_refused([runs / "cml_1", tmp_path / "other"], fault, "the same config.data")
 
 
-def test_the_same_data_from_elsewhere_are_the_same(runs, tables, changed):
-    folder = changed("fast", "config.json", {"data.predefined": str(tables / "moved")})
+def test_the_same_data_from_elsewhere_are_the_same(runs, tables, older):
+    folder = older("fast", "config.json", {"data.predefined": str(tables / "moved")})
     found = hlr_jax.compare([runs / "cml_1", folder], metrics=["ndcg@5"])
     usual = hlr_jax.compare([runs / "cml_1", runs / "fast"], metrics=["ndcg@5"])
     assert found.pairs[0].difference == usual.pairs[0].difference
 
 
-def test_data_that_have_changed_since(runs, tables, changed, monkeypatch):
+def test_data_that_have_changed_since(runs, tables, older):
     other = {"data.predefined": str(tables / "other_train")}
-    two = [changed(name, "config.json", other) for name in ("cml_1", "fast")]
+    two = [older(name, "config.json", other) for name in ("cml_1", "fast")]
     assert_refused(two, "trained on other data than data set other_train is now")
-    ease = changed("ease", "results.json", other)
-    assert_refused([two[0], ease], "other data than data set other_train is now")
+
+
+def test_a_baseline_on_other_data(runs, tables, changed):
+    ease = changed("ease", "results.json", {"data.predefined": str(tables / "other_train")})
+    assert_refused([runs / "cml_1", ease], f"{ease}: has other train interactions than")
+    assert_refused([ease, runs / "cml_1"], f"cml_1: has other train interactions than {ease}")
 
 
 def test_features_alone_make_no_other_data(runs, monkeypatch):

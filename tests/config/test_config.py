@@ -91,7 +91,6 @@ CHANGED = Config(
         freeze_item=True,
         matmul_precision="bfloat16",
         checkpoint_minutes=1.5,
-        tensorboard=True,
     ),
     evaluation=EvaluationConfig(
         cutoffs=(3, 7),

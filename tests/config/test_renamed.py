@@ -42,6 +42,31 @@ def test_old_fields_name_the_new_ones(old, tmp_path):
     assert str(caught.value) == f"--config={file}: line 6: {expected}"
 
 
+def test_a_field_that_is_gone_names_what_is_used_instead(tmp_path):
+    expected = "config.training.tensorboard: removed, use --trackers=tensorboard"
+    with pytest.raises(InputError) as caught:
+        configs.from_config_dict({"training": {"tensorboard": True}})
+    assert str(caught.value) == expected
+    file = tmp_path / "old.py"
+    file.write_text(
+        "import hlr_jax.config as c\n\ndef get_config():\n"
+        "    return c.as_config_dict(c.Config(training=c.TrainingConfig(tensorboard=False)))\n"
+    )
+    with pytest.raises(InputError) as caught:
+        files.read(str(file))
+    assert str(caught.value) == f"--config={file}: line 4: {expected}"
+
+
+def test_a_stored_field_that_is_gone_and_asked_for_nothing_is_no_hindrance():
+    values = configs.as_dict(Config())
+    expected = configs.from_config_dict(values)
+    for field, (idle, _) in renamed.REMOVED.items():
+        section, _, name = field.partition(".")
+        assert name not in values[section]
+        values[section][name] = idle
+    assert configs.from_config_dict(values) == expected
+
+
 def test_new_names_exist():
     fields = configs.as_dict(Config())
     for new in renamed.FIELDS.values():

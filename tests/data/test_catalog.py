@@ -48,8 +48,14 @@ def test_no_two_data_sets_share_a_folder():
 
 def test_some_data_sets_have_features():
     forms = {spec.name: spec.features for spec in registry.specs().values()}
-    known = {name: form.kind for name, form in forms.items() if form}
-    assert known == {"ml_100k": "flags", "ml_1m": "words", "citeulike_t": "lists"}
+    known = {name: (form.kind, form.is_named) for name, form in forms.items() if form}
+    assert known == {
+        "ml_100k": ("flags", True),
+        "ml_1m": ("words", True),
+        "ml_20m": ("words", True),
+        "ml_latest_small": ("words", True),
+        "citeulike_t": ("lists", False),
+    }
 
 
 def test_the_catalogue_is_a_file_of_the_package():

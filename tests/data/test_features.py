@@ -20,6 +20,7 @@ pytestmark = pytest.mark.usefixtures("folders", "generated_once")
 ITEMS = np.array([10, 11, 12, 20])
 FLAGS = FeatureFile("u.item", "flags", "|", first_field=2, encoding="latin-1")
 WORDS = FeatureFile("movies.dat", "words", "::", first_field=2, encoding="latin-1")
+QUOTED = FeatureFile("movies.csv", "words", ",", first_field=2, header=True)
 LISTS = FeatureFile("tag-item.dat", "lists", min_items=2)
 ROOT = 0.5**0.5
 
@@ -47,15 +48,31 @@ def data(folders):
             "99::X::War\n12::Caf\u00e9::Drama\r\n10::A::Comedy|Drama|Drama\n20::B::\n",
             [[ROOT, ROOT], [0, 0], [0, 1], [0, 0]],
         ),
+        # Fields may be quoted.
+        (
+            QUOTED,
+            'movieId,title,genres\r\n10,"A, the",War|Drama\r\n12,"B ""b""\nc",Drama\r\n',
+            [[ROOT, ROOT], [0, 0], [1, 0], [0, 0]],
+        ),
         # The second tag has one item of the data set only, the last one twice.
         (LISTS, "3 10 12 99\n2 11 99\n2 12 20\n2 11 11\n", [[1, 0], [0, 0], [ROOT, ROOT], [0, 1]]),
     ],
-    ids=["flags", "words", "lists"],
+    ids=["flags", "words", "quoted", "lists"],
 )
 def test_each_form(tmp_path, form, text, expected):
     found = features.read(write(tmp_path / form.file, text, "latin-1"), form, ITEMS)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_names_of_features(tmp_path):
+    flags = dataclasses.replace(FLAGS, names=("War", "Drama"))
+    path = write(tmp_path / "u.item", "12|A|0|1\n10|B|1|1\n11|C|0|0\n")
+    assert features.labels(path, flags) == {"12": ["Drama"], "10": ["War", "Drama"]}
+    path = write(tmp_path / "movies.dat", "7::A::Comedy|Drama\n8::B::\n")
+    assert features.labels(path, WORDS) == {"7": ["Comedy", "Drama"]}
+    path = write(tmp_path / "more", "12|A|0|0|1\n")
+    assert "item '12' has flag 3 of 2 that have names" in fault(features.labels, path, flags)
 
 
 @pytest.mark.parametrize(

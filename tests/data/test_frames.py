@@ -133,6 +133,9 @@ def test_titles_are_given_by_id(table):
     assert (found.item_titles[1:] == "").all()
     with pytest.raises(InputError, match=r"none is of an item .* look like 100, 101"):
         found.with_titles({7: "Nobody's"})
+    for wrong in (pl.DataFrame({"sku": [100], "title": ["A film"]}), ["A film"]):
+        with pytest.raises(InputError, match=r"titles: a .*; give a mapping from items to titles"):
+            found.with_titles(wrong)
 
 
 BAD = {

@@ -355,3 +355,10 @@ def test_cohorts_are_disjoint_groups() -> None:
     assert summary["cohorts"]["ndcg@1"] == pytest.approx({"mean": means.mean(), "std": means.std()})
     with pytest.raises(InputError, match=r"config\.evaluation\.cohorts=4: .* need 28 users"):
         metrics.summarize({"ndcg@1": values}, cohorts=4, cohort_size=7)
+
+
+def test_the_legend_knows_every_metric() -> None:
+    summary = [f"{name}@{cutoff}" for name in metrics.METRICS for cutoff in (5, 10)]
+    assert list(metrics.legend(["users", *summary])) == list(metrics.METRICS)
+    assert metrics.is_standard("ndcg@5")
+    assert not metrics.is_standard("ndcg_local@5")

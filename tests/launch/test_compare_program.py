@@ -52,7 +52,7 @@ def test_bad_comparisons_are_refused_in_one_line(launch, trained, popular, tmp_p
     runs, baselines = f"--runs={trained}", f"--baselines={popular}"
     assert_refused(launch("compare", runs), "there is nothing to compare")
     assert_refused(launch("compare", runs, f"--baselines={trained}"), "is given twice")
-    assert_refused(launch("compare", runs, f"--baselines={tmp_path}"), "launch/baseline.py")
+    assert_refused(launch("compare", runs, f"--baselines={tmp_path}"), "hlr-jax baseline")
     assert_refused(
         launch("compare", runs, baselines, "--figure=found.jpg"),
         "--figure=found.jpg: end it in .png, .pdf, .svg",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -28,8 +29,10 @@ def test_evaluate_repeats_the_measures_of_training(trained, launch, tmp_path):
 def test_evaluate_takes_other_settings(trained, launch, tmp_path):
     output = tmp_path / "valid.json"
     flags = ["--split=valid", "--config.evaluation.cutoffs=(5,20)", f"--output={output}"]
-    done = launch("evaluate", f"--workdir={trained}", *flags)
+    done = launch("evaluate", f"--workdir={trained}", *flags, "--all_metrics", "--progress=bar")
     assert done.returncode == 0, done.stderr
+    assert "mrr_all_hits@20" in done.stdout
+    assert "  mrr_all_hits       1 divided by the place, added up" in done.stdout
     assert {"ndcg@5", "ndcg@20"} <= read(output).keys()
     assert "ndcg@10" not in read(output)
     # The run itself stays as it was.
@@ -79,6 +82,26 @@ def test_recommend_refuses_bad_input(trained, launch, tmp_path):
     assert_refused(launch("recommend", workdir, "--users=7,nobody"), "'nobody'", "embedded")
     done = launch("recommend", workdir, "--users=7", f"--output={tmp_path}/top.txt")
     assert_refused(done, "--output=", ".csv, .parquet, .jsonl")
+
+
+# --- report --------------------------------------------------------------------------------------
+
+
+def test_a_run_ends_in_a_report_on_request(trained, train_flags, launch, tmp_path):
+    workdir = shutil.copytree(trained, tmp_path / "run")
+    done = launch("train", *train_flags, f"--workdir={workdir}", "--report")
+    assert done.returncode == 0, done.stderr
+    assert f"written to {workdir}/report.html" in done.stdout
+    # Genres of the songs colour the map; nobody has named them.
+    assert "Techno" in (workdir / "report.html").read_text(encoding="utf-8")
+    assert_refused(launch("report", f"--workdir={tmp_path / 'model'}"), "--output: name the .html")
+    table = tmp_path / "genres.csv"
+    for text, fault in (
+        ("item,genre\n1,Folk\n1,Jazz\n", "genres.csv: item 1 has several rows"),
+        ("item,genre\nx,Folk\n", "groups: none is of an item of data set 'embedded'"),
+    ):
+        table.write_text(text)
+        assert_refused(launch("report", f"--workdir={trained}", f"--groups={table}"), fault)
 
 
 # --- baseline ------------------------------------------------------------------------------------
@@ -138,9 +161,7 @@ def test_a_sweep_ends_in_a_command_that_trains_the_best(launch, config_file, tmp
     assert pl.read_csv(workdir / "trials.csv").equals(table)
 
     command = done.stdout.splitlines()[-1]
-    assert command == (
-        f"python launch/train.py --config={workdir}/best.py --workdir={workdir}/best"
-    )
+    assert command == (f"hlr-jax train --config={workdir}/best.py --workdir={workdir}/best")
     trained = launch("train", *command.split()[2:])
     assert trained.returncode == 0, trained.stderr
     found = read(workdir / "best" / "results.json")["valid"]
@@ -189,6 +210,22 @@ def test_metrics_stand_in_aligned_columns():
         "users                          3      12",
         "ndcg@10  0.2500 [0.2000, 0.3000]  0.5000",
     ]
+
+
+def test_variants_of_papers_are_shown_on_request():
+    summary = {"users": 3, "ndcg@5": 0.25, "ndcg_local@5": 0.5, "median_popularity@5": 123.456}
+    text = cli.measured({"test": summary})
+    assert text.splitlines()[:4] == [
+        "                       test",
+        "users                     3",
+        "ndcg@5               0.2500",
+        "median_popularity@5   123.5",
+    ]
+    assert "ndcg_local@5" not in text
+    assert "--all_metrics shows ndcg_local too" in text
+    text = cli.measured({"test": summary}, all_metrics=True)
+    assert "ndcg_local@5         0.5000" in text
+    assert "best order (HLR)" in text
 
 
 def test_typos_of_evaluation_flags_are_refused_in_one_line(launch, trained):

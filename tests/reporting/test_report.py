@@ -11,7 +11,7 @@ from support.planted import planted_of
 from support.small_runs import config_of
 
 from hlr_jax import InputError, train
-from hlr_jax.reporting import report
+from hlr_jax.reporting import ReportCheck, report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 EMPTY = {"meta", "link", "br", "path", "use", "rect", "circle"}
@@ -25,7 +25,8 @@ def page(request, tmp_path_factory):
     titles = np.array([f"<script>alert({item})</script> & co" for item in range(30)])
     data = data.__class__(**{**vars(data), "item_titles": titles})
     model = train(config_of(request.param, epochs=3), folder / "run", data, False)
-    groups = {item: f"group {item % 3}" for item in range(30)}
+    # No mathematics, although matplotlib reads some.
+    groups = {item: f"<group> $\\{item % 3}$" for item in range(30)}
     report(model, folder / "report.html", folder / "run", groups)
     return model, folder / "report.html"
 
@@ -83,11 +84,14 @@ def test_the_page_shows_what_the_model_does(page):
         "Some users",
     ):
         assert heading in words
+    has_memory = model.config.model.name == "hlr"
+    assert ("What the attention depends on" in words) == has_memory
+    assert ("nearest by" in words) == has_memory
     measured = model.evaluate("test")
     assert f"{measured['ndcg@10']:.4f}" in words
     low, high = measured["intervals"]["ndcg@10"]
     assert f"{low:.4f} to {high:.4f}" in words
-    assert "group 2" in words
+    assert "<group> $\\2$" in words
     shown = re.findall(r"User (\d+) has", words)
     assert len(shown) == 3
     for user in shown:
@@ -99,11 +103,16 @@ def test_what_cannot_be_reported_is_one_clear_error(page, tmp_path):
     model = page[0]
     with pytest.raises(InputError, match="there is no folder"):
         report(model, tmp_path / "no" / "report.html")
+    with pytest.raises(InputError, match=r"groups: none is of an item .* look like 0, 1, 2"):
+        report(model, tmp_path / "report.html", None, {"x": "a"})
     joined = model.dataset.joined()
     without = joined.__class__(**{**vars(joined), "test": joined.valid})
     untested = model.__class__(**{**vars_of(model), "dataset": without})
     with pytest.raises(InputError, match="no user has a test item"):
         report(untested, tmp_path / "report.html")
+    # A run that is to end in one is refused before it trains.
+    with pytest.raises(InputError, match="no user has a test item"):
+        train(model.config, None, without, False, [ReportCheck()])
     assert not list(tmp_path.iterdir())
 
 

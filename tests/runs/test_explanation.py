@@ -30,7 +30,7 @@ def test_contributions_add_up_to_the_distance(name):
         if explained.slots.height:
             change = explained.distance - explained.without_relation
             assert explained.slots["contribution"].sum() == pytest.approx(change, abs=2e-5)
-        assert (explained.slots.height > 0) == (name in ("lrml", "hlr"))
+        assert (explained.slots.height > 0) == (name in ("lrml", "hlr", "hlrpp"))
 
 
 @pytest.mark.parametrize("name", ["hlr", "history_mean"])

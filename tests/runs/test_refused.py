@@ -2,10 +2,13 @@
 
 import dataclasses
 import pathlib
+import re
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
+from support.small_runs import planted
 from table_runs import config_of, hand_made, train
 
 from hlr_jax import config as configs
@@ -13,6 +16,7 @@ from hlr_jax.config import Config
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 from hlr_jax.models import RELATIONS
+from hlr_jax.runs import experiment
 
 pytestmark = pytest.mark.usefixtures("own_folders")
 
@@ -146,6 +150,23 @@ def test_a_user_who_has_everything_is_refused(tmp_path):
         (split / f"{name}.csv").write_text(text)
     changed = {"data.predefined": str(split), "data.valid_fraction": 0.01}
     assert "user 0 has all 6 items" in refused(SMALL | changed, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ({"config": planted()}, "config: is a Dataset; give a Config, first of all"),
+        ({"workdir": planted()}, "workdir: is a Dataset; give a data set as dataset=.."),
+        ({"dataset": pl.DataFrame()}, "dataset: is a DataFrame; make it a data set"),
+        ({"start_from": "runs/old"}, "start_from: is a str; give a model"),
+        ({"optimiser": None}, "optimiser: train has optimizer, start_from besides"),
+    ],
+)
+def test_an_argument_in_the_place_of_another_is_refused(given, fault):
+    values = {"config": Config(), "workdir": None, "dataset": None} | given
+    first = [values.pop(name) for name in ("config", "workdir", "dataset")]
+    with pytest.raises(InputError, match=re.escape(fault)):
+        experiment._check_arguments(*first, values)
 
 
 def test_a_workdir_that_cannot_be_made_is_refused(table, tmp_path):

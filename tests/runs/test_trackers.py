@@ -104,15 +104,24 @@ def test_mlflow_keeps_settings_epochs_and_the_end(tmp_path, monkeypatch):
 
 
 def test_wandb_keeps_a_run_offline(tmp_path, monkeypatch):
-    pytest.importorskip("wandb")
+    wandb = pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     train(config_of(epochs=2), None, DATA, False, [WandB("mine", dir=str(tmp_path))])
+    wandb.teardown()  # Its own process writes the last lines when it ends.
     (run,) = (tmp_path / "wandb").glob("offline-run-*")
     (log,) = run.glob("*.wandb")
     content = log.read_bytes()
     assert b"valid_loss" in content
     assert b"best_epoch" in content
+
+
+def test_one_process_of_several_tracks(tmp_path, monkeypatch):
+    assert len(trackers.named(["csv"], tmp_path)) == 1
+    monkeypatch.setattr(trackers.processes, "is_first", lambda: False)
+    assert trackers.named(["csv"], tmp_path) == []
+    with pytest.raises(InputError, match="--trackers=excel: use csv"):
+        trackers.named(["excel"], tmp_path)
 
 
 def test_what_is_not_there_is_one_clear_error(tmp_path, monkeypatch):

@@ -249,9 +249,12 @@ def test_other_requests_that_cannot_be_answered(models):
 def test_ids_are_found_whatever_their_type():
     data = planted_of(24, 30, (6, 7, 9))
     assert [data.user_index(user) for user in ("3", np.int64(3), 3)] == [3, 3, 3]
-    for wrong in (3.0, 3.5, "3.0", None, 10**30, -1, "", (3,)):
+    for wrong in (3.0, 3.5, "3.0", None, 10**30, -1, ""):
         with pytest.raises(InputError, match="is not in data set"):
             data.user_index(wrong)
+    for several in ((3,), [3], np.array([3])):
+        with pytest.raises(InputError, match="give one id, not several"):
+            data.user_index(several)
 
 
 # --- many devices ---------------------------------------------------------------------------------

@@ -63,7 +63,25 @@ def test_a_request_that_cannot_be_answered_is_refused(name, client):
     path, body, status, text = REFUSED[name]
     answer = client.post(path, json=body)
     assert answer.status_code == status
-    assert text in json.dumps(answer.json(), ensure_ascii=False)
+    fault = answer.json()["detail"]
+    assert text in fault
+    assert "\n" not in fault
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [
+        (b'{"users": ["u01"', "the body is not JSON: "),
+        (b"[]", "the body is not a JSON object; send one"),
+        (b"", "the body is not a JSON object; send one"),
+        (b'{"k": 3}', "users: Field required"),
+        (b'{"users": ["u01"], "k": "many"}', "k: Input should be a valid integer"),
+    ],
+)
+def test_a_fault_of_a_request_is_one_line_that_names_the_field(client, body, fault):
+    answer = client.post("/recommend", content=body, headers=JSON)
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith(fault)
 
 
 def test_malformed_requests_are_refused_and_the_service_stays_up(client):

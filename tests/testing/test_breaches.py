@@ -14,6 +14,7 @@ from hlr_jax.functional.losses.hinge import Hinge
 from hlr_jax.models import Relation
 from hlr_jax.models.adacml import AdaCML
 from hlr_jax.models.cml import CML
+from hlr_jax.models.lrml import LRML
 from hlr_jax.sampling.negatives import sample_negatives
 from hlr_jax.sampling.samplers import NEGATIVES, Examples, PerExample, Sampler, Shared
 from hlr_jax.testing import check_geometry, check_loss, check_relation, check_sampler
@@ -184,6 +185,14 @@ class OneItem(Relation):
         return jnp.broadcast_to(user * first, jnp.broadcast_shapes(user.shape, item.shape))
 
 
+class OtherSlots(LRML):
+    """Whose weights are those of equal attention."""
+
+    def slot_weights(self, user: Any, item: Any, history: Any) -> Any:
+        shape = jnp.broadcast_shapes(user.shape, item.shape)[:-1]
+        return {"memory": jnp.full((*shape, self.slots), 1 / self.slots)}
+
+
 class BranchingRelation(Relation):
     strength: float = 0.5
 
@@ -200,6 +209,7 @@ class BranchingRelation(Relation):
         (UnsaidHistory, r"it reads the history; write uses_history: ClassVar\[bool\] = True"),
         (KeepsTheTarget, r"known_distances, against D\(user \+ r, item\) pair by pair: "),
         (OneItem, r"distances, against D\(user \+ r, item\) pair by pair: "),
+        (OtherSlots, "slot_weights times the slots of memories, against the relation: "),
         (BranchingRelation, "options strength are floats, so they are arrays within a program"),
     ],
 )

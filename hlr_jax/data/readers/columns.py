@@ -100,10 +100,12 @@ class _Times:
         found = times.dates(values) if self._are_dates else times.numbers(values)
         if found.has_nulls():
             row = _first(found.is_null())
-            kind = "date, as those before" if self._are_dates else "whole number of seconds"
+            kind = "a date of ISO 8601, as those before"
+            if not self._are_dates:
+                kind = "a whole number of seconds or a date of ISO 8601 (2025-01-31)"
             raise InputError(
-                f"{place(row)}: {self._label} {shown(values[row])} is not a {kind}; correct the "
-                "line, or do without this column"
+                f"{place(row)}: {self._label} {shown(values[row])} is not {kind}; correct the "
+                "line, drop it, or do without this column"
             )
         self.parts.append(found)
 

@@ -17,6 +17,7 @@ from hlr_jax.evaluation.metrics.definitions import (
     recall,
     recall_capped,
 )
+from hlr_jax.evaluation.metrics.legend import is_standard, legend
 from hlr_jax.evaluation.metrics.lists import (
     OF_ONE_POSITIVE,
     catalogue,
@@ -42,6 +43,8 @@ __all__ = [
     "hit_rate",
     "hits",
     "holm",
+    "is_standard",
+    "legend",
     "map_list_length",
     "mrr",
     "mrr_all_hits",
