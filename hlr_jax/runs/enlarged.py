@@ -9,6 +9,7 @@ import polars as pl
 from hlr_jax.data.dataset import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
+from hlr_jax.types import Params
 
 
 def as_ids(dataset: Dataset, role: str, name: str, values: pl.Series) -> np.ndarray:
@@ -73,6 +74,18 @@ def enlarged(dataset: Dataset, users: np.ndarray, items: np.ndarray) -> Dataset:
         _stored=None,
         **found,
     )
+
+
+def with_rows_for(
+    dataset: Dataset, params: Params, users: np.ndarray, items: np.ndarray
+) -> tuple[Dataset, Params]:
+    """Add interactions, and rows of zeros to the tables for users and items that are new."""
+    more = enlarged(dataset, users, items)
+    tables = {
+        "user": moved(params["user"], dataset.user_ids, more.user_ids),
+        "item": moved(params["item"], dataset.item_ids, more.item_ids),
+    }
+    return more, params | tables
 
 
 def moved(table: np.ndarray, old: np.ndarray, new: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ from hlr_jax.runs import compatibility
 from hlr_jax.runs.background import while_training
 from hlr_jax.runs.diagnosis import diagnosis_in_results
 from hlr_jax.runs.pretrained import carried_over, pretrained_tables
-from hlr_jax.runs.recommender import Recommender, mean_loss
+from hlr_jax.runs.recommender import Recommender
 from hlr_jax.runs.trackers import Callback, Start, Together
 from hlr_jax.runs.workdir import open_run, refit_folder
 from hlr_jax.sampling.epoch_order import num_steps
@@ -49,6 +49,7 @@ from hlr_jax.training.loop import (
 from hlr_jax.training.objective import project
 from hlr_jax.training.optimizers import GivenOptimizer, Optimizer, frozen_tables
 from hlr_jax.training.state import Keys, Sizes, new_params, num_parameters
+from hlr_jax.training.validation import mean_loss
 from hlr_jax.types import Params
 
 

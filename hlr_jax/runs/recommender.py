@@ -29,24 +29,22 @@ from hlr_jax.parallel import processes
 from hlr_jax.parallel.placement import Placement
 from hlr_jax.runs import explanation, new_items, new_users, saved
 from hlr_jax.runs.checkpoints import Checkpoints
-from hlr_jax.runs.enlarged import as_ids, enlarged, moved
+from hlr_jax.runs.enlarged import as_ids, with_rows_for
 from hlr_jax.runs.explanation import Explanation
 from hlr_jax.runs.verbs import Ids, Verbs, check_unknown, listed
 from hlr_jax.runs.words import about_model
 from hlr_jax.runs.workdir import check_same_data, finished_refit, load_config, stored_data
 from hlr_jax.sampling.histories import HistoryDraw, history_choice
-from hlr_jax.training.epoch import sum_of_loss
 from hlr_jax.training.fold_in import Fitting
 from hlr_jax.training.fold_in_items import ItemFitting
 from hlr_jax.training.inputs import (
-    Positives,
     make_objective,
     make_recipe,
-    ordered_rows,
     validation_positives,
 )
 from hlr_jax.training.loop import Program
-from hlr_jax.training.state import Keys, Sizes, mean_of, num_parameters, param_shapes
+from hlr_jax.training.state import Keys, Sizes, num_parameters, param_shapes
+from hlr_jax.training.validation import mean_loss
 from hlr_jax.types import Params
 
 
@@ -254,7 +252,7 @@ class Recommender(Verbs):
         ids, places = np.unique(pairs.items, return_inverse=True)
         users = self.dataset.user_rows(pairs.users.tolist())
         who = Interactions.from_pairs(places, users, len(ids), self.dataset.num_users)
-        dataset, params = self._enlarged(pairs)
+        dataset, params = with_rows_for(self.dataset, self._whole_params(), *pairs)
         rows = np.searchsorted(dataset.item_ids, ids)
         table = new_items.with_rows_of(self._item_fitting, params["item"], rows, who)
         return Recommender.of(self.config, dataset, self.model, params | {"item": table})
@@ -263,20 +261,10 @@ class Recommender(Verbs):
         """Fit the rows of users by all that they have."""
         if not len(pairs.users):
             return self
-        dataset, params = self._enlarged(pairs)
+        dataset, params = with_rows_for(self.dataset, self._whole_params(), *pairs)
         rows = np.unique(np.searchsorted(dataset.user_ids, pairs.users))
         table = new_users.with_rows_of(self._fitting, dataset, params["user"], rows)
         return Recommender.of(self.config, dataset, self.model, params | {"user": table})
-
-    def _enlarged(self, pairs: new_items.Pairs) -> tuple[Dataset, Params]:
-        """Add interactions, with rows of zeros for users and items that are new."""
-        old, params = self.dataset, self._whole_params()
-        new = enlarged(old, *pairs)
-        tables = {
-            "user": moved(params["user"], old.user_ids, new.user_ids),
-            "item": moved(params["item"], old.item_ids, new.item_ids),
-        }
-        return new, params | tables
 
     @functools.cached_property
     def _item_fitting(self) -> ItemFitting:
@@ -404,13 +392,3 @@ class Recommender(Verbs):
         draw = HistoryDraw(choice, Keys.of(config.seed).rank, length)
         batch_size = config.evaluation.batch_size
         return Ranker(self.model, self.params, self.placement, draw, batch_size)
-
-
-def mean_loss(program: Program, params: Params, positives: Positives) -> float:
-    """Compute the mean loss per term over all positives, with the run's validation negatives."""
-    config, placement = program.config, program.placement
-    key = Keys.of(config.seed).valid
-    rows = ordered_rows(positives, config.training.batch_size, key)
-    recipe = program.placed_recipe
-    # There are no terms where users have seen all of a few shared negatives.
-    return mean_of(*sum_of_loss(params, rows, recipe, placement.layout, placement.mesh))
