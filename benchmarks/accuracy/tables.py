@@ -14,6 +14,7 @@ count; those that are added, the page and the plots go to the folder `accuracy` 
 import dataclasses
 import pathlib
 import signal
+import sys
 from typing import Any
 
 import numpy as np
@@ -233,4 +234,4 @@ def render() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(sys.modules[__name__])

@@ -1,6 +1,8 @@
 """What `benchmarks/accuracy/` keeps of runs, and what its tables say of them."""
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -256,3 +258,11 @@ def test_a_plot_shows_what_the_table_does(tmp_path):
         dot_plot.draw(tmp_path / name, PROTOCOL, results, found)
         drawn.append((tmp_path / name).read_bytes())
     assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_the_program_refuses_in_one_line_what_there_is_not():
+    command = [sys.executable, "-m", "benchmarks.accuracy.tables", "--protocol=nothing"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --protocol=nothing: use one of ml-100k-hlr, ")
+    assert done.stderr.count("\n") == 1
