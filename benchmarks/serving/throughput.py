@@ -30,7 +30,8 @@ _MODELS = flags.DEFINE_list("served", ["cml", "hlr"], "Models to serve.")
 _CLIENTS = flags.DEFINE_list("clients", ["1", "8", "64"], "Clients at once.")
 _SECONDS = flags.DEFINE_float("seconds", 10.0, "How long each number of clients asks.")
 
-WARM_UP = 2.0
+# Seconds in which sizes of batches come up that are compiled yet.
+WARM_UP = 15.0
 
 
 @contextlib.contextmanager
