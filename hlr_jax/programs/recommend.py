@@ -19,7 +19,7 @@ from hlr_jax import cli
 from hlr_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from hlr_jax.runs.verbs import Filters
+    from hlr_jax.runs.verbs import FiltersForHistory
 
 _WORKDIR = flags.DEFINE_string(
     "workdir",
@@ -58,7 +58,7 @@ def main() -> None:
     if bool(_USERS.value) == bool(_HISTORY.value):
         raise InputError("give either --users (ids separated by commas, or all) or --history")
     recommender = baselines.load(_WORKDIR.value)
-    filters: Filters = {
+    filters: FiltersForHistory = {
         "items": _ITEMS.value,
         "exclude": _EXCLUDE.value,
         "filter_seen": _SEEN.value,
