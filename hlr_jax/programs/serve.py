@@ -30,9 +30,7 @@ _BATCHES = (1, 2, 4, 8, 16, 32, 64)
 def main() -> None:
     """Load, compile, listen."""
     try:
-        import uvicorn
-
-        from hlr_jax.serving import Limits, make_app
+        from hlr_jax.serving import Limits, make_app, make_server
     except ImportError as error:
         raise InputError(f"{error}; pip install 'hlr_jax[serve]'") from None
     from hlr_jax import baselines
@@ -46,10 +44,7 @@ def main() -> None:
         recommender.recommend(users[:number], min(10, recommender.dataset.num_items))
     app = make_app(recommender, Limits(users=_MAX_USERS.value, k=_MAX_K.value))
     cli.say(f"{recommender!r}\nlistening on http://{host}:{port}, described at /docs")
-    config = uvicorn.Config(
-        app, log_level="warning", timeout_keep_alive=10, h11_max_incomplete_event_size=2**16
-    )
-    uvicorn.Server(config).run([listener])
+    make_server(app).run([listener])
 
 
 def _listener(host: str, port: int) -> socket.socket:

@@ -249,9 +249,19 @@ class Verbs(abc.ABC):
             {name: of_all[items] for name, of_all in self.dataset.item_names().items()}
         )
 
-    def check_users(self, users: Ids, unknown: str = "error") -> None:
-        """Raise InputError where `recommend` would, for these users."""
-        self._rows(listed("users", users), self.everything, unknown)
+    # ---------------------------------------------------------------------------------------------
+    # The first verb in two steps, for a service that answers many together.
+
+    def rows_of_known(self, users: Ids) -> Int[np.ndarray, "u"]:
+        """Find the rows of users; raises InputError where `recommend` would."""
+        return self._rows(listed("users", users), self.everything, "error")
+
+    def best_of_known(
+        self, rows: Int[np.ndarray, "u"], k: int
+    ) -> tuple[Int[np.ndarray, "u k"], Float[np.ndarray, "u k"]]:
+        """Find rows and scores of what `recommend` lists, -1 and -inf where a list is shorter."""
+        known = self.everything
+        return self.best(rows, k, Ranked(known, known, self.trained_items))
 
     # ---------------------------------------------------------------------------------------------
     # From ids to rows, and back.
@@ -268,7 +278,9 @@ class Verbs(abc.ABC):
         check_unknown(unknown)
         dataset = self.dataset
         rows = dataset.user_rows(ids)
-        rows = np.where((rows >= 0) & self._is_known(known)[rows], rows, -1)
+        counted = known if self.knows_untrained_users else dataset.train
+        has_any = counted.offsets[rows + 1] > counted.offsets[rows]
+        rows = np.where((rows >= 0) & has_any, rows, -1)
         if unknown == "error" and (rows < 0).any():
             user = ids[int(np.argmin(rows))]
             dataset.user_index(user)  # Which says so if there is no such user.

@@ -1,12 +1,11 @@
 """The application: what it is asked, what it answers, and what it refuses."""
 
 import dataclasses
-import time
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
+import numpy as np
 import polars as pl
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
@@ -16,6 +15,7 @@ from hlr_jax.errors import InputError
 from hlr_jax.runs.recommender import Recommender
 from hlr_jax.runs.verbs import Verbs
 from hlr_jax.serving.batching import Batcher
+from hlr_jax.serving.guard import Guard
 from hlr_jax.serving.measures import Measures
 
 # As JSON has them: 1.5 and true are none.
@@ -31,18 +31,24 @@ class Limits:
       k: items of a list.
       ids: of items that a request names.
       bytes: of a request's body.
+      seconds: that a body may take to come.
     """
 
     users: int = 1000
     k: int = 1000
     ids: int = 10_000
     bytes: int = 2**20
+    seconds: float = 10.0
 
 
 def make_app(recommender: Verbs, limits: Limits | None = None) -> FastAPI:
     """Make a service of a trained model or a baseline."""
     limits = limits or Limits()
     most = min(limits.k, recommender.dataset.num_items)
+    columns, of_all = zip(
+        *((name, values.tolist()) for name, values in recommender.dataset.item_names().items()),
+        strict=True,
+    )
     Items = Annotated[list[Id], Field(max_length=limits.ids)]
     Count = Annotated[int, Field(ge=1, le=most)]
 
@@ -52,6 +58,7 @@ def make_app(recommender: Verbs, limits: Limits | None = None) -> FastAPI:
         items: Items | None = None
         exclude: Items | None = None
         filter_seen: bool = True
+        unknown: str = Field("error", pattern="^(error|popular)$")
 
         @property
         def filters(self) -> dict[str, Any]:
@@ -60,7 +67,6 @@ def make_app(recommender: Verbs, limits: Limits | None = None) -> FastAPI:
 
     class ForUsers(Wanted):
         users: Annotated[list[Id], Field(min_length=1, max_length=limits.users)]
-        unknown: str = Field("error", pattern="^(error|popular)$")
 
     class ForHistory(Wanted):
         history: Annotated[list[Id], Field(min_length=1, max_length=limits.ids)]
@@ -71,12 +77,24 @@ def make_app(recommender: Verbs, limits: Limits | None = None) -> FastAPI:
         item: Id
         k: Annotated[int, Field(ge=1, le=1000)] = 10
 
-    def lists(users: list[Any], k: int) -> list[list[Any]]:
-        return _by_user(recommender.recommend(users, k), users, recommender)
+    names = [dict(zip(columns, values, strict=True)) for values in zip(*of_all, strict=True)]
+
+    def lists(rows: list[int], k: int) -> list[list[Any]]:
+        found = recommender.best_of_known(np.array(rows, np.int32), k)
+        users = zip(*(x.tolist() for x in found), strict=True)
+        return [
+            [
+                names[item] | {"score": score}
+                for item, score in zip(*of_user, strict=True)
+                if item >= 0
+            ]
+            for of_user in users
+        ]
 
     measures = Measures()
     batcher = Batcher(lists, limits.users)
     app = FastAPI(title="hlr_jax", version=hlr_jax.__version__, description=repr(recommender))
+    app.add_middleware(Guard, measures=measures, most=limits.bytes, seconds=limits.seconds)
 
     @app.exception_handler(InputError)
     async def refuse(request: Request, error: InputError) -> JSONResponse:
@@ -86,28 +104,13 @@ def make_app(recommender: Verbs, limits: Limits | None = None) -> FastAPI:
     async def explain_fault(request: Request, error: RequestValidationError) -> JSONResponse:
         return JSONResponse({"detail": _fault(error)}, 422)
 
-    @app.middleware("http")
-    async def measure(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
-        start = time.perf_counter()
-        length = request.headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > limits.bytes:
-            response: Response = JSONResponse(
-                {"detail": f"a request has at most {limits.bytes} bytes; ask for less"}, 413
-            )
-        elif "transfer-encoding" in request.headers:
-            response = JSONResponse({"detail": "give the length of the body"}, 411)
-        else:
-            response = await call(request)
-        measures.add(request.url.path, response.status_code, time.perf_counter() - start)
-        return response
-
     @app.post("/recommend")
     async def recommend(wanted: ForUsers) -> dict[str, Any]:
         """List the best items of users."""
-        recommender.check_users(wanted.users, wanted.unknown)
-        is_plain = wanted.filters == {"filter_seen": True} and wanted.unknown == "error"
-        if is_plain:
-            found = await batcher.lists(wanted.users, wanted.k)
+        if wanted.model_fields_set <= {"users", "k"}:
+            # Looked up before it waits, so that a fault is that of this request alone.
+            rows = recommender.rows_of_known(wanted.users).tolist()
+            found = await batcher.lists(rows, wanted.k)
         else:
             table = await batcher.run(
                 lambda: recommender.recommend(
@@ -132,7 +135,9 @@ def make_app(recommender: Verbs, limits: Limits | None = None) -> FastAPI:
     async def fold_in(wanted: ForHistory) -> dict[str, Any]:
         """List the best items for somebody new, by what they have; nothing is kept."""
         table = await batcher.run(
-            lambda: recommender.recommend_for(wanted.history, wanted.k, **wanted.filters)
+            lambda: recommender.recommend_for(
+                wanted.history, wanted.k, **wanted.filters, unknown=wanted.unknown
+            )
         )
         return {"items": table.drop("rank").to_dicts()}
 
@@ -166,7 +171,7 @@ def _by_user(table: pl.DataFrame, users: list[Any], recommender: Verbs) -> list[
     """Divide a frame of lists into those of its users, in their order."""
     named = table.drop("user").to_dicts()
     starts = [row for row, item in enumerate(named) if item.pop("rank") == 1]
-    stops = [*starts[1:], len(named)]
+    stops = [*starts, len(named)][1:]
     found = [named[start:stop] for start, stop in zip(starts, stops, strict=True)]
     if len(found) < len(users):  # Some have everything already.
         of = dict(zip(table["user"].unique(maintain_order=True).to_list(), found, strict=True))

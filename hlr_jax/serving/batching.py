@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 class _Waiting(NamedTuple):
     """A request that waits for its batch."""
 
-    users: Sequence[Any]
+    users: Sequence[int]
     k: int
     answer: "asyncio.Future[list[Any]]"
 
@@ -24,11 +24,11 @@ class Batcher:
     Everything that computes runs on one thread: a batch uses all cores by itself.
     """
 
-    def __init__(self, answer: Callable[[list[Any], int], list[list[Any]]], most: int) -> None:
+    def __init__(self, answer: Callable[[list[int], int], list[list[Any]]], most: int) -> None:
         """Batch requests.
 
         Args:
-          answer: makes lists of `k` for users, one for each.
+          answer: makes lists of `k` for rows of users, one for each.
           most: users that are answered together.
         """
         self._answer, self._most = answer, most
@@ -37,7 +37,7 @@ class Batcher:
         self._task: asyncio.Task[None] | None = None
         self.batches = 0
 
-    async def lists(self, users: Sequence[Any], k: int) -> list[Any]:
+    async def lists(self, users: Sequence[int], k: int) -> list[Any]:
         """Wait for the lists of some users."""
         answer: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(users, k, answer))

@@ -1,7 +1,6 @@
 """The service answers as the model does, and refuses what it cannot answer with a 4xx."""
 
 import asyncio
-import json
 
 import numpy as np
 import pytest
@@ -23,6 +22,15 @@ def test_recommendations_are_those_of_the_model(client, model):
     found = client.post("/recommend", json=some | {"unknown": "popular", "filter_seen": False})
     lists = [[x["item"] for x in answer["items"]] for answer in found.json()["recommendations"]]
     assert [sorted(items) for items in lists] == [[1, 4], [1, 4]]
+
+
+def test_lists_may_be_empty(client):
+    for wanted in ({"items": []}, {"items": [1], "exclude": [1]}):
+        found = client.post("/recommend", json={"users": ["u03", "u00"], "k": 3} | wanted).json()
+        assert [x["items"] for x in found["recommendations"]] == [[], []]
+    assert client.post("/fold-in", json={"history": [1], "items": []}).json() == {"items": []}
+    unknown = client.post("/fold-in", json={"history": [99], "k": 3, "unknown": "popular"}).json()
+    assert len(unknown["items"]) == 3
 
 
 def test_the_other_requests_are_answered_too(client, model):
@@ -82,27 +90,6 @@ def test_a_fault_of_a_request_is_one_line_that_names_the_field(client, body, fau
     answer = client.post("/recommend", content=body, headers=JSON)
     assert answer.status_code == 422
     assert answer.json()["detail"].startswith(fault)
-
-
-def test_malformed_requests_are_refused_and_the_service_stays_up(client):
-    rng = np.random.default_rng(0)
-    good = json.dumps({"users": ["u01"], "k": 3}).encode()
-    paths = ["/recommend", "/fold-in", "/explain", "/similar"]
-    for number in range(1000):
-        path = paths[number % 4]
-        body = bytearray(good)
-        for place in rng.integers(0, len(body), 1 + number % 5):
-            body[place] = rng.integers(256)
-        if number % 3 == 0:
-            body = body[: rng.integers(len(body))]
-        if number % 7 == 0:
-            body = bytearray(b"[" * int(rng.integers(1, 4000)))
-        answer = client.post(
-            path, content=bytes(body), headers={"content-type": "application/json"}
-        )
-        valid = path == "/recommend" and answer.status_code == 200
-        assert valid or 400 <= answer.status_code < 500, (path, bytes(body), answer.text)
-    assert client.get("/health").status_code == 200
 
 
 def test_measures_count_every_request(client):
