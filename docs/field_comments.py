@@ -1,25 +1,23 @@
-"""Let the comment above a field of a configuration be its description in the reference."""
+"""Let what stands beside a field of a configuration be its description in the reference."""
 
+import pydoc
 from typing import Any
 
 import griffe
 
+from hlr_jax.config.settings import meanings
+
 
 class FieldComments(griffe.Extension):
-    """Reads the comments right above fields of the sections of a configuration."""
+    """Describes the fields of the sections of a configuration, as `hlr-jax fields` does."""
 
     def on_class_members(self, *, cls: griffe.Class, **context: Any) -> None:
         """Describe the fields of a section that have no description."""
         if "Section" not in map(str, cls.bases):
             return
-        for field in cls.attributes.values():
-            if comment := _comment_above(field):
-                field.docstring = griffe.Docstring(comment, parent=field)
-
-
-def _comment_above(field: griffe.Attribute) -> str:
-    lines = field.lines_collection[field.filepath]
-    last = first = (field.lineno or 1) - 1
-    while lines[first - 1].lstrip().startswith("# "):
-        first -= 1
-    return " ".join(line.strip().removeprefix("# ") for line in lines[first:last])
+        section = pydoc.locate(cls.path)
+        assert isinstance(section, type)
+        texts = meanings(section)
+        for name, field in cls.attributes.items():
+            if name in texts:
+                field.docstring = griffe.Docstring(texts[name], parent=field)

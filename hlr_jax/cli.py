@@ -91,6 +91,11 @@ def define_config(
     return holder
 
 
+def define_all_metrics() -> "flags.FlagHolder[bool]":
+    """Define the flag of programs that print `measured`, for its `all_metrics`."""
+    return flags.DEFINE_bool("all_metrics", False, "Print variants of papers too.")
+
+
 def defined(define: Callable[[], _Flag]) -> _Flag:
     """Define a configuration flag that has a default, or end the program with one line.
 

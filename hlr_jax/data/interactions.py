@@ -78,6 +78,11 @@ class Interactions:
         return np.repeat(np.arange(self.num_users, dtype=np.int32), self.counts)
 
     @property
+    def codes(self) -> np.ndarray:
+        """`[N]` int64, increasing: a number for each pair, `user * num_items + item`."""
+        return self.users.astype(np.int64) * self.num_items + self.items
+
+    @property
     def counts(self) -> np.ndarray:
         """`[U]` int64: the number of interactions of each user."""
         return np.diff(self.offsets)
@@ -137,8 +142,7 @@ class Interactions:
 
     def without(self, other: "Interactions") -> "Interactions":
         """Return the pairs that are not in another set, of the same users and items."""
-        left = self.users.astype(np.int64) * self.num_items + self.items
-        kept = ~np.isin(left, other.users.astype(np.int64) * self.num_items + other.items)
+        kept = ~np.isin(self.codes, other.codes)
         return Interactions.from_pairs(
             self.users[kept], self.items[kept], self.num_users, self.num_items
         )

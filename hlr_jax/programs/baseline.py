@@ -37,7 +37,7 @@ _REFIT = flags.DEFINE_bool(
     False,
     "Fit on training and validation before the test, as config.training.refit does for models.",
 )
-_ALL_METRICS = flags.DEFINE_bool("all_metrics", False, "Print variants of papers too.")
+_ALL_METRICS = cli.define_all_metrics()
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ _HLR, _CML = cli.defined(
 )
 _USER = flags.DEFINE_string("user", "12", "The user whose recommendations are shown.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for the runs; by default they are deleted.")
-_ALL_METRICS = flags.DEFINE_bool("all_metrics", False, "Print variants of papers too.")
+_ALL_METRICS = cli.define_all_metrics()
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from hlr_jax.config import EvaluationConfig
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder that hlr-jax train wrote.", required=True)
 _SPLIT = flags.DEFINE_enum("split", "test", ["valid", "test"], "Interactions to measure on.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file to write the metrics to as well.")
-_ALL_METRICS = flags.DEFINE_bool("all_metrics", False, "Print variants of papers too.")
+_ALL_METRICS = cli.define_all_metrics()
 _DIAGNOSE = flags.DEFINE_bool("diagnose", False, "Say also how the relation differs between pairs.")
 _CONFIG = cli.defined(
     lambda: config_flags.DEFINE_config_dict(

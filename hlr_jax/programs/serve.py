@@ -39,7 +39,7 @@ def main() -> None:
     listener = _listener(_HOST.value, _PORT.value)
     host, port = listener.getsockname()[:2]
     # The programs that most requests use are compiled before the first comes.
-    users = recommender.known_users.tolist()
+    users = recommender.known_users[: max(_BATCHES)].tolist()
     for number in _BATCHES:
         recommender.recommend(users[:number], min(10, recommender.dataset.num_items))
     app = make_app(recommender, Limits(users=_MAX_USERS.value, k=_MAX_K.value))

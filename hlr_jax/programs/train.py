@@ -32,7 +32,7 @@ _TRACKERS = flags.DEFINE_list(
     "trackers", [], "Who else is told of the run: csv, tensorboard, mlflow, wandb."
 )
 _REPORT = flags.DEFINE_bool("report", False, "Write report.html too, a page to look at.")
-_ALL_METRICS = flags.DEFINE_bool("all_metrics", False, "Print variants of papers too.")
+_ALL_METRICS = cli.define_all_metrics()
 
 
 def main() -> None:

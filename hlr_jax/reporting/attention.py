@@ -7,8 +7,8 @@ import polars as pl
 
 from hlr_jax.errors import InputError
 from hlr_jax.reporting import charts, page
-from hlr_jax.runs.analysis import Analysis, NoLabelsError, NoMemoryError, analyse
-from hlr_jax.runs.diagnosis import NoDiagnosisError
+from hlr_jax.runs.analysis import Analysis, NoLabelsError, NoMemoryError, analyse_beside
+from hlr_jax.runs.diagnosis import Diagnosis
 from hlr_jax.runs.recommender import Recommender
 
 _ABOUT = (
@@ -31,10 +31,13 @@ _UNKNOWN = (
 )
 
 
-def sections(recommender: Recommender, groups: Mapping[Any, str] | None) -> list[tuple[str, str]]:
+def sections(
+    diagnosis: Diagnosis, recommender: Recommender, groups: Mapping[Any, str] | None
+) -> list[tuple[str, str]]:
     """Write the section about attention; none for a model without a memory.
 
     Args:
+      diagnosis: of the relation.
       groups: of items by id; without them, genres, ratings and times are those of the data set.
     """
     heading = "What the attention depends on"
@@ -43,8 +46,8 @@ def sections(recommender: Recommender, groups: Mapping[Any, str] | None) -> list
         items = [str(item) for item in groups]
         labels = pl.DataFrame({"item": items, "group": list(groups.values())})
     try:
-        found = analyse(recommender, labels)
-    except (NoMemoryError, NoDiagnosisError):
+        found = analyse_beside(diagnosis, recommender, labels)
+    except NoMemoryError:
         return []
     except NoLabelsError:
         return [(heading, page.paragraph(_UNKNOWN, "note"))]

@@ -55,8 +55,7 @@ def report(
     sections = [
         *_curves(workdir),
         *_measures(recommender),
-        ("The relation", _relation(recommender)),
-        *attention.sections(recommender, groups),
+        *_relation(recommender, groups),
         ("A map of the items", _map(recommender, groups)),
         ("Some users", _users(recommender)),
     ]
@@ -177,13 +176,15 @@ def _by_popularity(recommender: Recommender, cutoff: int) -> str:
     return _by_quarter(f"Recall@{cutoff} by popularity", hits, popularity, "test items")
 
 
-def _relation(recommender: Recommender) -> str:
+def _relation(recommender: Recommender, groups: Mapping[Any, str] | None) -> list[tuple[str, str]]:
+    heading = "The relation"
     try:
         found = diagnose(recommender)
     except NoDiagnosisError as error:
-        return page.paragraph(str(error))
+        return [(heading, page.paragraph(str(error)))]
     kind = "warning" if "constant" in str(found) else ""
-    return page.paragraph(str(found), kind)
+    own = heading, page.paragraph(str(found), kind)
+    return [own, *attention.sections(found, recommender, groups)]
 
 
 def _map(recommender: Recommender, groups: Mapping[Any, str] | None) -> str:

@@ -124,6 +124,17 @@ def analyse(recommender: Recommender, groups: Any = None) -> Analysis:
       NoLabelsError: no groups are given, and nothing is known of interactions.
       InputError: a column cannot be used.
     """
+    # Before the diagnosis, because a model without a relation has no memory either.
+    _check_memory(recommender)
+    return analyse_beside(diagnose(recommender), recommender, groups)
+
+
+def analyse_beside(diagnosis: Diagnosis, recommender: Recommender, groups: Any) -> Analysis:
+    """Do what `analyse` does, given the diagnosis of the relation.
+
+    Raises:
+      InputError: as `analyse`.
+    """
     _check_memory(recommender)
     rows = _labelled(recommender, groups)
     users, items, found = _groups_of(recommender, rows)
@@ -140,7 +151,7 @@ def analyse(recommender: Recommender, groups: Any = None) -> Analysis:
         means.append(_mean_weights(of_groups, weights[has], measured))
     of_items = [grouping.name for grouping, test, _ in tested if test.among == "items"]
     return Analysis(
-        diagnose(recommender),
+        diagnosis,
         pl.DataFrame([_tested(*one) for one in tested]),
         pl.concat(means),
         _matching(recommender, rows, of_items[:1]),
@@ -229,11 +240,8 @@ def _groups_of(
     """Draw unseen interactions, and group them."""
     data = recommender.dataset
     users, items = (rows[name].to_numpy() for name in ("#user", "#item"))
-    known = data.known("test")
-    of_rows, of_known = (
-        x.astype(np.int64) * data.num_items + y for x, y in ((users, items), _pairs(known))
-    )
-    unseen = ~np.isin(of_rows, of_known)
+    codes = users.astype(np.int64) * data.num_items + items
+    unseen = ~np.isin(codes, data.known("test").codes)
     unseen &= (data.train.counts > 0)[users] & recommender.trained_items[items]
     drawn = _drawn(recommender, np.flatnonzero(unseen), MOST_GROUPED)
     chosen = rows[drawn]
@@ -250,10 +258,6 @@ def _groups_of(
             "trained on, which does not tell users from groups; give a frame with several of each"
         )
     return users[drawn], items[drawn], found
-
-
-def _pairs(interactions: Any) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
-    return interactions.users, interactions.items
 
 
 def _drawn(recommender: Recommender, rows: Int[np.ndarray, "n"], most: int) -> Int[np.ndarray, "m"]:
@@ -305,7 +309,7 @@ def _matching(recommender: Recommender, rows: pl.DataFrame, by: list[str]) -> pl
     data, known = recommender.dataset, recommender.dataset.known("test")
     has_user = (data.train.counts > 0)[data.test.users]
     is_known = has_user & recommender.trained_items[data.test.items]
-    users, items = (x[is_known] for x in _pairs(data.test))
+    users, items = data.test.users[is_known], data.test.items[is_known]
     found = {}
     if by:
         tags = _tags_of_items(recommender, rows.unique("#item", keep="first"), by[0])

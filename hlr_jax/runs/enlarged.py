@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from jaxtyping import Array
 
 from hlr_jax.data.dataset import Dataset
 from hlr_jax.data.interactions import Interactions
@@ -86,6 +87,18 @@ def with_rows_for(
         "item": moved(params["item"], dataset.item_ids, more.item_ids),
     }
     return more, params | tables
+
+
+def replaced(table: np.ndarray, rows: np.ndarray, fitted: Array) -> np.ndarray:
+    """Return a table with other rows at some places.
+
+    Args:
+      rows: the places.
+      fitted: rows in the order of the places; what follows them fills up.
+    """
+    found = table.copy()
+    found[rows] = np.asarray(fitted)[: len(rows)]
+    return found
 
 
 def moved(table: np.ndarray, old: np.ndarray, new: np.ndarray) -> np.ndarray:

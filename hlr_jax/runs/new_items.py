@@ -11,6 +11,7 @@ from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 from hlr_jax.functional.losses.softmax import Softmax
 from hlr_jax.models.relation import Relation
+from hlr_jax.runs.enlarged import replaced
 from hlr_jax.runs.new_users import TEMPERATURE
 from hlr_jax.training.fold_in import Fitting
 from hlr_jax.training.fold_in_items import ItemFitting, fit_items, prepare
@@ -93,6 +94,4 @@ def with_rows_of(
       rows: of these items.
       who: users of training who have them, of each of these items.
     """
-    found = table.copy()
-    found[rows] = np.asarray(fit_items(fitting, who))[: len(rows)]
-    return found
+    return replaced(table, rows, fit_items(fitting, who))

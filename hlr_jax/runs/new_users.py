@@ -12,6 +12,7 @@ from hlr_jax.functional.losses.loss import Loss
 from hlr_jax.functional.losses.softmax import Softmax
 from hlr_jax.models.relation import Relation
 from hlr_jax.parallel.placement import Placement
+from hlr_jax.runs.enlarged import replaced
 from hlr_jax.sampling.histories import HistoryDraw
 from hlr_jax.sampling.samplers import build_sampler
 from hlr_jax.sampling.sources import DeviceInteractions
@@ -64,7 +65,4 @@ def with_rows_of(
     Args:
       rows: of these users, increasing.
     """
-    found = table.copy()
-    fitted = fit_users(fitting, dataset.train.of_rows(rows)).rows
-    found[rows] = np.asarray(fitted)[: len(rows)]
-    return found
+    return replaced(table, rows, fit_users(fitting, dataset.train.of_rows(rows)).rows)

@@ -191,7 +191,7 @@ class Recommender(Verbs):
         self._check_k(k, count, "the number of users")
         rows = self._rows(ids, self.everything, "error")
         points = jnp.asarray(self.user_vectors())
-        allowed = self._is_known(self.everything)
+        allowed = self._is_known
         found = nearest(self.model.geometry, points, rows, k, allowed)
         return self._lists("user", ids, found, {"similar": self.dataset.user_ids})
 

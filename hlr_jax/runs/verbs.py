@@ -102,12 +102,15 @@ class Verbs(abc.ABC):
     @property
     def known_users(self) -> np.ndarray:
         """Ids of the users for whom it ranks without `unknown`."""
-        return self.dataset.user_ids[self._is_known(self.everything)]
+        return self.dataset.user_ids[self._is_known]
 
-    def _is_known(self, known: Interactions) -> Bool[np.ndarray, "u"]:
-        """Tell of whom there is something to rank by, if `known` is what users have."""
-        counts = known.counts if self.knows_untrained_users else self.dataset.train.counts
-        return np.asarray(counts > 0)
+    @property
+    def _is_known(self) -> Bool[np.ndarray, "u"]:
+        return np.asarray(self._that_count(self.everything).counts > 0)
+
+    def _that_count(self, known: Interactions) -> Interactions:
+        """Say by which interactions it ranks for a user, if `known` is what users have."""
+        return known if self.knows_untrained_users else self.dataset.train
 
     @property
     def knows_untrained_users(self) -> bool:
@@ -278,8 +281,9 @@ class Verbs(abc.ABC):
         check_unknown(unknown)
         dataset = self.dataset
         rows = dataset.user_rows(ids)
-        counted = known if self.knows_untrained_users else dataset.train
-        has_any = counted.offsets[rows + 1] > counted.offsets[rows]
+        # Of these users alone, as all are many for a single request.
+        offsets = self._that_count(known).offsets
+        has_any = offsets[rows + 1] > offsets[rows]
         rows = np.where((rows >= 0) & has_any, rows, -1)
         if unknown == "error" and (rows < 0).any():
             user = ids[int(np.argmin(rows))]

@@ -32,52 +32,47 @@ from hlr_jax.types import History, HistoryIds, Params
 _MOST_AT_ONCE, _USERS = 64, 256
 
 
+class MeasuredUsers(NamedTuple):
+    """What the loss of items reads of `n` users, or of slices `[s, n]` of them.
+
+    Attributes:
+      points: `[n, a]`.
+      positions: `[n, d]`; where users are, which is all that counts of them where the relation does
+        not depend on the item.
+      histories: `[n, P]`.
+      weights: `[n]`; of each positive of a user, 0 for a user that was not trained on.
+      counts: `[n]`; positives of a user.
+      unseen: `[n]`; `log sum exp(-D / temperature)` over the items a user has not seen.
+      shared: `[n]`; the same with one of its positives, of which this is the harmonic mean.
+    """
+
+    points: Float[Array, "*s n a"]
+    positions: Float[Array, "*s n d"]
+    histories: HistoryIds
+    weights: Float[Array, "*s n"]
+    counts: Float[Array, "*s n"]
+    unseen: Float[Array, "*s n"]
+    shared: Float[Array, "*s n"]
+
+
 class ItemFitting(struct.PyTreeNode):
-    """What rows of items are fitted by, with a leading axis of slices of users.
+    """What rows of items are fitted by.
 
     Attributes:
       objective: its model, and a softmax over the catalogue.
-      params: points; rows of users are `[slices, n, a]`.
-      positions: `[slices, n, d]`; where users are, which is all that counts of them where the
-        relation does not depend on the item.
-      histories: of the users, `[slices, n, P]`.
-      weights: `[slices, n]`; of each positive of a user, 0 for a user that was not trained on.
-      counts: `[slices, n]`; positives of a user.
-      unseen: `[slices, n]`; `log sum exp(-D / temperature)` over the items a user has not seen.
-      shared: `[slices, n]`; the same with one of its positives, of which this is the harmonic mean.
+      params: points of items, and the relation.
+      users: in slices.
     """
 
     objective: Objective
     params: Params
-    positions: Float[Array, "s n d"]
-    histories: HistoryIds
-    weights: Float[Array, "s n"]
-    counts: Float[Array, "s n"]
-    unseen: Float[Array, "s n"]
-    shared: Float[Array, "s n"]
+    users: MeasuredUsers
 
     @property
     def temperature(self) -> Any:
         loss = self.objective.loss
         assert isinstance(loss, Softmax)
         return loss.temperature
-
-
-class _Slice(NamedTuple):
-    """What the loss reads of some users; see `ItemFitting`.
-
-    Attributes:
-      has: `[n, k]`; who has which of the items that are fitted.
-    """
-
-    users: Float[Array, "n a"]
-    positions: Float[Array, "n d"]
-    histories: HistoryIds
-    weights: Float[Array, "n"]
-    counts: Float[Array, "n"]
-    unseen: Float[Array, "n"]
-    shared: Float[Array, "n"]
-    has: Bool[Array, "n k"]
 
 
 def prepare(
@@ -116,7 +111,7 @@ def _prepared(
     points = embed_tables(model, params)
     catalogue = points["item"]
 
-    def of_slice(rows: Int[Array, "n"]) -> tuple[Any, ...]:
+    def of_slice(rows: Int[Array, "n"]) -> MeasuredUsers:
         # Rows that fill the last slice up have nothing, and count nothing.
         own = points["user"].at[rows].get(mode="clip")
         history = user_histories(draw, train, rows)
@@ -135,10 +130,10 @@ def _prepared(
             read = History(catalogue[history.items], history.mask)
             position = apply(model, relation, "translated_once", own, catalogue[:1], read)
         finite = (jnp.where(count > 0, x, 0) for x in (unseen, shared))
-        return own, position, history, weight, count, *finite
+        return MeasuredUsers(own, position, history, weight, count, *finite)
 
-    own, *others = jax.lax.map(of_slice, users)
-    return ItemFitting(objective, points | {"user": own}, *others)
+    kept = {name: points[name] for name in ("item", "relation")}
+    return ItemFitting(objective, kept, jax.lax.map(of_slice, users))
 
 
 def fit_items(fitting: ItemFitting, users: Interactions) -> Float[Array, "k d"]:
@@ -168,46 +163,37 @@ def _fit(
 def _fit_part(
     fitting: ItemFitting, users: DeviceInteractions, items: Int[Array, "k"]
 ) -> Float[Array, "k d"]:
-    model, (slices, size) = fitting.objective.model, fitting.weights.shape
+    model, measured = fitting.objective.model, fitting.users
+    slices, size = measured.weights.shape
     has = has_items(users, items, slices * size)
-    own = fitting.params["user"]
     # For a model that reads neighbours, the mean of an item's users is a constant behind its row.
-    constant = means_of(has, own.reshape(slices * size, -1)[:, : model.dim])
+    constant = means_of(has, measured.points.reshape(slices * size, -1)[:, : model.dim])
     constant = constant if model.uses_neighbours else constant[:, :0]
-    parts = _Slice(
-        own,
-        fitting.positions,
-        fitting.histories,
-        fitting.weights,
-        fitting.counts,
-        fitting.unseen,
-        fitting.shared,
-        jnp.moveaxis(has.reshape(len(items), slices, size), 0, 2),
-    )
+    parts = measured, jnp.moveaxis(has.reshape(len(items), slices, size), 0, 2)
 
     def losses(rows: Array) -> Array:
         points = jnp.concatenate([embed(model, rows, model.dim), constant], axis=1)
         of_slice = jax.checkpoint(functools.partial(_losses_of_slice, fitting))
         start = jnp.zeros(len(items))
-        return loops.add_up(lambda total, part: total + of_slice(points, part), start, parts)
+        return loops.add_up(lambda total, part: total + of_slice(points, *part), start, parts)
 
-    start = means_of(has, fitting.positions.reshape(slices * size, -1))
+    start = means_of(has, measured.positions.reshape(slices * size, -1))
     return minimised(losses, model.geometry.project, start)
 
 
 def _losses_of_slice(
-    fitting: ItemFitting, items: Float[Array, "k c"], part: _Slice
+    fitting: ItemFitting, items: Float[Array, "k c"], users: MeasuredUsers, has: Bool[Array, "n k"]
 ) -> Float[Array, "k"]:
-    """Add up what items have to do with the loss of some users."""
+    """Add up what items have to do with the loss of some users, of whom some have them."""
     model, params = fitting.objective.model, fitting.params
     if model.reads_item:
-        history = History(params["item"][part.histories.items], part.histories.mask)
-        args = part.users, items, history
+        history = History(params["item"][users.histories.items], users.histories.mask)
+        args = users.points, items, history
         distances = apply(model, params["relation"], "pairwise_distances", *args)
     else:
-        distances = model.geometry.pairwise(part.positions, model.first(items))
+        distances = model.geometry.pairwise(users.positions, model.first(items))
     logits = -distances / fitting.temperature
-    as_positive = jax.nn.softplus(part.unseen[:, None] - logits)
-    as_positive += penalties(model, params["relation"], part.users, items, distances)
-    as_negative = part.counts[:, None] * jax.nn.softplus(logits - part.shared[:, None])
-    return part.weights @ jnp.where(part.has, as_positive, as_negative)
+    as_positive = jax.nn.softplus(users.unseen[:, None] - logits)
+    as_positive += penalties(model, params["relation"], users.points, items, distances)
+    as_negative = users.counts[:, None] * jax.nn.softplus(logits - users.shared[:, None])
+    return users.weights @ jnp.where(has, as_positive, as_negative)

@@ -26,7 +26,7 @@ def hits(
       relevant: the interactions that the lists should contain.
     """
     _check_ids(top, users, relevant)
-    known = relevant.users.astype(np.int64) * relevant.num_items + relevant.items  # increasing
+    known = relevant.codes
     found = np.zeros(top.shape, bool)
     if not known.size:
         return found
