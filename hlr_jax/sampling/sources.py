@@ -11,6 +11,9 @@ from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
 from hlr_jax.kernels.sizes import power_of_two
 
+# Of rounded sizes.
+_FEWEST = 256
+
 
 class DeviceInteractions(struct.PyTreeNode):
     """Interactions on the device; or of several devices, with a leading axis of these.
@@ -37,10 +40,11 @@ class DeviceInteractions(struct.PyTreeNode):
     def rounded(cls, interactions: Interactions) -> "DeviceInteractions":
         """As `of`, with sizes that are powers of two, for programs that serve many requests.
 
-        Users that fill up have nothing.
+        Users that fill up have nothing. Up to some size all histories are of one.
         """
-        sizes = interactions.num_users, len(interactions), interactions.counts.max(initial=0)
-        users, number, longest = (power_of_two(int(size)) for size in sizes)
+        sizes = len(interactions), interactions.counts.max(initial=0)
+        number, longest = (max(_FEWEST, power_of_two(int(size))) for size in sizes)
+        users = power_of_two(interactions.num_users)
         offsets = np.pad(interactions.offsets, (0, users - interactions.num_users), mode="edge")
         items = np.pad(interactions.items, (0, number - len(interactions)))
         return cls(int32s(offsets), int32s(items), longest)

@@ -23,7 +23,7 @@ from hlr_jax.training.objective import Objective, losses_of_distances
 from hlr_jax.types import HistoryIds, Params, UserBatch
 
 # Users are fitted in parts of a power of two, who hold about so many numbers together.
-_MOST_AT_ONCE, _FLOATS = 256, 2**22
+_MOST_AT_ONCE, _FLOATS = 256, 2**23
 # XLA makes much slower code of products with a single row.
 _FEWEST_AT_ONCE = 2
 

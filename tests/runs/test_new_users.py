@@ -20,6 +20,7 @@ from hlr_jax.config import (
     TrainingConfig,
     build,
 )
+from hlr_jax.evaluation import ranking
 from hlr_jax.runs import experiment
 from hlr_jax.runs.new_users import fitting_of
 from hlr_jax.runs.recommender import Recommender
@@ -122,6 +123,17 @@ def test_users_are_fitted_alike_alone_and_together_by_few_programs():
     alone = [fold_in.fit_users(found._fitting, some(items)).rows[0] for items in lists]
     assert fold_in._fit._cache_size() == 2
     np.testing.assert_allclose(together[:20], alone, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["cml", "hlr"])
+def test_histories_of_any_length_are_answered_by_the_same_programs(name):
+    found = untrained(name)
+    found.recommend_for([1], 3)
+    counted = fold_in._fit, ranking.top_k
+    before = [program._cache_size() for program in counted]
+    for length, k in ((2, 5), (9, 1), (20, 10)):
+        assert found.recommend_for([*range(length)], k).height == k
+    assert [program._cache_size() for program in counted] == before
 
 
 def test_a_folded_recommender_is_saved_with_its_users(tmp_path):

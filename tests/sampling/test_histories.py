@@ -142,8 +142,9 @@ def test_an_item_nobody_trains_on_has_the_weight_of_one_with_one_user():
     assert isinstance(history_choice("uniform", train.popularity), UniformChoice)
 
 
-def test_a_user_reads_the_same_of_a_long_history_wherever_its_row_is():
-    draw = HistoryDraw(UniformChoice(), jax.random.key(0), 3)
+@pytest.mark.parametrize("kind", ["uniform", "unpopular"])
+def test_a_user_reads_the_same_of_a_long_history_wherever_its_row_is(kind):
+    draw = HistoryDraw(history_choice(kind, np.arange(40)), jax.random.key(0), 3)
     rng = np.random.default_rng(0)
     lists = [np.sort(rng.permutation(40)[: 6 + user]) for user in range(20)]
 
