@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from hlr_jax.cache import cache_folder
 from hlr_jax.config import DataConfig
 from hlr_jax.data import (
     arrays,
@@ -24,7 +25,6 @@ from hlr_jax.data.filtered import Filtered
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.data.resolve import ResolvedData, resolve
 from hlr_jax.errors import InputError
-from hlr_jax.files import cache_folder
 
 # Part of every recipe: raise it when the same recipe would give another data set.
 VERSION = 4

@@ -12,7 +12,7 @@ import jax
 import jaxlib
 from absl import logging
 
-from hlr_jax.files import cache_folder
+from hlr_jax.cache import cache_folder
 from hlr_jax.models.relation import Relation
 
 # On a CPU: the most devices, and the largest tables that are worth having on each.
