@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from hlr_jax.errors import InputError
 from hlr_jax.files import remove
 
+# What folders of compiled programs begin with, and the one of prepared data.
+COMPILED, PREPARED = "compiled-", "prepared"
 # Megabytes that compiled programs may take, and prepared data as many again.
 _LIMIT_MB = 10_000
 
@@ -36,7 +38,7 @@ def cache_limit() -> int:
 def disk_bytes(path: pathlib.Path) -> int:
     """Add up the lengths of a file, or of all files in a folder; 0 if there is neither."""
     total = 0
-    for file in (path, *path.rglob("*")):
+    for file in path.rglob("*") if path.is_dir() else [path]:
         with contextlib.suppress(OSError):
             total += 0 if file.is_dir() else file.lstat().st_size
     return total
