@@ -50,7 +50,7 @@ def mark_used(path: pathlib.Path) -> None:
         os.utime(path)
 
 
-def keep_within(limit: int, entries: Iterable[pathlib.Path], spare_seconds: float = 0) -> None:
+def keep_within(limit: int, entries: Iterable[pathlib.Path], spare_seconds: int = 0) -> None:
     """Remove entries of a cache, those used longest ago first, until the rest fit.
 
     Args:
