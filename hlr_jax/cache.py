@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from hlr_jax.errors import InputError
 from hlr_jax.files import remove
 
-# What folders of compiled programs begin with, and the one of prepared data.
-COMPILED, PREPARED = "compiled-", "prepared"
+# What folders of compiled programs begin with, the one of prepared data, and what is remembered of
+# the files that they were prepared from.
+COMPILED, PREPARED, FINGERPRINTS = "compiled-", "prepared", "fingerprints.json"
 # Megabytes that compiled programs may take, and prepared data as many again.
 _LIMIT_MB = 10_000
 

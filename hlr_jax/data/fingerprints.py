@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from hlr_jax.cache import cache_folder
+from hlr_jax.cache import FINGERPRINTS, cache_folder
 from hlr_jax.errors import InputError
 from hlr_jax.files import write_json
 
@@ -49,7 +49,7 @@ def fingerprints(paths: Iterable[pathlib.Path]) -> dict[pathlib.Path, Fingerprin
     Raises:
       InputError: a file changes while it is read.
     """
-    place = cache_folder() / "fingerprints.json"
+    place = cache_folder() / FINGERPRINTS
     known = before = _remembered(place)
     found = {}
     for path in paths:

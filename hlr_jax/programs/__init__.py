@@ -27,6 +27,7 @@ NAMES = (
     "serve",
     "demo",
     "fields",
+    "cache",
 )
 _HEAD = f"hlr-jax {hlr_jax.__version__}, metric-learning recommenders. The programs:"
 
