@@ -96,8 +96,10 @@ def _naming(path: pathlib.Path, unfinished: pathlib.Path) -> Iterator[None]:
         known = os.fspath(error.filename) if isinstance(error.filename, (str, os.PathLike)) else ""
         if known and not known.startswith(os.fspath(unfinished)):
             raise  # It is about another file.
-        # Libraries that are not written in Python raise it without a number.
         number, reason = error.errno or errno.EIO, error.strerror or str(error)
+        # NumPy, and libraries in other languages, do not say what the system said.
+        if not error.errno and not shutil.disk_usage(path.parent).free:
+            number, reason = errno.ENOSPC, os.strerror(errno.ENOSPC)
         raise OSError(number, reason, os.fspath(path)) from error
 
 

@@ -48,7 +48,7 @@ def save(folder: pathlib.Path, arrays: Mapping[str, np.ndarray], recipe: Mapping
                 text = json.dumps(value, indent=1, sort_keys=True)
                 (unfinished / f"{name}.json").write_text(text + "\n", encoding="utf-8")
     except OSError as error:
-        _log.warning("prepared data is not kept in %s: %s", folder.parent, error)
+        _log.warning("prepared data is not kept in %s: %s", folder.parent, error.strerror)
 
 
 def restore(folder: pathlib.Path) -> dict[str, np.ndarray] | None:

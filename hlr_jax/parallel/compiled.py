@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import inspect
 import pathlib
+from typing import Any
 
 from absl import logging
 
@@ -92,7 +93,8 @@ def use_for(folder: pathlib.Path) -> bool:
     try:
         from jax._src import compilation_cache
 
-        own = compilation_cache.get_file_cache
+        module: Any = compilation_cache
+        own = module.get_file_cache
         if list(inspect.signature(own).parameters) != ["path"]:
             return False
     except (ImportError, AttributeError):
@@ -103,5 +105,5 @@ def use_for(folder: pathlib.Path) -> bool:
             return own(path)
         return CompiledPrograms(folder, limit), path
 
-    compilation_cache.get_file_cache = get_file_cache
+    module.get_file_cache = get_file_cache
     return True

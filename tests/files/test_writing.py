@@ -2,8 +2,10 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import time
+import types
 
 import pytest
 
@@ -38,9 +40,15 @@ def test_an_error_about_another_file_keeps_its_name(tmp_path):
     assert caught.value.filename == str(tmp_path / "other")
 
 
-def test_an_error_without_a_number_is_told_with_the_name_of_the_file(tmp_path):
+@pytest.mark.parametrize(
+    ("free", "said"), [(1, "the disk is on fire"), (0, "No space left on device")]
+)
+def test_an_error_without_a_number_is_told_with_the_name_of_the_file(
+    free, said, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: types.SimpleNamespace(free=free))
     with (
-        pytest.raises(OSError, match="the disk is on fire") as caught,
+        pytest.raises(OSError, match=said) as caught,
         files.replacing(tmp_path / "mine"),
     ):
         raise OSError("the disk is on fire")
