@@ -1,5 +1,6 @@
-"""A signal ends a program in one line wherever it is, and what was written is complete."""
+"""A signal or the disk ends a program in one line, and what was written is complete."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -8,7 +9,7 @@ import sys
 import pytest
 from support.launching import CONFIG, SMALL, read
 
-from hlr_jax import interrupts
+from hlr_jax import cli, interrupts
 
 # Before a configuration: its program is stopped when it calls what is put in a function's place.
 STOP = """
@@ -57,7 +58,7 @@ def test_a_run_that_is_stopped_everywhere_ends_as_one_that_never_was(launch, tra
 def test_a_second_signal_ends_a_program_at_once():
     code = """
 import os, signal
-from hlr_jax import interrupts
+from hlr_jax import cli, interrupts
 with interrupts.ending_in_one_line():
     try:
         print("began", flush=True)
@@ -84,3 +85,18 @@ def test_a_hang_up_stops_training_unless_it_was_ignored_as_under_nohup(is_ignore
         assert signal.getsignal(signal.SIGHUP) is mine
     finally:
         signal.signal(signal.SIGHUP, previous)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.EACCES, "Permission denied", "/runs/a"), "/runs/a: Permission denied"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/runs/a"),
+            "/runs/a: No space left on device; make room and repeat the command",
+        ),
+        (OSError("what a library says"), "what a library says"),
+    ],
+)
+def test_an_error_of_the_disk_names_the_file(error, said):
+    assert cli._disk_fault(error) == said
