@@ -12,6 +12,7 @@ import numpy as np
 import optax
 from absl import logging
 
+from hlr_jax import locks
 from hlr_jax.config import Config, build
 from hlr_jax.data import loading
 from hlr_jax.data.dataset import Dataset
@@ -96,13 +97,13 @@ def train(
       given: `optimizer` and `start_from`; see `Given`.
 
     Raises:
-      InputError: configuration, data or working directory cannot be used. Nothing is
-        written then.
+      InputError: configuration, data or working directory cannot be used, as one into which
+        another run is writing. Nothing is written then.
       DivergedError: the loss is no longer finite.
     """
     _check_arguments(config, workdir, dataset, given)
     request = _Request(show_progress, Together(callbacks), given)
-    with _telling_of_the_end(request.callback) as results:
+    with _alone_in(workdir), _telling_of_the_end(request.callback) as results:
         selected, progress = _train(config, workdir, dataset, request)
         final = _refitted(selected, progress, workdir, request)
         diagnosis_in_results(final)
@@ -153,7 +154,7 @@ def train_and_evaluate(
       (`Diagnosis.as_dict`), if it has one and tables are replicated.
     """
     request = _Request(show_progress, Together(callbacks))
-    with _telling_of_the_end(request.callback) as numbers:
+    with _alone_in(workdir), _telling_of_the_end(request.callback) as numbers:
         selected, progress = _train(config, workdir, None, request)
         final = _refitted(selected, progress, workdir, request)
         results = _measured(selected, final, progress, show_progress)
@@ -161,9 +162,16 @@ def train_and_evaluate(
         for split in ("valid", "test"):
             found = results[split].items()
             numbers |= {f"{split}_{k}": v for k, v in found if isinstance(v, float)}
-    if processes.is_first():
-        write_json(pathlib.Path(workdir) / "results.json", results)
+        if processes.is_first():
+            write_json(pathlib.Path(workdir) / "results.json", results)
     return results
+
+
+def _alone_in(workdir: str | pathlib.Path | None) -> AbstractContextManager[None]:
+    """Keep other runs out of a folder; the first process does so for all of this one."""
+    if workdir is None or not processes.is_first():
+        return contextlib.nullcontext()
+    return locks.locked(pathlib.Path(workdir))
 
 
 @contextlib.contextmanager
@@ -226,8 +234,6 @@ def _train(
     dataset: Dataset | None,
     request: _Request,
 ) -> tuple[Recommender, Progress]:
-    if workdir is not None and pathlib.Path(workdir).is_file():
-        raise InputError(f"--workdir={workdir}: is a file; name a folder")
     devices.warn_of_slow_scatters()
     config = with_absolute_paths(config)
     compatibility.check_config(config)

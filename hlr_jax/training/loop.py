@@ -1,12 +1,11 @@
 """The loop over epochs: progress, validation, checkpoints, early stopping."""
 
+import contextlib
 import dataclasses
 import functools
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -17,6 +16,7 @@ from jaxtyping import Array
 
 from hlr_jax.config import Config, TrainingConfig
 from hlr_jax.errors import DivergedError
+from hlr_jax.interrupts import StopRequest
 from hlr_jax.parallel import processes
 from hlr_jax.parallel.placement import Placement
 from hlr_jax.progress import Shown, digits, shown
@@ -161,7 +161,8 @@ def fit(
 
     Raises:
       DivergedError: loss or parameters are no longer finite.
-      KeyboardInterrupt: the process was asked to stop (SIGINT, SIGTERM); the store has the state.
+      KeyboardInterrupt: the process was asked to stop (SIGINT, SIGTERM, SIGHUP); the store has the
+        state.
     """
     training, placement = program.config.training, program.placement
     like = state_shapes(params, program.recipe.optimizer, placement)
@@ -178,7 +179,8 @@ def fit(
         while not progress.is_over(training):
             epoch_key = jax.random.fold_in(key, progress.epochs)
             state, progress = session.train_epoch(state, progress, epoch_key)
-            values = validate(state.params)
+            with session.saved_if_stopped(state, progress):
+                values = validate(state.params)
             progress = progress._replace(epochs=progress.epochs + 1)
             if progress.is_improved_by(values, training.selection_metric):
                 progress = progress._replace(best_epoch=progress.epochs, best=values)
@@ -200,7 +202,7 @@ class _Session:
     """
 
     def __init__(
-        self, program: Program, store: Store, stop_request: "StopRequest", bar: Shown
+        self, program: Program, store: Store, stop_request: StopRequest, bar: Shown
     ) -> None:
         self.program = program
         self.store = store
@@ -242,6 +244,22 @@ class _Session:
             if is_stopped:
                 raise KeyboardInterrupt(RESUMED)
         return state, progress
+
+    @contextlib.contextmanager
+    def saved_if_stopped(self, state: TrainState, progress: Progress) -> Iterator[None]:
+        """Let a stop end work that a resumed run does again, as validation, and save before.
+
+        Several processes end it: one of them alone would leave the others waiting.
+        """
+        if processes.count() > 1:
+            yield
+            return
+        try:
+            with self.stop_request.raised():
+                yield
+        except KeyboardInterrupt:
+            self.save(state, progress)
+            raise KeyboardInterrupt(RESUMED) from None
 
     def save(self, state: TrainState, progress: Progress) -> None:
         """Store the state."""
@@ -362,27 +380,3 @@ def _rows_taken(step: int, steps: int, num_rows: int, batch_size: int) -> int:
     """Count the rows of so many steps; the last batch of an epoch may be short."""
     epochs, rest = divmod(step, steps)
     return epochs * num_rows + rest * batch_size
-
-
-class StopRequest:
-    """Notes SIGINT and SIGTERM instead of dying of them, so that training can save first.
-
-    A second signal does what it always does.
-    Outside the main thread, where Python allows no signal handlers, it notes nothing.
-    """
-
-    def __enter__(self) -> "StopRequest":
-        self.received = False
-        self._previous = {}
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._note)
-        return self
-
-    def _note(self, number: int, frame: object) -> None:
-        self.received = True
-        self.__exit__()
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)

@@ -81,6 +81,27 @@ def test_a_run_interrupted_again_and_again(finished, tmp_path, monkeypatch):
     assert read_log(tmp_path) == expected_log
 
 
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_a_run_stopped_in_validation_goes_on_with_it(epoch, finished, tmp_path, monkeypatch):
+    expected, expected_log, _ = finished("cml")
+    mean_loss, calls = experiment.mean_loss, []
+
+    def stopped(*arguments: Any) -> float:
+        calls.append(arguments)
+        if len(calls) == epoch:
+            os.kill(os.getpid(), signal.SIGTERM)
+            pytest.fail("was not stopped")
+        return mean_loss(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(experiment, "mean_loss", stopped)
+        with pytest.raises(KeyboardInterrupt, match="goes on from the last checkpoint"):
+            train(config_of(), tmp_path)
+    assert len(read_log(tmp_path)) == epoch - 1
+    assert_same(train(config_of(), tmp_path), expected)
+    assert read_log(tmp_path) == expected_log
+
+
 @pytest.mark.parametrize(("before", "after"), [(8, 1), (1, 8)])
 def test_a_run_goes_on_with_another_number_of_devices(before, after, tmp_path, monkeypatch):
     config = config_of("hlr", epochs=2)
