@@ -9,13 +9,12 @@ import hashlib
 import json
 import logging
 import pathlib
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from hlr_jax.files import replacing_folder
+from hlr_jax.files import checksum, replacing_folder
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +44,7 @@ def save(folder: pathlib.Path, arrays: Mapping[str, np.ndarray], recipe: Mapping
         with replacing_folder(folder) as unfinished:
             for name, array in arrays.items():
                 np.save(unfinished / f"{name}.npy", array, allow_pickle=False)
-            checksums = {name: _checksum(unfinished / f"{name}.npy") for name in arrays}
+            checksums = {name: checksum(unfinished / f"{name}.npy") for name in arrays}
             for name, value in (("recipe", recipe), ("checksums", checksums)):
                 text = json.dumps(value, indent=1, sort_keys=True)
                 (unfinished / f"{name}.json").write_text(text + "\n", encoding="utf-8")
@@ -65,7 +64,7 @@ def restore(folder: pathlib.Path) -> dict[str, np.ndarray] | None:
         files = {name: folder / f"{name}.npy" for name in checksums}
         if sum(file.stat().st_size for file in files.values()) <= MAX_VERIFIED_BYTES:
             for name, file in files.items():
-                if _checksum(file) != checksums[name]:
+                if checksum(file) != checksums[name]:
                     raise ValueError(f"{file.name} has changed")
         return {
             name: np.load(file, mmap_mode="r", allow_pickle=False) for name, file in files.items()
@@ -73,11 +72,3 @@ def restore(folder: pathlib.Path) -> dict[str, np.ndarray] | None:
     except (OSError, ValueError, EOFError) as error:
         _log.warning("prepared data in %s is damaged (%s); preparing again", folder, error)
         return None
-
-
-def _checksum(file: pathlib.Path) -> int:
-    checksum = 0
-    with open(file, "rb") as content:
-        while part := content.read(2**24):
-            checksum = zlib.crc32(part, checksum)
-    return checksum
