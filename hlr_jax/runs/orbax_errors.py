@@ -1,14 +1,17 @@
 """Errors of Orbax and TensorStore in one line, and what else they would leave behind."""
 
 import contextlib
+import logging as python_logging
 import os
 import pathlib
 import re
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import tensorstore
+from absl import logging
 
 from hlr_jax.errors import InputError
 
@@ -69,23 +72,47 @@ def _system_reason(error: BaseException | None) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Let threads of Orbax die without a traceback, and keep TensorStore from leaking.
+    """Let threads of Orbax die without tracebacks, and keep TensorStore from leaking.
 
-    What a thread dies of is raised where it is waited for. TensorStore (0.1.86) never frees what
+    What a thread dies of is raised where it is waited for: it need not be logged, and printed, too.
+    TensorStore (0.1.86) never frees what
     it returns of its metrics, 8 kB a call, and Orbax asks three times for each checkpoint, to log
     a throughput that nobody sees here.
     """
-    hook = threading.excepthook
+    of_threads, of_callbacks = threading.excepthook, sys.unraisablehook
 
     def told(arguments: threading.ExceptHookArgs) -> None:
         if not type(arguments.thread).__module__.startswith("orbax"):
-            hook(arguments)
+            of_threads(arguments)
+
+    def ignored(arguments: Any) -> None:
+        # What other writes of a thread that has died tell nobody.
+        if str(arguments.exc_value) != "Event loop is closed":
+            of_callbacks(arguments)
 
     with (
+        _filtered(logging.get_absl_logger()),
         _replaced(threading, "excepthook", told),
         _replaced(tensorstore, "experimental_collect_matching_metrics", _no_metrics),
     ):
+        sys.unraisablehook = ignored
         yield
+        # Not after an error: it is then that callbacks come, and late.
+        sys.unraisablehook = of_callbacks
+
+
+@contextlib.contextmanager
+def _filtered(logger: python_logging.Logger) -> Iterator[None]:
+    logger.addFilter(_is_worth_telling)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_is_worth_telling)
+
+
+def _is_worth_telling(record: python_logging.LogRecord) -> bool:
+    """Tell whether a record is anything but an error that a thread of Orbax dies of."""
+    return not (record.exc_info and "orbax" in pathlib.Path(record.pathname).parts)
 
 
 def _no_metrics(*arguments: Any, **options: Any) -> list[Any]:

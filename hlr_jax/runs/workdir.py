@@ -2,6 +2,7 @@
 
 import pathlib
 from collections import Counter
+from typing import Any
 
 from absl import logging
 
@@ -30,7 +31,7 @@ def load_config(workdir: pathlib.Path) -> Config:
     """
     path = workdir / "config.json"
     _check_exists(path, "finished ")
-    values = read_json_object(path)
+    values = _read(path)
     try:
         return configs.from_config_dict(values)
     except InputError as error:
@@ -47,7 +48,7 @@ def stored_data(workdir: pathlib.Path, config: Config) -> Dataset:
       InputError: they are neither in the folder nor where they came from.
     """
     path = workdir / "dataset.json"
-    name = read_json_object(path).get("name", "") if path.is_file() else ""
+    name = _read(path).get("name", "") if path.is_file() else ""
     dataset = from_arrays(str(name), prepared.restore(workdir / _DATA))
     if dataset is not None:
         return dataset
@@ -117,11 +118,19 @@ def check_same_data(workdir: pathlib.Path, dataset: Dataset) -> None:
     """Raise InputError if the run in `workdir` was trained on other data."""
     path = workdir / "dataset.json"
     _check_exists(path)
-    if read_json_object(path).get("digest") != dataset.digest:
+    if _read(path).get("digest") != dataset.digest:
         raise InputError(
             f"{workdir}: the run was trained on other data than data set {dataset.name} "
             "is now; restore the data, or train again in another folder"
         )
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+    """Read a file that every start of a run writes."""
+    try:
+        return read_json_object(path)
+    except InputError as error:
+        raise InputError(f"{error}; delete it: the same training command writes it again") from None
 
 
 def _check_exists(path: pathlib.Path, kind: str = "") -> None:
@@ -184,7 +193,7 @@ def _check_log(workdir: pathlib.Path, epochs: int) -> None:
         )
     if doubled:
         logging.warning(
-            "%s: had several lines for %s; the last one is kept", path, _epochs_named(doubled)
+            "%s: had several lines for %s; the last is kept", path, _epochs_named(doubled)
         )
         write_json_lines(path, list({record["epoch"]: record for record in records}.values()))
 
