@@ -99,7 +99,7 @@ class Checkpoints:
         best = self._best_of(progress)
         manifest = self._write(LATEST, vars(state), progress, best)
         self._choice = _Choice(*manifest)
-        with saving(self.folder):
+        with saving(self.folder, self._sweep):
             self._sweep()
 
     def save_best(self, state: TrainState, progress: Progress) -> None:
@@ -246,7 +246,7 @@ class Checkpoints:
         """Write a checkpoint, and return its number and its manifest."""
         self._chosen()
         path = self.folder / kind
-        with saving(path):
+        with saving(path, self._sweep):
             if processes.is_first():
                 self._sweep()
                 path.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ import pathlib
 import re
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorstore
@@ -19,8 +19,11 @@ _OS_ERROR = re.compile(r"os_error_code='(\d+)'")
 
 
 @contextlib.contextmanager
-def saving(folder: pathlib.Path) -> Iterator[None]:
+def saving(folder: pathlib.Path, tidy: Callable[[], None]) -> Iterator[None]:
     """Turn what the system refuses while a checkpoint is written into one line.
+
+    Args:
+      tidy: deletes what was not finished, as far as the system allows.
 
     Raises:
       InputError: there is no room, or nothing may be written.
@@ -32,6 +35,8 @@ def saving(folder: pathlib.Path) -> Iterator[None]:
         reason = _system_reason(error)
         if isinstance(error, InputError) or not reason:
             raise
+        with contextlib.suppress(OSError):
+            tidy()
         raise InputError(
             f"{folder}: a checkpoint cannot be saved ({reason}); those before it are kept: correct "
             "that, as by making room, and the same command goes on"
@@ -75,9 +80,8 @@ def _quiet() -> Iterator[None]:
     """Let threads of Orbax die without tracebacks, and keep TensorStore from leaking.
 
     What a thread dies of is raised where it is waited for: it need not be logged, and printed, too.
-    TensorStore (0.1.86) never frees what
-    it returns of its metrics, 8 kB a call, and Orbax asks three times for each checkpoint, to log
-    a throughput that nobody sees here.
+    TensorStore (0.1.86) never frees what it returns of its metrics, 8 kB a call, and Orbax asks
+    three times for each checkpoint, to log a throughput that nobody sees here.
     """
     of_threads, of_callbacks = threading.excepthook, sys.unraisablehook
 
