@@ -61,7 +61,8 @@ def write(folder: pathlib.Path, manifest: Manifest) -> Manifest:
     All of them are read once more, by this process: those of other processes are on a file system
     that they share.
     """
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    found = folder.rglob("*")
+    paths = sorted(path for path in found if path.is_file() and path != folder / _NAME)
     files = {
         path.relative_to(folder).as_posix(): [path.stat().st_size, checksum(path)] for path in paths
     }

@@ -45,9 +45,7 @@ def test_fewer_epochs_than_a_state_has_are_refused_without_a_log(run):
 
 def rewritten(folder: pathlib.Path, **changes: Any) -> None:
     """Change a manifest as nobody but a program would, with its checksum."""
-    changed = dataclasses.replace(manifests.read(folder), **changes)
-    (folder / "manifest.json").unlink()
-    manifests.write(folder, changed)
+    manifests.write(folder, dataclasses.replace(manifests.read(folder), **changes))
 
 
 def test_another_version_is_named(run):
