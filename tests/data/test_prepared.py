@@ -78,7 +78,7 @@ def test_large_prepared_data_is_mapped_and_not_read(folders, table, monkeypatch)
     config = DataConfig(name="ml_100k", core=2)
     first = load(config)
     monkeypatch.setattr(prepared, "MAX_VERIFIED_BYTES", 10)
-    monkeypatch.setattr(prepared, "_checksum", _must_not_be_called)
+    monkeypatch.setattr(prepared, "checksum", _must_not_be_called)
     again = load(config)
     assert isinstance(again.train.items, np.memmap)
     assert again.digest == first.digest
