@@ -209,3 +209,12 @@ def read_json_lines(path: pathlib.Path) -> list[Any]:
 def write_json_lines(path: pathlib.Path, records: list[Any]) -> None:
     """Write one JSON record per line."""
     write_text(path, "".join(json.dumps(record) + "\n" for record in records))
+
+
+def checksum(path: pathlib.Path) -> int:
+    """Compute the CRC-32 of a file, which is not read as a whole."""
+    found = 0
+    with open(path, "rb") as content:
+        while part := content.read(2**24):
+            found = zlib.crc32(part, found)
+    return found

@@ -10,13 +10,12 @@ import hashlib
 import json
 import logging
 import pathlib
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from hlr_jax.files import replacing_folder
+from hlr_jax.files import checksum, replacing_folder
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +42,7 @@ def save(folder: pathlib.Path, arrays: Mapping[str, np.ndarray], recipe: Mapping
         with replacing_folder(folder) as unfinished:
             for name, array in arrays.items():
                 np.save(unfinished / f"{name}.npy", array, allow_pickle=False)
-            checksums = {name: _checksum(unfinished / f"{name}.npy") for name in arrays}
+            checksums = {name: checksum(unfinished / f"{name}.npy") for name in arrays}
             for name, value in (("recipe", recipe), ("checksums", checksums)):
                 text = json.dumps(value, indent=1, sort_keys=True)
                 (unfinished / f"{name}.json").write_text(text + "\n", encoding="utf-8")
@@ -66,7 +65,7 @@ def restore(folder: pathlib.Path) -> dict[str, np.ndarray] | None:
         files = {name: folder / f"{name}.npy" for name in checksums}
         # While a thread computes one, another may wait for the disk.
         with concurrent.futures.ThreadPoolExecutor() as threads:
-            for name, found in zip(files, threads.map(_checksum, files.values()), strict=True):
+            for name, found in zip(files, threads.map(checksum, files.values()), strict=True):
                 if found != checksums[name]:
                     raise ValueError(f"{name}.npy has changed")
         return {
@@ -75,11 +74,3 @@ def restore(folder: pathlib.Path) -> dict[str, np.ndarray] | None:
     except (OSError, ValueError, EOFError, RecursionError) as error:
         _log.warning("prepared data in %s is damaged (%s); preparing again", folder, error)
         return None
-
-
-def _checksum(file: pathlib.Path) -> int:
-    checksum = 0
-    with open(file, "rb") as content:
-        while part := content.read(2**24):
-            checksum = zlib.crc32(part, checksum)
-    return checksum

@@ -25,7 +25,7 @@ from hlr_jax.training import device_memory
 from hlr_jax.training.epoch import EpochRows, Recipe, advance
 from hlr_jax.training.inputs import Positives, shuffled_rows
 from hlr_jax.training.spans import SentSpan
-from hlr_jax.training.state import Keys, TrainState, new_state, state_shapes
+from hlr_jax.training.state import Keys, TrainState, check_step, new_state, state_shapes
 from hlr_jax.types import Params
 
 # What is reported of an epoch, and what receives it.
@@ -161,6 +161,7 @@ def fit(
 
     Raises:
       DivergedError: loss or parameters are no longer finite.
+      InputError: the store's state is not of the epoch that its progress names.
       KeyboardInterrupt: the process was asked to stop (SIGINT, SIGTERM, SIGHUP); the store has the
         state.
     """
@@ -172,6 +173,7 @@ def fit(
         Progress(),
     )
     del params
+    check_step(int(state.step), progress.epochs, program.steps_per_epoch)
     progress = _with_parts(progress, program, int(state.step))
     key = Keys.of(program.config.seed).train
     with StopRequest() as stop_request, _progress_bar(program, state, show_progress) as bar:

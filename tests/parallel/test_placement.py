@@ -156,8 +156,8 @@ def test_a_checkpoint_of_any_placement_goes_on_in_any_other(tmp_path, saved):
     placement = placed(*saved)
     state, _ = trained(config, placement, 3)
     store = Checkpoints(tmp_path, placement.used_rows)
-    store.save(state, progress)
     store.save_best(state, progress)
+    store.save(state, progress)
     for restored in SPREAD:
         other = placed(*restored)
         like, recipe = start(config, other)
