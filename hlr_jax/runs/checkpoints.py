@@ -13,8 +13,8 @@ from jax.sharding import SingleDeviceSharding
 from jaxtyping import Array
 
 from hlr_jax.errors import InputError
-from hlr_jax.training.loop import Progress
 from hlr_jax.training.state import TrainState
+from hlr_jax.training.store import Progress
 from hlr_jax.types import Params
 
 

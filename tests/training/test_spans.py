@@ -11,9 +11,9 @@ from support.small_runs import STEPS, Run, config_of
 
 from hlr_jax.errors import DivergedError
 from hlr_jax.training import loop
-from hlr_jax.training.loop import MemoryStore
 from hlr_jax.training.spans import SentSpan
 from hlr_jax.training.state import TrainState
+from hlr_jax.training.store import MemoryStore
 
 advance, loss_of_span = loop.advance, SentSpan.loss
 
