@@ -3,14 +3,18 @@
 A geometry bounds its points, so that the loss stays finite, and even falls, at any rate. What a
 row has learned is lost where every step throws it far; where points are directions, as on the
 sphere, rows become so long instead that no later step turns them. Measured on the step that ends an
-epoch, for some thousand rows (mean movement; length of rows to that of points; NDCG@10 on
-validation after 4 epochs, of the embedded data set):
+epoch, for some thousand rows; on the embedded data set, where a step moves rows of items by, how
+long they are beside their points, and NDCG@10 on validation after 4 epochs:
 
-    rate    CML, ball           SFCML, sphere
-    0.01    .011   1   .057     .006     1   .036
-    0.1     .08    1   .049     .010     6   .066
-    1       .22    1   .028     .009    60   .047
-    1e9     .40    1   .020     .000   5e9   .023
+    rate     CML, ball          SFCML, sphere
+    0.01     .01     1  .057    .007     1  .036
+    0.1      .07     1  .049    .010     5  .066
+    1        .22     1  .028    .009    43  .047
+    100      .39     1  .017    .001   3e3  .026
+    1e9      .39     1  .020    .000  3e10  .023
+
+The loss tells less: CML's falls by 17% with 1e9, and by 4% with 1e-4. Nor does the share of rows on
+the ball's surface, which is .95 of items and all users in a well-trained LRML too.
 """
 
 from collections.abc import Mapping
