@@ -145,7 +145,7 @@ def train_steps_sharded(is_deterministic: bool = False) -> Any:
         _steps_on_mesh,
         static_argnames=("layout", "mesh"),
         donate_argnames="state",
-        compiler_options=devices.step_options() | devices.same_bits_options(is_deterministic),
+        compiler_options={**devices.step_options(), **devices.same_bits_options(is_deterministic)},
     )
 
 

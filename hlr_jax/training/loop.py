@@ -178,15 +178,15 @@ class _Session:
         self.bar.describe(f"epoch {progress.epochs + 1}/{training.epochs}")
         self.shown_rows = 0
         frozen = self.program.recipe.objective.frozen
-        before: motion.Rows = {}
+        is_watched, before = self._is_watched(progress), motion.NO_ROWS
         while done < steps:
-            # The last step goes alone: rows before and after it are compared.
-            is_last = done == steps - 1
-            stop = steps if is_last else min(done + self.chunk, steps - 1)
-            before = motion.sampled(state.params, frozen) if is_last else {}
+            stop = min(done + self.chunk, steps)
+            if is_watched:  # Then the last step goes alone, and rows are compared.
+                stop = min(stop, max(steps - 1, done + 1))
+                before = motion.sampled(state.params, frozen) if stop == steps else {}
             state = self._send(state, rows, (done, stop))
             done = stop
-            progress = self._read(state, progress, leave=0 if is_last else 1)
+            progress = self._read(state, progress, leave=0 if done == steps else 1)
             # All processes do the same, whatever their clocks say and whoever is interrupted.
             seconds, save_age, is_stopped = processes.largest(
                 self.seconds_per_step,
@@ -203,7 +203,7 @@ class _Session:
                 self.save(state, progress)
             if is_stopped:
                 raise KeyboardInterrupt(RESUMED)
-        return state, self._warned(state, progress, before)
+        return state, self._warned(state, progress, before) if before else progress
 
     def begin_again(self, state: TrainState, progress: Progress) -> None:
         """Forget what was sent, and go on from a state that the run has gone back to."""
@@ -300,11 +300,15 @@ class _Session:
             f"{left}{best}"
         )
 
-    def _warned(self, state: TrainState, progress: Progress, before: motion.Rows) -> Progress:
-        """Warn once where the learning rate is too high, by how the last step moved rows."""
+    def _is_watched(self, progress: Progress) -> bool:
+        """Tell whether it is to be seen how the last step of this epoch moves rows."""
+        config, steps = self.program.config, self.program.steps_per_epoch
+        warmup = config.optimizer.warmup_epochs * steps
         is_told = any(_TOO_HIGH in warning for warning in progress.warnings)
-        if is_told or int(state.step) < motion.SETTLED_STEPS:
-            return progress
+        return not is_told and motion.is_watched((progress.epochs + 1) * steps, steps, warmup)
+
+    def _warned(self, state: TrainState, progress: Progress, before: motion.Rows) -> Progress:
+        """Warn where the learning rate is too high, by how the last step moved rows."""
         objective = self.program.placed_recipe.objective
         fault = motion.fault(objective, before, state.params)
         if not fault:

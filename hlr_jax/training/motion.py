@@ -18,6 +18,7 @@ the ball's surface, which is .95 of items and all users in a well-trained LRML t
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -37,8 +38,9 @@ MOST_MOVEMENT = 0.2
 MOST_STRETCH = 1000.0
 # This part of a table at 0, where a row comes to whose length overflows.
 MOST_AT_ZERO = 0.5
-# An optimizer's first steps are its longest.
-SETTLED_STEPS = 30
+# An optimizer's first steps are its longest. After them the rate is highest, and so many epochs are
+# watched.
+SETTLED_STEPS, WATCHED_EPOCHS = 30, 3
 
 
 class Motion(NamedTuple):
@@ -71,7 +73,14 @@ class Motion(NamedTuple):
         return ""
 
 
-Rows = Mapping[str, Float[Array, "n d"]]
+Rows = Mapping[str, Float[Array, "..."]]
+NO_ROWS: Rows = MappingProxyType({})
+
+
+def is_watched(step: int, steps_per_epoch: int, warmup_steps: float) -> bool:
+    """Tell whether to look at the epoch that ends with this step."""
+    first = max(SETTLED_STEPS, warmup_steps)
+    return first <= step < first + WATCHED_EPOCHS * steps_per_epoch
 
 
 def sampled(params: Params, frozen: tuple[str, ...]) -> Rows:

@@ -35,9 +35,13 @@ def digests(is_deterministic: bool = False) -> list[str]:
     return found
 
 
-def test_another_process_trains_the_same_bits():
-    """Without the strictness of tests too."""
-    code = "from training.test_determinism import digests; print(*digests())"
+def test_another_process_trains_the_same_bits(monkeypatch):
+    """Without the strictness of tests too; HLR on two devices."""
+    monkeypatch.setattr(devices, "count", lambda: 2)
+    code = (
+        "from hlr_jax.parallel import devices; devices.count = lambda: 2; "
+        "from training.test_determinism import digests; print(*digests())"
+    )
     path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
     environment = os.environ | {"PYTHONPATH": path}
     done = subprocess.run(
@@ -58,12 +62,12 @@ def test_programs_for_a_gpu_are_told_and_no_others(monkeypatch):
     assert devices.same_bits_options(False) == {}
     options = devices.same_bits_options(True)
     monkeypatch.undo()
-    assert options == {"xla_gpu_deterministic_ops": "true"}
+    assert options == {"xla_gpu_deterministic_ops": True}
     # XLA refuses what it does not know, for whatever device it compiles.
     x = np.ones(3, np.float32)
     assert jax.jit(lambda x: -x, compiler_options=options)(x).sum() == -3
     with pytest.raises(jax.errors.JaxRuntimeError, match="xla_gpu_deterministic_op"):
-        jax.jit(lambda x: -x, compiler_options={"xla_gpu_deterministic_op": "true"})(x)
+        jax.jit(lambda x: -x, compiler_options={"xla_gpu_deterministic_op": True})(x)
 
 
 def test_the_field_reaches_the_recipe():
