@@ -93,6 +93,16 @@ def step_options() -> dict[str, str]:
     return {"xla_gpu_enable_command_buffer": covered, "xla_gpu_graph_min_graph_size": "1"}
 
 
+def same_bits_options(is_asked: bool) -> dict[str, bool]:
+    """Choose how XLA compiles what is to give the same bits each time: on a GPU without atomics.
+
+    There, additions to the same row come in any order, and the fastest of several algorithms is
+    looked for at each start. On a CPU neither is so, and nothing need be chosen.
+    """
+    is_needed = is_asked and jax.default_backend() == "gpu"
+    return {"xla_gpu_deterministic_ops": True} if is_needed else {}
+
+
 def free_bytes(stats: Mapping[str, int] | None) -> int | None:
     """Return what a device has left by its `memory_stats`, if it has such, as a CPU has not."""
     if stats is None or "bytes_limit" not in stats:

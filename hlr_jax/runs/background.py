@@ -12,8 +12,8 @@ import jax.numpy as jnp
 
 from hlr_jax.parallel import processes
 from hlr_jax.runs.checkpoints import Checkpoints
-from hlr_jax.training.loop import Progress, Store
 from hlr_jax.training.state import TrainState
+from hlr_jax.training.store import Progress, Store
 from hlr_jax.types import Params
 
 

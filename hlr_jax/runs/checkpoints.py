@@ -24,8 +24,8 @@ from hlr_jax.runs import manifests
 from hlr_jax.runs.identity import OF_ANY, Identity, check_same_model, check_same_run
 from hlr_jax.runs.manifests import DamagedError, Manifest
 from hlr_jax.runs.orbax_errors import reading, saving
-from hlr_jax.training.loop import Progress
 from hlr_jax.training.state import TrainState
+from hlr_jax.training.store import Progress
 from hlr_jax.types import Params
 
 LATEST, BEST = "latest", "best"

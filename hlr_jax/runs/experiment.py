@@ -37,19 +37,11 @@ from hlr_jax.training.inputs import (
     training_positives,
     validation_positives,
 )
-from hlr_jax.training.loop import (
-    MemoryStore,
-    OnEpoch,
-    Program,
-    Progress,
-    Record,
-    Store,
-    fit,
-    ignore_epoch,
-)
+from hlr_jax.training.loop import OnEpoch, Program, Record, fit, ignore_epoch
 from hlr_jax.training.objective import project
 from hlr_jax.training.optimizers import GivenOptimizer, Optimizer, frozen_tables
 from hlr_jax.training.state import Keys, Sizes, new_params, num_parameters
+from hlr_jax.training.store import MemoryStore, Progress, Store
 from hlr_jax.training.validation import mean_loss
 from hlr_jax.types import Params
 
@@ -99,7 +91,7 @@ def train(
     Raises:
       InputError: configuration, data or working directory cannot be used, as one into which
         another run is writing. Nothing is written then.
-      DivergedError: the loss is no longer finite.
+      DivergedError: loss or parameters are no longer finite (`config.training.on_nonfinite`).
     """
     _check_arguments(config, workdir, dataset, given)
     request = _Request(show_progress, Together(callbacks), given)
@@ -214,6 +206,8 @@ def _measured(
             "best_epoch": progress.best_epoch,
             "best_valid": progress.best,
             "stopped_by": _stopped_by(progress, config),
+            "rollbacks": progress.rollbacks,
+            "warnings": list(progress.warnings),
             "interactions_per_second": round(interactions / progress.seconds),
             "triplets_per_second": round(interactions * negatives / progress.seconds),
         },

@@ -14,6 +14,8 @@ _CHANGEABLE = (
     "training.epochs",
     "training.patience",
     "training.checkpoint_minutes",
+    "training.on_nonfinite",
+    "training.rollbacks",
     "model.implementation",
     "evaluation.",
     "sharding.",

@@ -10,7 +10,7 @@ from typing import Any
 
 from hlr_jax.errors import InputError
 from hlr_jax.files import checksum, read_json_object, write_json
-from hlr_jax.training.loop import Progress
+from hlr_jax.training.store import Progress
 
 VERSION = 1
 _NAME = "manifest.json"

@@ -31,8 +31,8 @@ from hlr_jax.runs import experiment
 from hlr_jax.runs.checkpoints import Checkpoints
 from hlr_jax.runs.recommender import Recommender
 from hlr_jax.training.inputs import training_positives
-from hlr_jax.training.loop import Progress
 from hlr_jax.training.state import state_shapes
+from hlr_jax.training.store import Progress
 
 # --- losses and ranks ----------------------------------------------------------------------------
 

@@ -32,9 +32,9 @@ from hlr_jax.runs import experiment, manifests
 from hlr_jax.runs.background import BackgroundStore, while_training
 from hlr_jax.runs.checkpoints import Checkpoints
 from hlr_jax.runs.trackers import Each
-from hlr_jax.training import loop
-from hlr_jax.training.loop import MemoryStore, Progress, Record
+from hlr_jax.training.loop import Record
 from hlr_jax.training.state import TrainState
+from hlr_jax.training.store import MemoryStore, Progress
 
 SECONDS = 60  # Until a test gives up.
 
@@ -332,4 +332,4 @@ def test_several_processes_write_in_step(tmp_path, monkeypatch):
     monkeypatch.setattr(processes, "count", lambda: 2)
     with while_training(checkpoints) as store:
         assert store is checkpoints
-    assert isinstance(checkpoints, loop.Store)
+    assert isinstance(checkpoints, Store)

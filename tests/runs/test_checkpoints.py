@@ -17,9 +17,9 @@ from hlr_jax import files
 from hlr_jax.config import Config
 from hlr_jax.errors import InputError
 from hlr_jax.runs.checkpoints import Checkpoints
-from hlr_jax.training.loop import Progress
 from hlr_jax.training.optimizers import NamedOptimizer
 from hlr_jax.training.state import TrainState
+from hlr_jax.training.store import Progress
 from hlr_jax.types import Params
 
 ADAM = NamedOptimizer.of(Config(), 1)

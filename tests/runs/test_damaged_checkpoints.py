@@ -16,7 +16,7 @@ from support.small_runs import Run, assert_same, config_of, read_log, train
 import hlr_jax
 from hlr_jax.runs import experiment, manifests
 from hlr_jax.runs.checkpoints import Checkpoints
-from hlr_jax.training.loop import Progress
+from hlr_jax.training.store import Progress
 
 # --- what is kept --------------------------------------------------------------------------------
 

@@ -31,8 +31,9 @@ from hlr_jax.errors import InputError
 from hlr_jax.parallel import devices
 from hlr_jax.runs import checkpoints, experiment
 from hlr_jax.training import loop
-from hlr_jax.training.loop import MemoryStore, Progress, Record
+from hlr_jax.training.loop import Record
 from hlr_jax.training.state import TrainState
+from hlr_jax.training.store import MemoryStore, Progress
 from hlr_jax.types import Params
 
 Finished = tuple[Params, list[Record], pathlib.Path]
