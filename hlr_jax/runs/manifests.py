@@ -95,7 +95,9 @@ def read(folder: pathlib.Path) -> Manifest:
             f"version {VERSION}; use the version of the library that wrote it, or another --workdir"
         )
     try:
-        return Manifest(**values | {"progress": Progress(**values["progress"])})
+        progress = Progress(**values["progress"])
+        progress = progress._replace(warnings=tuple(progress.warnings))
+        return Manifest(**values | {"progress": progress})
     except (KeyError, TypeError):
         raise DamagedError(f"{folder}: the checkpoint is damaged ({_NAME} lacks fields)") from None
 

@@ -1,6 +1,5 @@
 """Where the states of a run are kept, and how far it has come."""
 
-from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -31,11 +30,11 @@ class Progress(NamedTuple):
     best: dict[str, float] = {}  # noqa: RUF012 - never changed in place
     parts: int = 1
     rollbacks: int = 0
-    warnings: Sequence[str] = ()
+    warnings: tuple[str, ...] = ()
 
     def warned(self, warning: str) -> "Progress":
         """Add a warning."""
-        return self._replace(warnings=[*self.warnings, warning])
+        return self._replace(warnings=(*self.warnings, warning))
 
     def is_improved_by(self, values: dict[str, float], select: str) -> bool:
         """Tell whether these validation values are better: a lower loss, or a higher metric.

@@ -34,7 +34,7 @@ from hlr_jax.runs.checkpoints import Checkpoints
 from hlr_jax.runs.trackers import Each
 from hlr_jax.training.loop import Record
 from hlr_jax.training.state import TrainState
-from hlr_jax.training.store import MemoryStore, Progress
+from hlr_jax.training.store import MemoryStore, Progress, Store
 
 SECONDS = 60  # Until a test gives up.
 
