@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import oracles
@@ -22,7 +23,13 @@ from support.quadratic import (
 )
 
 from hlr_jax.config import Config, OptimizerConfig, TrainingConfig
-from hlr_jax.training.optimizers import NO_COUNTS, Counts, NamedOptimizer, relative_frequency
+from hlr_jax.training.optimizers import (
+    NO_COUNTS,
+    Counts,
+    GivenOptimizer,
+    NamedOptimizer,
+    relative_frequency,
+)
 from hlr_jax.types import Params
 
 NOTHING_FROZEN = TrainingConfig()
@@ -263,3 +270,16 @@ def test_the_gradient_of_a_frozen_table_does_not_count_for_clipping() -> None:
 
     expected = by_loops(lambda name, x, g, t: 0.2 * g, trained_only)
     assert_same_path(run(config, freezing), expected)
+
+
+def test_a_given_optimizer_is_slowed_by_its_updates():
+    """Its state has the same tree, so that a stored one is restored."""
+    params = {"user": jnp.ones((2, 3)), "item": jnp.full((2, 3), 2.0), "relation": {}}
+    given = GivenOptimizer(optax.adam(0.1), ())
+    whole, half = given.transformation(), given.slowed(0.5).transformation()
+    state = whole.init(params)
+    assert jax.tree.structure(half.init(params)) == jax.tree.structure(state)
+    with jax.numpy_dtype_promotion("standard"):  # As a step has it.
+        updates, halved = (x.update(params, state, params)[0] for x in (whole, half))
+    for one, other in zip(*map(jax.tree.leaves, (updates, halved)), strict=True):
+        np.testing.assert_array_equal(other, one / 2)
