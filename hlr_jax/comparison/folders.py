@@ -32,6 +32,8 @@ _INDIFFERENT = (
     "evaluation.per_user",
     "evaluation.batch_size",
 )
+_SECTIONS = ("train", "valid", "test", "digests", "split_sizes", "hyperparameters", "data")
+_TYPES = dict.fromkeys(_SECTIONS, dict) | {"baseline": str, "seed": int}
 _NEEDED = ("data", "seed", "split_sizes", "hyperparameters", "refit", "test")
 
 
@@ -251,7 +253,7 @@ def open_folder(folder: str | pathlib.Path) -> Measurable:
     """
     folder = pathlib.Path(folder)
     path = folder / "results.json"
-    results = read_json_object(path) if path.is_file() else {}
+    results = read_json_object(path, _TYPES) if path.is_file() else {}
     if (folder / "config.json").is_file():
         epochs = check_finished(folder)
         is_current = results.get("train", {}).get("epochs") == epochs

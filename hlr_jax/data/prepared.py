@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from hlr_jax.files import replacing_folder
+from hlr_jax.files import read_json_object, replacing_folder
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def restore(folder: pathlib.Path) -> dict[str, np.ndarray] | None:
     if not folder.is_dir():
         return None
     try:
-        checksums = json.loads((folder / "checksums.json").read_text(encoding="utf-8"))
+        checksums = read_json_object(folder / "checksums.json")
         files = {name: folder / f"{name}.npy" for name in checksums}
         if sum(file.stat().st_size for file in files.values()) <= MAX_VERIFIED_BYTES:
             for name, file in files.items():

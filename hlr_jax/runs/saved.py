@@ -54,7 +54,7 @@ def load(path: pathlib.Path) -> tuple[Config, Dataset, Relation, Params, Placeme
     """
     description, arrays = archive.read(path, KIND)
     config = _config(path, description)
-    dataset = from_arrays(description["data"], archive.below(_DATA, arrays))
+    dataset = from_arrays(str(description.get("data")), archive.below(_DATA, arrays))
     if dataset is None:
         raise archive.damaged(path)
     model = build.build_model(config)
@@ -74,8 +74,11 @@ def load(path: pathlib.Path) -> tuple[Config, Dataset, Relation, Params, Placeme
 
 def _config(path: pathlib.Path, description: dict[str, Any]) -> Config:
     """Read the configuration, but import nothing that a file names."""
-    values = description["config"]
-    missing = [name for name in values.get("imports", ()) if name not in sys.modules]
+    values = description.get("config")
+    imports = values.get("imports", ()) if isinstance(values, dict) else None
+    if not isinstance(imports, list | tuple) or not all(isinstance(x, str) for x in imports):
+        raise archive.damaged(path)
+    missing = [name for name in imports if name not in sys.modules]
     if missing:
         raise InputError(
             f"{path}: the model is of {', '.join(missing)}, which is not imported; import it "

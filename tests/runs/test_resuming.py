@@ -156,7 +156,9 @@ def test_an_epoch_record_without_its_number_is_refused_with_the_file(finished, t
     shutil.copytree(finished("cml")[2], tmp_path, dirs_exist_ok=True)
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 12}\n')
-    with pytest.raises(InputError, match="no number of an epoch; repair or delete") as caught:
+    with pytest.raises(
+        InputError, match="no number of an epoch; the file is damaged: restore"
+    ) as caught:
         train(config_of(), tmp_path)
     assert str(path) in str(caught.value)
 
