@@ -168,7 +168,7 @@ def _without_full_users(
 def _warn_of_full_users(dataset: Dataset) -> None:
     if number := dataset.filtered.full_users:
         _log.warning(
-            "%s: %s users have every item and are left out: there is nothing to tell their items from",
+            "%s: %s users have every item and are left out: no item is unlike theirs",
             dataset.name,
             f"{number:,}",
         )

@@ -40,7 +40,8 @@ def read_parquet(path: str, names: Mapping[str, str], dialect: Dialect) -> pl.Da
     except InputError:
         raise
     except _UNREADABLE as error:
-        detail = " ".join(str(error).split())[:200]
+        is_crash = isinstance(error, pl.exceptions.PanicException)
+        detail = "polars crashes on it" if is_crash else " ".join(str(error).split())[:200]
         raise InputError(
             f"{path}: not a readable Parquet file ({detail}); write it again"
         ) from None
