@@ -203,6 +203,7 @@ def download_file(
     try:
         response = opener(url, start) if start else opener(url)
     except urllib.error.HTTPError as error:
+        error.close()  # It is a response too.
         if error.code != _NO_SUCH_RANGE or not start:
             raise
         # There is more here than there.
