@@ -6,7 +6,7 @@ import math
 import types
 import typing
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from hlr_jax.config import renamed, shown
 from hlr_jax.errors import InputError
@@ -36,6 +36,13 @@ def require_one_of(value: str, allowed: tuple[str, ...], field: str) -> None:
 
 class Section:
     """A section of the configuration: values are converted to their fields' types and checked."""
+
+    def __new__(cls, *values: Any, **named: Any) -> Self:
+        """Refuse fields that there are none of, before `__init__` does in Python's words."""
+        for name in named:
+            if name not in cls.__dataclass_fields__:  # type: ignore[attr-defined]
+                raise unknown(f"config.{section_name(cls)}", name, field_names(cls))
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         section = section_name(type(self))

@@ -75,7 +75,7 @@ def first_lines(path: str, encoding: str = "utf-8") -> list[str]:
             start = file.read(HEAD_BYTES)
     except _UNREADABLE:
         return []  # As above.
-    text = codecs.getincrementaldecoder(encoding)("replace").decode(start)
+    text = _readable(start, encoding)
     lines = re.split(r"\r\n|\n|\r", text.removeprefix("\ufeff"))
     return lines[:-1] if len(start) == HEAD_BYTES and len(lines) > 1 else lines
 
@@ -142,9 +142,17 @@ def _chunks(file: _Readable, encoding: str) -> Iterator[bytes]:
         decoder.decode(b"", final=True)
 
 
+def _readable(start: bytes, encoding: str) -> str:
+    """Decode the first bytes of a file as far as they are text."""
+    try:
+        return codecs.getincrementaldecoder(encoding)("replace").decode(start)
+    except UnicodeError:  # As of UTF-16 without its mark.
+        return ""
+
+
 def _has_only_returns(start: bytes, encoding: str) -> bool:
     """Whether lines end in carriage returns alone, as far as the first bytes of a file tell."""
-    text = codecs.getincrementaldecoder(encoding)("replace").decode(start)
+    text = _readable(start, encoding)
     return "\r" in text and "\n" not in text
 
 
