@@ -157,7 +157,7 @@ def saved_model(path: pathlib.Path, rng: np.random.Generator) -> None:
         path.write_bytes(signed_again(path.read_bytes()))
     description, arrays = archive.read(path, saved.KIND)
     saved._config(path, description)
-    saved.from_arrays(str(description.get("data")), archive.below("data/", arrays))
+    saved.dataset_of(path, description, arrays)
 
 
 def signed_again(content: bytes) -> bytes:

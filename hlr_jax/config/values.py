@@ -86,7 +86,10 @@ def typed(field: str, kind: Any, value: Any) -> Any:
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
         value = value.item()
     if float in allowed and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError:
+            value = math.copysign(math.inf, value)  # Which is refused below.
     if type(value) not in allowed:
         names = " or ".join("nothing" if t is type(None) else t.__name__ for t in allowed)
         raise InputError(f"config.{field}={value!r}: expected {names}")

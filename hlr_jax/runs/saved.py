@@ -54,9 +54,7 @@ def load(path: pathlib.Path) -> tuple[Config, Dataset, Relation, Params, Placeme
     """
     description, arrays = archive.read(path, KIND)
     config = _config(path, description)
-    dataset = from_arrays(str(description.get("data")), archive.below(_DATA, arrays))
-    if dataset is None:
-        raise archive.damaged(path)
+    dataset = dataset_of(path, description, arrays)
     model = build.build_model(config)
     users, items = dataset.num_users, dataset.num_items
     placement = Placement.for_ranking(config.sharding, model, users, items)
@@ -70,6 +68,23 @@ def load(path: pathlib.Path) -> tuple[Config, Dataset, Relation, Params, Placeme
 
     params = jax.tree_util.tree_map_with_path(stored, shapes)
     return config, dataset, model, placement.params(params), placement
+
+
+def dataset_of(
+    path: pathlib.Path, description: dict[str, Any], arrays: dict[str, np.ndarray]
+) -> Dataset:
+    """Rebuild the data set that a file holds.
+
+    Raises:
+      InputError: arrays are missing, or do not fit each other.
+    """
+    try:
+        dataset = from_arrays(str(description.get("data")), archive.below(_DATA, arrays))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    if dataset is None:
+        raise archive.damaged(path)
+    return dataset
 
 
 def _config(path: pathlib.Path, description: dict[str, Any]) -> Config:

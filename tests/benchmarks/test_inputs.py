@@ -50,6 +50,9 @@ FOUND = {
     "UTF-16 without a mark": without_mark,
     "a field longer than csv takes": long_field,
     "an unknown field": lambda folder: of_baseline(folder, data={"name": "embedded", "splitt": ""}),
+    "a number beyond floats": lambda folder: of_baseline(
+        folder, data={"name": "embedded", "min_rating": 10**400}
+    ),
     "data of another type": lambda folder: of_baseline(folder, data=[1]),
     "no protocol": lambda folder: of_baseline(folder, test={}),
     "a long module": lambda _: plugins.load(["a" * 5000], plugins.FLAG),

@@ -14,19 +14,20 @@ def audited(folder, packages: str, report: str, status: int) -> subprocess.Compl
     Args:
       packages: whether pip-audit is `installed`, in the `index`, or in `neither`.
     """
-    python = folder / "bin" / "python"
-    python.parent.mkdir()
     known = {"installed": "exit 0", "index": f"test -e {folder}/there", "neither": "exit 1"}
     lines = [
         "#!/bin/sh",
         'case "$*" in',
         f"*--version) {known[packages]};;",
         f"*install*) test {packages} = index && touch {folder}/there;;",
-        f"*) echo '{report}'; exit {status};;",
+        f"*pip_audit*) echo '{report}'; exit {status};;",
         "esac",
     ]
-    python.write_text("\n".join(lines) + "\n")
-    python.chmod(0o755)
+    # The environment that is audited, and the tool's own.
+    for python in (folder / "bin" / "python", folder / "audit" / "bin" / "python"):
+        python.parent.mkdir(parents=True)
+        python.write_text("\n".join(lines) + "\n")
+        python.chmod(0o755)
     command = ["sh", str(AUDIT), str(folder)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
