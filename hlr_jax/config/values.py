@@ -41,7 +41,7 @@ class Section:
         """Refuse fields that there are none of, before `__init__` does in Python's words."""
         for name in named:
             if name not in cls.__dataclass_fields__:  # type: ignore[attr-defined]
-                raise unknown(f"config.{section_name(cls)}", name, field_names(cls))
+                raise _no_field(cls, name)
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
@@ -59,6 +59,16 @@ class Section:
 
     def check(self) -> None:
         """Raise InputError for values out of range."""
+
+
+def _no_field(cls: type, name: str) -> InputError:
+    from hlr_jax.config import build  # Which is made of sections.
+
+    section = section_name(cls)
+    if section in build.NAME_FIELDS and name in build.all_options(section):
+        remedy = f"write {cls.__name__}(.., options={{{name!r}: ..}})"
+        return InputError(f"config.{section}.{name}: is an option; {remedy}")
+    return unknown(f"config.{section}", name, field_names(cls))
 
 
 def section_name(cls: type) -> str:
@@ -89,7 +99,7 @@ def typed(field: str, kind: Any, value: Any) -> Any:
         try:
             value = float(value)
         except OverflowError:
-            value = math.copysign(math.inf, value)  # Which is refused below.
+            value = math.inf  # Which is refused below, as everything that large.
     if type(value) not in allowed:
         names = " or ".join("nothing" if t is type(None) else t.__name__ for t in allowed)
         raise InputError(f"config.{field}={value!r}: expected {names}")
