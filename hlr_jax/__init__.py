@@ -113,9 +113,14 @@ _HOMES = {
     "train_and_evaluate": "runs.experiment",
 }
 
+# Rooms that people use by name, as hlr_jax.config.load(..).
+_ROOMS = ("baselines", "config", "serving", "testing")
+
 
 def __getattr__(name: str) -> Any:
     # Looked up on first use: JAX takes its time to import, and a launcher's --help should not.
+    if name in _ROOMS:
+        return importlib.import_module(f"{__name__}.{name}")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     home = importlib.import_module(f"{__name__}.{_HOMES.get(name, 'config')}")
@@ -123,4 +128,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_ROOMS})

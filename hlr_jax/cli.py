@@ -1,5 +1,6 @@
 """What the programs share: they parse flags, and print help, tables and errors in one line."""
 
+import errno
 import functools
 import inspect
 import logging as python_logging
@@ -16,7 +17,7 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from hlr_jax import facts, progress
+from hlr_jax import facts, interrupts, progress
 from hlr_jax.config import renamed
 from hlr_jax.errors import DivergedError, InputError
 
@@ -57,7 +58,7 @@ def run(program: types.ModuleType) -> None:
 
     Exit codes: 0 done; 1 training diverged; 2 bad input, or a file that cannot be read or
     written (one line on standard error says what is wrong and how to correct it); 3 another process
-    of the run has stopped; 130 interrupted.
+    of the run has stopped; 130 interrupted, by Ctrl-C (SIGINT), SIGTERM or SIGHUP.
     """
     flags.FLAGS.set_gnu_getopt()  # Flags may stand after other arguments.
     app.run(
@@ -304,11 +305,11 @@ def _guarded(main: Callable[..., None], *arguments: list[str]) -> None:
         _fail(str(error))
     except OSError as error:
         # An output file, or the disk.
-        _fail(str(error))
+        _fail(_disk_fault(error))
     except DivergedError as error:
         _fail(str(error), code=1)
     except KeyboardInterrupt as error:
-        _fail("; ".join(["interrupted", *map(str, error.args)]), code=130)
+        _fail(interrupts.told(error), interrupts.EXIT_CODE)
     except Exception as error:
         if not processes.are_joined():
             raise
@@ -316,6 +317,14 @@ def _guarded(main: Callable[..., None], *arguments: list[str]) -> None:
         if isinstance(error, JaxRuntimeError):  # what a broken connection ends in
             _fail(processes.LEFT.format("probably another process"), processes.LEFT_CODE)
         _fail(f"{type(error).__name__}; the other processes stop too", code=1)
+
+
+def _disk_fault(error: OSError) -> str:
+    """Say which file an error of the system is about, and what it was."""
+    if not (error.filename and error.strerror):
+        return str(error)
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return f"{error.filename}: {error.strerror}" + is_full * "; make room and repeat the command"
 
 
 def _fail(message: str, code: int = 2) -> NoReturn:

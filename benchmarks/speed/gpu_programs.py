@@ -32,7 +32,7 @@ def _options() -> dict[str, dict[str, str]]:
     return {"XLA's defaults": {}, "one command buffer": devices.step_options()}
 
 
-def _steps_compiled(options: Mapping[str, str]) -> Callable[..., TrainState]:
+def _steps_compiled(options: Mapping[str, str | bool]) -> Callable[..., TrainState]:
     """Return what takes the steps of a span, as `epoch.advance` does, compiled so."""
     steps = jax.jit(
         epoch._steps_on_mesh,
@@ -126,3 +126,21 @@ def precision(reporter: Reporter) -> None:
         seconds = step_seconds(trainer, reporter.sizes.rounds)
         what = f"HLR, B {shape.batch_size:,}, products in {name}: step"
         reporter.figure(what, 1e6 * seconds, "us")
+
+
+@section("determinism", weight=40)
+def determinism(reporter: Reporter) -> None:
+    """Measure what the same bits in every run cost a step: `config.training.deterministic`."""
+    data = made_up(*reporter.sizes.small)
+    for model in ("cml", "hlr"):
+        shape = shape_of(reporter, model, _BATCH_SIZE)
+        for updates in ("dense", "sparse"):
+            config = config_of(shape)
+            optimizer = dataclasses.replace(config.optimizer, updates=updates)
+            config = dataclasses.replace(config, optimizer=optimizer)
+            for form, is_asked in (("as it is", False), ("the same bits", True)):
+                options = {**devices.step_options(), **devices.same_bits_options(is_asked)}
+                trainer = LibraryTrainer(config, data, take_steps=_steps_compiled(options))
+                seconds = step_seconds(trainer, reporter.sizes.rounds)
+                what = f"{NAMES[model]}, B {shape.batch_size:,}, {updates}, {form}: step"
+                reporter.figure(what, 1e6 * seconds, "us")

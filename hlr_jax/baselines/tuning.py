@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from hlr_jax import locks
 from hlr_jax.baselines.methods import METHODS, Method
 from hlr_jax.baselines.recommender import MODEL_FILE, BaselineRecommender
 from hlr_jax.baselines.scoring import evaluate
@@ -150,6 +151,19 @@ def tune_and_evaluate(
     workdir, tuning = pathlib.Path(workdir), tuning or Tuning()
     _check_workdir(workdir)
     METHODS[name](**tuning.fixed)
+    with locks.locked(workdir):
+        return _results(name, config, workdir, tuning, refit, show_progress)
+
+
+def _results(
+    name: str,
+    config: Config,
+    workdir: pathlib.Path,
+    tuning: Tuning,
+    refit: bool,
+    show_progress: bool,
+) -> dict[str, Any]:
+    """Do what `tune_and_evaluate` does, in a folder that nobody else writes into."""
     dataset = loading.load(config.data, show_progress)
     check_cutoffs(config.evaluation.cutoffs, dataset, "config.evaluation.cutoffs")
     check_protocol(config, dataset)
@@ -180,7 +194,6 @@ def tune_and_evaluate(
         found = BaselineRecommender.fit(method, dataset.joined(), config.seed)
     if len(dataset.test):
         results["test"] = found.evaluate("test", config.evaluation)
-    workdir.mkdir(parents=True, exist_ok=True)
     found.save(workdir / MODEL_FILE)
     write_json(workdir / "results.json", results)
     return results
@@ -188,8 +201,6 @@ def tune_and_evaluate(
 
 def _check_workdir(workdir: pathlib.Path) -> None:
     """Raise InputError where results of a baseline cannot be written."""
-    if workdir.is_file():
-        raise InputError(f"--workdir={workdir}: is a file; name a folder")
     if (workdir / "checkpoints").exists():
         raise InputError(f"--workdir={workdir}: holds the training run of a model; name another")
     if processes.count() > 1:

@@ -4,23 +4,41 @@ A file that holds several has a mapping `CONFIGS` from their names to each `Conf
 `get_config` takes a name: `configs/embedded.py:hlr`.
 """
 
+import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import ml_collections
 
 from hlr_jax.config import dicts, execution, plugins, shipped
 from hlr_jax.config.fields import Config
+from hlr_jax.config.values import unknown
 from hlr_jax.errors import InputError
 
 
-def load(path: str | os.PathLike[str]) -> Config:
+def load(path: str | os.PathLike[str], changes: Mapping[str, Any] | None = None) -> Config:
     """Return a configuration that comes with the library, as `load("ml_100k/hlr")`, or a file's.
+
+    Args:
+      path: a name, or a file.
+      changes: other values of fields, as `{"training.epochs": 5}`.
 
     Raises:
       InputError: there is none, or it is not valid.
     """
-    return dicts.from_config_dict(read(os.fspath(path)))
+    values = read(os.fspath(path))
+    for field, value in (changes or {}).items():
+        section = field.rpartition(".")[0]
+        try:
+            values.update_from_flattened_dict({field: value})
+        except KeyError:
+            raise unknown("config", section or field, list(values)) from None
+        except TypeError:
+            expected = type(functools.reduce(getattr, field.split("."), values)).__name__
+            fault = f"expected {expected}" if section else "name a field of it, as training.epochs"
+            raise InputError(f"config.{field}={value!r}: {fault}") from None
+    return dicts.from_config_dict(values)
 
 
 def read(path: str, imports: Sequence[str] = ()) -> ml_collections.ConfigDict:

@@ -89,8 +89,18 @@ class TrainingConfig(Section):
     # is full precision, bfloat16 rounds factors to bfloat16. Sums are float32 always, and so are
     # distances between rows.
     matmul_precision: str = "default"
-    # Save within an epoch when this many minutes have passed since the last save.
+    # Save within an epoch when this many minutes have passed since the last save; with
+    # on_nonfinite="rollback" runs save between epochs alone.
     checkpoint_minutes: float = 10.0
+    # When loss or parameters are no longer finite. stop: with an error, and the last checkpoint
+    # kept. rollback: go back to the start of the epoch, halve the learning rate from there on, and
+    # train again; devices keep one more state, and an interrupted epoch begins anew.
+    on_nonfinite: str = "stop"
+    # Rollbacks of a run, at most; the next time it stops.
+    rollbacks: int = 3
+    # Same configuration, same hardware, same bits, on GPUs too, where it costs time; CPUs do so
+    # anyway.
+    deterministic: bool = False
 
     def check(self) -> None:
         for field in ("epochs", "batch_size"):
@@ -103,6 +113,8 @@ class TrainingConfig(Section):
             "training.matmul_precision",
         )
         require(self.patience >= 0, "training.patience", self.patience, "use 0 or more")
+        require_one_of(self.on_nonfinite, ("stop", "rollback"), "training.on_nonfinite")
+        require(self.rollbacks >= 1, "training.rollbacks", self.rollbacks, "use 1 or more")
         require(
             self.checkpoint_minutes > 0,
             "training.checkpoint_minutes",

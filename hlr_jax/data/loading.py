@@ -2,12 +2,14 @@
 
 import dataclasses
 import logging
-import os
+import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from hlr_jax.cache import PREPARED, cache_folder, cache_limit, keep_within, mark_used
 from hlr_jax.config import DataConfig
 from hlr_jax.data import (
     arrays,
@@ -22,15 +24,19 @@ from hlr_jax.data import (
 )
 from hlr_jax.data.dataset import Dataset, check_trainable
 from hlr_jax.data.filtered import Filtered
+from hlr_jax.data.fingerprints import Fingerprint, check_unchanged, fingerprints
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.data.resolve import ResolvedData, resolve
 from hlr_jax.errors import InputError
-from hlr_jax.files import cache_folder
+from hlr_jax.files import remove_unfinished
 
 _log = logging.getLogger(__name__)
 
 # Part of every recipe: raise it when the same recipe would give another data set.
-VERSION = 5
+VERSION = 6
+# What was used within a week stays even where the cache is full: another machine that shares the
+# folder may train on it, and on a network file system it would lose what it has mapped.
+_SPARED_SECONDS = 7 * 24 * 60 * 60
 
 
 def load(config: DataConfig, progress: bool = True) -> Dataset:
@@ -45,41 +51,63 @@ def load(config: DataConfig, progress: bool = True) -> Dataset:
       progress: show progress bars on standard error.
 
     Raises:
-      InputError: a field of the configuration or a file cannot be used, or nothing to train or
-        test on is left.
+      InputError: a field of the configuration or a file cannot be used or changes while it is read,
+        or nothing to train or test on is left.
     """
     if config.join_valid:
         return load(dataclasses.replace(config, join_valid=False), progress).joined()
     resolved = resolve(config, progress)
     if not resolved.files:
         return prepare(config, resolved, raw.read(config, resolved))
-    recipe = _recipe(config, resolved)
-    folder = cache_folder() / "prepared" / prepared.folder_name(resolved.name, recipe)
+    cache = cache_folder() / PREPARED
+    remove_unfinished(cache)
+    files = fingerprints(_files(resolved))
+    recipe = _recipe(config, resolved, files)
+    folder = cache / prepared.folder_name(resolved.name, recipe)
     dataset = arrays.from_arrays(resolved.name, prepared.restore(folder))
     if dataset is None or (dataset.features is None) != (resolved.features is None):
         dataset = prepare(config, resolved, raw.read(config, resolved))
+        check_unchanged(files)
         prepared.save(folder, arrays.to_arrays(dataset), recipe)
+        if cache.is_dir():
+            keep_within(cache_limit(), cache.iterdir(), _SPARED_SECONDS)
     else:
         _warn_of_full_users(dataset)
+    mark_used(folder)
     return dataset
 
 
-def _recipe(config: DataConfig, resolved: ResolvedData) -> dict[str, Any]:
-    """Collect everything that the prepared data depends on, as plain JSON."""
-    files = list(resolved.files)
-    files += [found[0] for found in (resolved.titles, resolved.features) if found]
-    described = []
-    for path in files:
-        status = path.stat()
-        described.append([os.fspath(path.resolve()), status.st_size, status.st_mtime_ns])
+def _files(resolved: ResolvedData) -> list[pathlib.Path]:
+    """List all files that a data set is read from."""
+    others = [found[0] for found in (resolved.titles, resolved.features) if found]
+    return [*resolved.files, *others]
+
+
+def _recipe(
+    config: DataConfig, resolved: ResolvedData, files: Mapping[pathlib.Path, Fingerprint]
+) -> dict[str, Any]:
+    """Collect everything that the prepared data depends on, as plain JSON.
+
+    Where a file is does not count, so that one that was moved or touched finds its data again.
+    """
+
+    def described(path: pathlib.Path, form: Any = None) -> list[Any]:
+        fields = None if form is None else dataclasses.asdict(form)
+        return [path.name, files[path].digest, fields]
+
     # A rule may be given in the configuration or be the data set's own: the recipe is the same.
     names = ("kind", "min_rating", "core", "item_core", "split")
     rules = {name: getattr(resolved, name) for name in names}
+    fields = dataclasses.asdict(config) | rules
+    for place in ("path", "predefined", "features"):
+        del fields[place]
     return {
         "version": VERSION,
-        "config": dataclasses.asdict(config) | rules,
+        "config": fields,
         "spec": dataclasses.asdict(resolved.spec) if resolved.spec else None,
-        "files": described,
+        "files": [described(path) for path in resolved.files],
+        "titles": resolved.titles and described(*resolved.titles),
+        "features": resolved.features and described(*resolved.features),
     }
 
 

@@ -10,10 +10,10 @@ import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from hlr_jax.cache import cache_folder
 from hlr_jax.data import fetch
 from hlr_jax.data.registry import DatasetSpec, Download, FeatureFile, TitleFile
 from hlr_jax.errors import InputError
-from hlr_jax.files import cache_folder
 
 SPLIT_PARTS = ("train", "valid", "test")
 

@@ -11,7 +11,7 @@ import safetensors.numpy
 from hlr_jax import config as configs
 from hlr_jax.errors import InputError
 from hlr_jax.exporting import index, program
-from hlr_jax.files import replacing_folder, write_json, write_text
+from hlr_jax.files import flush, replacing_folder, write_json, write_text
 from hlr_jax.runs.recommender import Recommender
 
 # Users whose exact lists the index is held against, and candidates that it is asked for.
@@ -56,6 +56,8 @@ def export(recommender: Recommender, folder: str | pathlib.Path, k: int = 100) -
     try:
         with replacing_folder(folder) as unfinished:
             files, about = _write(recommender, unfinished, k)
+            for file in unfinished.iterdir():
+                flush(file)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
     return Exported(folder, files, about)

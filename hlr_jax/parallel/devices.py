@@ -12,8 +12,9 @@ import jax
 import jaxlib
 from absl import logging
 
-from hlr_jax.files import cache_folder
+from hlr_jax.cache import COMPILED, cache_folder
 from hlr_jax.models.relation import Relation
+from hlr_jax.parallel import compiled
 
 # On a CPU: the most devices, and the largest tables that are worth having on each.
 MOST_CORES = 8
@@ -39,14 +40,18 @@ def keep_compiled_programs() -> None:
 
     Where they are kept already, or `JAX_ENABLE_COMPILATION_CACHE=0` forbids it, nothing changes.
     They are native code: the folder is the user's alone, and of processors of one kind.
+
+    Raises:
+      InputError: HLR_JAX_CACHE_MB, which bounds it, is no number.
     """
     if getattr(jax.config, "jax_compilation_cache_dir", None):
         return
-    folder = cache_folder() / f"compiled-{_processor()}"
+    folder = cache_folder() / f"{COMPILED}{_processor()}"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError:
         return  # Nothing can be kept there; JAX would warn of every program.
+    compiled.use_for(folder)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
@@ -86,6 +91,16 @@ def step_options() -> dict[str, str]:
     covered = "FUSION,CUBLAS,CUBLASLT,CUDNN,CUSTOM_CALL,CONDITIONAL,DYNAMIC_SLICE_FUSION,WHILE"
     # XLA counts a loop as one command, whatever it holds.
     return {"xla_gpu_enable_command_buffer": covered, "xla_gpu_graph_min_graph_size": "1"}
+
+
+def same_bits_options(is_asked: bool) -> dict[str, bool]:
+    """Choose how XLA compiles what is to give the same bits each time: on a GPU without atomics.
+
+    There, additions to the same row come in any order, and the fastest of several algorithms is
+    looked for at each start. On a CPU neither is so, and nothing need be chosen.
+    """
+    is_needed = is_asked and jax.default_backend() == "gpu"
+    return {"xla_gpu_deterministic_ops": True} if is_needed else {}
 
 
 def free_bytes(stats: Mapping[str, int] | None) -> int | None:

@@ -12,7 +12,7 @@ import sys
 from typing import NoReturn
 
 import hlr_jax
-from hlr_jax import facts
+from hlr_jax import facts, interrupts
 
 # In the order in which they are listed.
 NAMES = (
@@ -27,6 +27,7 @@ NAMES = (
     "serve",
     "demo",
     "fields",
+    "cache",
 )
 _HEAD = f"hlr-jax {hlr_jax.__version__}, metric-learning recommenders. The programs:"
 
@@ -47,9 +48,10 @@ def main() -> None:
 
 def run(name: str) -> None:
     """Run a program with the arguments that stand in `sys.argv` after the first."""
-    from hlr_jax import cli
+    with interrupts.ending_in_one_line():
+        from hlr_jax import cli
 
-    cli.run(importlib.import_module(f"{__name__}.{name}"))
+        cli.run(importlib.import_module(f"{__name__}.{name}"))
 
 
 def listing() -> str:

@@ -8,12 +8,18 @@ Then http://127.0.0.1:8000/docs describes and tries its requests: /recommend, /s
 Needs pip install 'hlr_jax[serve]'.
 """
 
+import contextlib
+import signal
 import socket
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from hlr_jax import cli
 from hlr_jax.errors import InputError
+
+if TYPE_CHECKING:
+    import uvicorn
 
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder that hlr-jax train wrote, or a saved model.", required=True
@@ -44,7 +50,17 @@ def main() -> None:
         recommender.recommend(users[:number], min(10, recommender.dataset.num_items))
     app = make_app(recommender, Limits(users=_MAX_USERS.value, k=_MAX_K.value))
     cli.say(f"{recommender!r}\nlistening on http://{host}:{port}, described at /docs")
-    make_server(app).run([listener])
+    _run(make_server(app), listener)
+
+
+def _run(server: "uvicorn.Server", listener: socket.socket) -> None:
+    """Answer until a signal ends it, which is how a service ends: it has not failed."""
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, server.handle_exit)
+    # What is being answered is answered; then the server raises the signal that it had.
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run([listener])
+    cli.say("stopped")
 
 
 def _listener(host: str, port: int) -> socket.socket:

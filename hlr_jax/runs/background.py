@@ -12,8 +12,8 @@ import jax.numpy as jnp
 
 from hlr_jax.parallel import processes
 from hlr_jax.runs.checkpoints import Checkpoints
-from hlr_jax.training.loop import Progress, Store
 from hlr_jax.training.state import TrainState
+from hlr_jax.training.store import Progress, Store
 from hlr_jax.types import Params
 
 
@@ -41,7 +41,8 @@ class BackgroundStore:
     state and twice its parameters, until the thread has taken them to the host. Where training is
     faster than writing, a state that has not been begun gives way to a newer one; the best
     parameters do only where there are better ones. So whenever the process dies, the stored state
-    is one of the run, and the stored best is not older than what that state knows of.
+    is one of the run, and the best parameters that it counts on are stored. What no state follows
+    is not written: nothing would count on it.
 
     An error of the thread is raised by the next call, and nothing is written after it. As a context
     manager it waits for the last write, however the training ends.
@@ -90,8 +91,6 @@ class BackgroundStore:
 
     def finish(self) -> None:
         """Wait until everything is written."""
-        if self._best:
-            self._write_soon(None)
         self._written.result()
 
     def _check(self) -> None:
@@ -104,10 +103,9 @@ class BackgroundStore:
         with self._lock:
             self._waiting = self._waiting._replace(latest=None)
 
-    def _write_soon(self, latest: _Saved | None) -> None:
+    def _write_soon(self, latest: _Saved) -> None:
         with self._lock:
-            waiting = self._waiting
-            self._waiting = _Pair(self._best or waiting.best, latest or waiting.latest)
+            self._waiting = _Pair(self._best or self._waiting.best, latest)
         self._best = None
         self._written = self._thread.submit(self._write, self._written)
 

@@ -1,145 +1,310 @@
-"""Save and restore Orbax checkpoints: the latest state of a run, and its best parameters."""
+"""Save and restore checkpoints: the latest states of a run, and its best parameters.
+
+Orbax writes the arrays; a manifest that is written after them makes a folder a checkpoint. A state
+names the best parameters it counts on, so that neither is used without the other.
+"""
 
 import contextlib
 import math
 import pathlib
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from absl import logging
 from jax.sharding import SingleDeviceSharding
 from jaxtyping import Array
 
+from hlr_jax import config as configs
 from hlr_jax.errors import InputError
-from hlr_jax.training.loop import Progress
+from hlr_jax.parallel import processes
+from hlr_jax.runs import manifests
+from hlr_jax.runs.identity import OF_ANY, Identity, check_same_model, check_same_run
+from hlr_jax.runs.manifests import DamagedError, Manifest
+from hlr_jax.runs.orbax_errors import reading, saving
 from hlr_jax.training.state import TrainState
+from hlr_jax.training.store import Progress
 from hlr_jax.types import Params
+
+LATEST, BEST = "latest", "best"
+# What to do where nothing is left.
+_AGAIN = "the same training command trains again"
+
+
+class _Choice(NamedTuple):
+    """The state to use, the newest that is whole and whose best parameters are.
+
+    Attributes:
+      number: of its folder; 0 if there is none.
+      manifest: of it; of nothing if there is none.
+      skipped: newer ones, each with what is wrong with it.
+    """
+
+    number: int = 0
+    manifest: Manifest = Manifest(Progress(), {}, {}, "")
+    skipped: tuple[str, ...] = ()
+
+
+class _Best(NamedTuple):
+    """The best parameters so far, for the next state to name."""
+
+    number: int = 0
+    checksum: int = 0
+    epoch: int = 0
 
 
 class Checkpoints:
-    """Keeps one checkpoint in each of the folders `latest` and `best` of a run.
+    """Keeps checkpoints in the folders `latest` and `best` of a run.
 
-    A checkpoint is replaced only once its successor is complete. All processes of a run save and
-    restore together, each the arrays of its devices.
+    Those are the newest two states, the newest that counts on other best parameters than the newest
+    does, and the best parameters that they name: if any file is damaged, the run goes on from a
+    state before it. All processes of a run save and restore together, each the arrays of its
+    devices. The files are on a file system that they share; the first process reads and checks
+    those of all.
     """
 
-    def __init__(self, folder: pathlib.Path, rows: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        rows: Mapping[str, int] | None = None,
+        identity: Identity = OF_ANY,
+        is_trained: bool = False,
+    ) -> None:
         """Keep checkpoints in a folder.
 
         Args:
           rows: how many rows of each table stand for a user or an item, if not all. Where tables
             are sharded, unused rows fill the shards up; a restored table has as many of them as
             the new placement needs, so that it may be another one than that which saved.
+          identity: what the run is of.
+          is_trained: whether nothing but the best parameters is used.
         """
         self.folder = folder.absolute()
         self.rows = rows
+        self.identity = identity
+        self.is_trained = is_trained
+        self._choice: _Choice | None = None
+        self._best = _Best()
+        self._orbax = ocp.Checkpointer(ocp.StandardCheckpointHandler())
 
     def save(self, state: TrainState, progress: Progress) -> None:
-        """Save the state as `latest`."""
-        self._save("latest", vars(state), progress)
+        """Save the state as `latest`; it counts on the best parameters that were saved last.
+
+        Raises:
+          InputError: the system does not allow it.
+        """
+        # A state that the best parameters are ahead of does not count on them.
+        best = self._best_of(progress)
+        manifest = self._write(LATEST, vars(state), progress, best)
+        self._choice = _Choice(*manifest)
+        with saving(self.folder, self._sweep):
+            self._sweep()
 
     def save_best(self, state: TrainState, progress: Progress) -> None:
-        """Save the parameters of a state as `best`."""
-        self._save("best", state.params, progress)
+        """Save the parameters of a state as `best`; used once a state that follows names them.
+
+        Raises:
+          InputError: the system does not allow it.
+        """
+        number, manifest = self._write(BEST, state.params, progress, _Best())
+        self._best = _Best(number, manifest.checksum, progress.best_epoch)
 
     def restore(self, like: TrainState) -> tuple[TrainState, Progress] | None:
-        """Restore the latest state; None if there is no checkpoint.
+        """Restore the latest state; None if there is no checkpoint that can be used.
 
         Args:
           like: a state, or its shapes and shardings, which the restored one gets.
 
         Raises:
-          InputError: the checkpoint has other shapes.
+          InputError: the checkpoint has other shapes, or is of another run.
         """
-        restored = self._restore("latest", vars(like))
-        return restored and (TrainState(**restored[0]), restored[1])
+        choice = self._chosen()
+        if not choice.number:
+            return None
+        state = self._restore(LATEST, choice.number, choice.manifest, vars(like))
+        return TrainState(**state), choice.manifest.progress
 
     def restore_best(self, like: Params) -> Params:
-        """Restore the best epoch's parameters.
+        """Restore the parameters that are the best by the latest state.
 
         Args:
           like: parameters, or their shapes and shardings, which the restored ones get.
 
         Raises:
-          InputError: there are none, or they have other shapes.
+          InputError: there are none, they have other shapes, or are of another run.
         """
-        restored = self._restore("best", like)
-        if restored is None:
-            raise InputError(f"{self.folder / 'best'}: there is no checkpoint; train first")
-        return restored[0]
+        choice = self._chosen()
+        if not choice.manifest.best:
+            why = [*choice.skipped, f"{self.folder / BEST}: there is no checkpoint"][0]
+            raise InputError(f"{why}; nothing else is left: {_AGAIN}")
+        number = choice.manifest.best
+        manifest = manifests.whole(self.folder / BEST / str(number))
+        return self._restore(BEST, number, manifest, like)
 
     def progress(self) -> Progress:
-        """Read how far the latest state has come; not at all if there is no checkpoint.
+        """Read how far the latest state has come; not at all if there is none that can be used.
 
         Raises:
-          InputError: it is damaged.
+          InputError: it is of another run.
         """
-        with self._newest("latest") as newest:
-            if newest is None:
-                return Progress()
-            stored = _stored_progress(*newest)
-            return Progress(**{name: stored[name] for name in Progress._fields if name in stored})
+        return self._chosen().manifest.progress
 
-    def _manager(self, kind: str) -> ocp.CheckpointManager:
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=1, create=True, enable_async_checkpointing=False
-        )
-        handlers = {
-            "state": ocp.StandardCheckpointHandler(),
-            "progress": ocp.JsonCheckpointHandler(),
-        }
-        return ocp.CheckpointManager(self.folder / kind, options=options, item_handlers=handlers)
+    # ---------------------------------------------------------------------------------------------
+    # Which checkpoint is used.
 
-    def _save(self, kind: str, tree: dict[str, Any], progress: Progress) -> None:
-        with self._manager(kind) as manager:
-            # Numbered by saves, not by training steps: what a resumed run does again gets a
-            # name of its own, and the older checkpoint goes only when the newer is complete.
-            manager.save(
-                1 + (-1 if manager.latest_step() is None else manager.latest_step()),
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(_without_empty(tree)),
-                    progress=ocp.args.JsonSave(
-                        {**progress._asdict(), "rows": self._rows_of(_params(kind, tree))}
-                    ),
-                ),
-            )
+    def _chosen(self) -> _Choice:
+        """Choose a state once; the first process does, and says what it passes over."""
+        if self._choice is None:
+            choice = self._newest_whole() if processes.is_first() else _Choice()
+            number = int(processes.largest(choice.number)[0])
+            if number and not choice.number:
+                choice = _Choice(number, manifests.whole(self.folder / LATEST / str(number)))
+            self._check_identity(choice)
+            self._choice = choice
+            manifest = choice.manifest
+            self._best = _Best(manifest.best, manifest.best_checksum, manifest.progress.best_epoch)
+        return self._choice
 
-    @contextlib.contextmanager
-    def _newest(self, kind: str) -> Iterator[tuple[ocp.CheckpointManager, int] | None]:
-        """Open the newest checkpoint, if there is one; if it cannot be read, it is damaged."""
-        if not (self.folder / kind).is_dir():
-            yield None
-            return
-        with self._manager(kind) as manager:
-            number = manager.latest_step()
+    def _newest_whole(self) -> _Choice:
+        skipped: list[str] = []
+        choice = _Choice()
+        for number in reversed(self._numbers(LATEST)):
             try:
-                yield None if number is None else (manager, number)
-            except InputError:
-                raise
-            except Exception as error:
-                # Orbax, TensorStore and JSON each have errors of their own for a damaged file.
-                raise InputError(
-                    f"{self.folder / kind / str(number)}: the checkpoint is damaged "
-                    f"({type(error).__name__}); delete it, or use another --workdir"
-                ) from error
+                choice = _Choice(number, self._verified(number), tuple(skipped))
+                break
+            except DamagedError as error:
+                skipped.append(str(error))
+        instead = f"going on from epoch {choice.manifest.progress.epochs}"
+        if not choice.number:
+            choice = _Choice(skipped=tuple(skipped))
+            instead = "nothing else is left: training starts again"
+        # Who only reads and has nothing left gets an error instead.
+        for reason in skipped if choice.number or not self.is_trained else ():
+            logging.warning("%s; %s", reason, instead)
+        return choice
 
-    def _restore(self, kind: str, like: dict[str, Any]) -> tuple[dict[str, Any], Progress] | None:
-        with self._newest(kind) as newest:
-            if newest is None:
-                return None
-            manager, number = newest
-            progress = _stored_progress(manager, number)
-            stored = manager.item_metadata(number)["state"].tree
-            self._check_shapes(
-                kind, progress.pop("rows", {}), _params(kind, stored), _params(kind, like)
+    def _verified(self, number: int) -> Manifest:
+        """Read the manifest of a state, and check all files of it and of its best parameters.
+
+        Raises:
+          DamagedError: one of them is not as it was written.
+          InputError: they are of another version of the library, or may not be read.
+        """
+        folder = self.folder / LATEST / str(number)
+        if (folder / "progress").exists():
+            raise InputError(
+                f"{folder}: the checkpoint is of an earlier version of the library, without "
+                "checksums; train in another folder"
             )
+        manifest = manifests.read(folder)
+        manifests.verify(folder, manifest)
+        if manifest.best:
+            best_folder = self.folder / BEST / str(manifest.best)
+            best = manifests.read(best_folder)
+            if best.checksum != manifest.best_checksum:
+                raise DamagedError(f"{best_folder}: is not what {folder} counts on")
+            manifests.verify(best_folder, best)
+        return manifest
+
+    def _check_identity(self, choice: _Choice) -> None:
+        """Raise InputError if a state is of another run."""
+        stored, own, workdir = choice.manifest, self.identity, self.folder.parent
+        if not choice.number:
+            return
+        if own.data and stored.data != own.data:
+            raise InputError(
+                f"--workdir={workdir} holds a run on other data; restore the data, or train in "
+                "another folder"
+            )
+        if not own.config or own.config == stored.config:
+            return
+        config, before = (configs.from_config_dict(x) for x in (own.config, stored.config))
+        if self.is_trained:
+            check_same_model(workdir, config, before)
+        else:
+            check_same_run(workdir, config, before)
+
+    # ---------------------------------------------------------------------------------------------
+    # Files.
+
+    def _numbers(self, kind: str) -> list[int]:
+        """List the numbers of checkpoints, finished or not, in the order they were written in."""
+        folder = self.folder / kind
+        if not folder.is_dir():
+            return []
+        return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
+
+    def _best_of(self, progress: Progress) -> _Best:
+        self._chosen()
+        return self._best if self._best.epoch == progress.best_epoch else _Best()
+
+    def _write(
+        self, kind: str, tree: dict[str, Any], progress: Progress, best: _Best
+    ) -> tuple[int, Manifest]:
+        """Write a checkpoint, and return its number and its manifest."""
+        self._chosen()
+        path = self.folder / kind
+        with saving(path, self._sweep):
+            if processes.is_first():
+                self._sweep()
+                path.mkdir(parents=True, exist_ok=True)
+            # Numbered by saves, not by training steps: what a resumed run does again gets a
+            # name of its own.
+            newest = max(self._numbers(kind), default=0) if processes.is_first() else 0
+            number = 1 + int(processes.largest(newest)[0])
+            folder = path / str(number)
+            self._orbax.save(folder, args=ocp.args.StandardSave(_without_empty(tree)))
+            rows = self._rows_of(_params(kind, tree))
+            manifest = Manifest(
+                progress, rows, *self.identity, best=best.number, best_checksum=best.checksum
+            )
+            if processes.is_first():
+                manifest = manifests.write(folder, manifest)
+        return number, manifest
+
+    def _sweep(self) -> None:
+        """Delete what no run goes back to, and what was not finished."""
+        if not processes.is_first():
+            return
+        kept = self._kept()
+        for kind, numbers in kept.items():
+            folder = self.folder / kind
+            for path in folder.iterdir() if folder.is_dir() else ():
+                is_old = path.name.isdecimal() and int(path.name) not in numbers
+                if is_old or ".orbax-checkpoint-tmp" in path.name:
+                    manifests.remove(path)
+
+    def _kept(self) -> dict[str, set[int]]:
+        """List the numbers of what is kept: see the class."""
+        usable: list[tuple[int, int]] = []  # Numbers of a state and of the best it names.
+        newest = self._chosen().number
+        for number in reversed(self._numbers(LATEST)):
+            # Newer ones than that which was chosen are damaged.
+            if number <= newest:
+                with contextlib.suppress(DamagedError):
+                    best = manifests.read(self.folder / LATEST / str(number)).best
+                    usable.append((number, best))
+        earlier = [pair for pair in usable if pair[1] != usable[0][1]]
+        kept = usable[:2] + earlier[:1]
+        bests = {best for _, best in kept} | {self._best.number}
+        return {LATEST: {number for number, _ in kept}, BEST: bests}
+
+    def _restore(
+        self, kind: str, number: int, manifest: Manifest, like: dict[str, Any]
+    ) -> dict[str, Any]:
+        folder = self.folder / kind / str(number)
+        with reading(folder):
+            stored = self._orbax.metadata(folder).item_metadata.tree
+            self._check_shapes(kind, manifest.rows, _params(kind, stored), _params(kind, like))
             # Not strict: unused rows are added or left out.
             targets = _targets(like)
             wanted = ocp.args.StandardRestore(_without_empty(targets), strict=False)
-            restored = manager.restore(number, args=ocp.args.Composite(state=wanted))["state"]
-            return _with_empty(restored, targets), Progress(**progress)
+            return _with_empty(self._orbax.restore(folder, args=wanted), targets)
+
+    # ---------------------------------------------------------------------------------------------
+    # Arrays.
 
     def _check_shapes(
         self, kind: str, rows: Mapping[str, int], stored: Params, wanted: Params
@@ -161,11 +326,6 @@ class Checkpoints:
     def _rows_of(self, params: Params) -> dict[str, int]:
         rows = self.rows or {}
         return {name: rows.get(name, params[name].shape[0]) for name in ("user", "item")}
-
-
-def _stored_progress(manager: ocp.CheckpointManager, number: int) -> dict[str, Any]:
-    wanted = ocp.args.Composite(progress=ocp.args.JsonRestore())
-    return dict(manager.restore(number, args=wanted)["progress"])
 
 
 def _params(kind: str, tree: dict[str, Any]) -> Params:

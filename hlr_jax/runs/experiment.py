@@ -12,6 +12,7 @@ import numpy as np
 import optax
 from absl import logging
 
+from hlr_jax import locks
 from hlr_jax.config import Config, build
 from hlr_jax.data import loading
 from hlr_jax.data.dataset import Dataset
@@ -36,19 +37,11 @@ from hlr_jax.training.inputs import (
     training_positives,
     validation_positives,
 )
-from hlr_jax.training.loop import (
-    MemoryStore,
-    OnEpoch,
-    Program,
-    Progress,
-    Record,
-    Store,
-    fit,
-    ignore_epoch,
-)
+from hlr_jax.training.loop import OnEpoch, Program, Record, fit, ignore_epoch
 from hlr_jax.training.objective import project
 from hlr_jax.training.optimizers import GivenOptimizer, Optimizer, frozen_tables
 from hlr_jax.training.state import Keys, Sizes, new_params, num_parameters
+from hlr_jax.training.store import MemoryStore, Progress, Store
 from hlr_jax.training.validation import mean_loss
 from hlr_jax.types import Params
 
@@ -96,13 +89,13 @@ def train(
       given: `optimizer` and `start_from`; see `Given`.
 
     Raises:
-      InputError: configuration, data or working directory cannot be used. Nothing is
-        written then.
-      DivergedError: the loss is no longer finite.
+      InputError: configuration, data or working directory cannot be used, as one into which
+        another run is writing. Nothing is written then.
+      DivergedError: loss or parameters are no longer finite (`config.training.on_nonfinite`).
     """
     _check_arguments(config, workdir, dataset, given)
     request = _Request(show_progress, Together(callbacks), given)
-    with _telling_of_the_end(request.callback) as results:
+    with _alone_in(workdir), _telling_of_the_end(request.callback) as results:
         selected, progress = _train(config, workdir, dataset, request)
         final = _refitted(selected, progress, workdir, request)
         diagnosis_in_results(final)
@@ -153,7 +146,7 @@ def train_and_evaluate(
       (`Diagnosis.as_dict`), if it has one and tables are replicated.
     """
     request = _Request(show_progress, Together(callbacks))
-    with _telling_of_the_end(request.callback) as numbers:
+    with _alone_in(workdir), _telling_of_the_end(request.callback) as numbers:
         selected, progress = _train(config, workdir, None, request)
         final = _refitted(selected, progress, workdir, request)
         results = _measured(selected, final, progress, show_progress)
@@ -161,9 +154,16 @@ def train_and_evaluate(
         for split in ("valid", "test"):
             found = results[split].items()
             numbers |= {f"{split}_{k}": v for k, v in found if isinstance(v, float)}
-    if processes.is_first():
-        write_json(pathlib.Path(workdir) / "results.json", results)
+        if processes.is_first():
+            write_json(pathlib.Path(workdir) / "results.json", results)
     return results
+
+
+def _alone_in(workdir: str | pathlib.Path | None) -> AbstractContextManager[None]:
+    """Keep other runs out of a folder; the first process does so for all of this one."""
+    if workdir is None or not processes.is_first():
+        return contextlib.nullcontext()
+    return locks.locked(pathlib.Path(workdir))
 
 
 @contextlib.contextmanager
@@ -206,6 +206,8 @@ def _measured(
             "best_epoch": progress.best_epoch,
             "best_valid": progress.best,
             "stopped_by": _stopped_by(progress, config),
+            "rollbacks": progress.rollbacks,
+            "warnings": list(progress.warnings),
             "interactions_per_second": round(interactions / progress.seconds),
             "triplets_per_second": round(interactions * negatives / progress.seconds),
         },
@@ -226,8 +228,6 @@ def _train(
     dataset: Dataset | None,
     request: _Request,
 ) -> tuple[Recommender, Progress]:
-    if workdir is not None and pathlib.Path(workdir).is_file():
-        raise InputError(f"--workdir={workdir}: is a file; name a folder")
     devices.warn_of_slow_scatters()
     config = with_absolute_paths(config)
     compatibility.check_config(config)

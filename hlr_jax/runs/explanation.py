@@ -8,6 +8,7 @@ the distance along the relation.
 import dataclasses
 import functools
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +26,8 @@ from hlr_jax.types import History, Params
 
 # About as many orders in which items of a history are added, before they are reversed too.
 _ORDERS = 128
+# How columns that need a word are said.
+_SAID = {"slot": "slot {}", "weight": "of weight {:.4f}"}
 # Points along the relation at which the gradient is taken.
 _POINTS = 64
 
@@ -75,9 +78,10 @@ class Explanation:
         return "\n".join(lines)
 
 
-def _line(row: Mapping[str, object]) -> str:
-    values = [f"{v:+.4f}" if isinstance(v, float) else str(v) for v in row.values()]
-    return "  " + "  ".join(value for value in values if value)
+def _line(row: Mapping[str, Any]) -> str:
+    *of_what, (_, share) = row.items()
+    texts = [_SAID.get(name, "{}").format(value) for name, value in of_what]
+    return "  " + "  ".join([*filter(None, texts), f"{share:+.4f}"])
 
 
 @functools.partial(jax.jit, static_argnames="orders")

@@ -31,6 +31,7 @@ from hlr_jax.runs import explanation, new_items, new_users, saved
 from hlr_jax.runs.checkpoints import Checkpoints
 from hlr_jax.runs.enlarged import as_ids, with_rows_for
 from hlr_jax.runs.explanation import Explanation
+from hlr_jax.runs.identity import Identity
 from hlr_jax.runs.verbs import Ids, Verbs, check_unknown, listed
 from hlr_jax.runs.words import about_model
 from hlr_jax.runs.workdir import check_same_data, finished_refit, load_config, stored_data
@@ -130,7 +131,8 @@ class Recommender(Verbs):
         placement = Placement.for_ranking(
             config.sharding, model, dataset.num_users, dataset.num_items
         )
-        store = Checkpoints(workdir / "checkpoints", placement.used_rows)
+        identity = Identity.of(config, dataset.digest)
+        store = Checkpoints(workdir / "checkpoints", placement.used_rows, identity, is_trained=True)
         params = store.restore_best(param_shapes(model, placement, dataset.num_features))
         return cls(config, dataset, model, params, placement)
 

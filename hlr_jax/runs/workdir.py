@@ -1,6 +1,10 @@
 """Open the folder of a run: start or resume a run in it, and read what it holds."""
 
 import pathlib
+from collections import Counter
+from typing import Any
+
+from absl import logging
 
 from hlr_jax import config as configs
 from hlr_jax.config import Config
@@ -12,18 +16,8 @@ from hlr_jax.files import read_json_lines, read_json_object, write_json, write_j
 from hlr_jax.parallel import processes
 from hlr_jax.parallel.placement import Placement
 from hlr_jax.runs.checkpoints import Checkpoints
+from hlr_jax.runs.identity import Identity, check_same_run
 from hlr_jax.training.loop import OnEpoch, Record, ignore_epoch
-
-# Fields a run may be resumed with other values of, because they change neither a step nor the
-# choice of the best epoch; see `_may_change`.
-_CHANGEABLE = (
-    "training.epochs",
-    "training.patience",
-    "training.checkpoint_minutes",
-    "model.implementation",
-    "evaluation.",
-    "sharding.",
-)
 
 # The folder of a run that keeps what it was trained and is tested on.
 _DATA = "data"
@@ -36,9 +30,8 @@ def load_config(workdir: pathlib.Path) -> Config:
       InputError: the folder holds no run, or its config.json is damaged or of an older version.
     """
     path = workdir / "config.json"
-    if not path.is_file():
-        raise InputError(f"{path}: not found; give the --workdir of a finished training run")
-    values = read_json_object(path)
+    _check_exists(path, "finished ")
+    values = _read(path)
     try:
         return configs.from_config_dict(values)
     except InputError as error:
@@ -55,7 +48,7 @@ def stored_data(workdir: pathlib.Path, config: Config) -> Dataset:
       InputError: they are neither in the folder nor where they came from.
     """
     path = workdir / "dataset.json"
-    name = read_json_object(path).get("name", "") if path.is_file() else ""
+    name = _read(path).get("name", "") if path.is_file() else ""
     dataset = from_arrays(str(name), prepared.restore(workdir / _DATA))
     if dataset is not None:
         return dataset
@@ -78,8 +71,8 @@ def finished_refit(workdir: pathlib.Path) -> pathlib.Path:
     folder = refit_folder(workdir)
     epochs = load_config(folder).training.epochs
     # Without validation every epoch is the best so far: that there is a model says nothing. Nor
-    # does the log alone: checkpoints are written after it, in the background.
-    done = min(_epochs_of(folder), Checkpoints(folder / "checkpoints").progress().epochs)
+    # does the log: checkpoints are written after it, in the background.
+    done = _checkpoints_of(folder).progress().epochs
     if done < epochs:
         raise InputError(
             f"{folder}: was trained for {done} of {epochs} epochs; the same training command "
@@ -95,13 +88,17 @@ def check_finished(workdir: pathlib.Path) -> int:
       InputError: it was interrupted.
     """
     training = load_config(workdir).training
-    progress = Checkpoints(workdir / "checkpoints").progress()
+    progress = _checkpoints_of(workdir).progress()
     if not progress.is_over(training):
         raise InputError(
             f"{workdir}: was trained for {progress.epochs} of {training.epochs} epochs; the same "
             "training command finishes it"
         )
     return progress.epochs
+
+
+def _checkpoints_of(workdir: pathlib.Path) -> Checkpoints:
+    return Checkpoints(workdir / "checkpoints", is_trained=True)
 
 
 def _epochs_of(workdir: pathlib.Path) -> int:
@@ -111,24 +108,35 @@ def _epochs_of(workdir: pathlib.Path) -> int:
       InputError: metrics.jsonl is damaged.
     """
     path = workdir / "metrics.jsonl"
-    try:
-        return max((int(record["epoch"]) for record in read_json_lines(path)), default=0)
-    except (KeyError, TypeError, ValueError):
-        raise InputError(
-            f"{path}: a line has no number of an epoch; repair or delete the file"
-        ) from None
+    return max((record["epoch"] for record in read_json_lines(path)), default=0)
 
 
 def check_same_data(workdir: pathlib.Path, dataset: Dataset) -> None:
     """Raise InputError if the run in `workdir` was trained on other data."""
     path = workdir / "dataset.json"
-    if not path.is_file():
-        raise InputError(f"{path}: not found; give the --workdir of a training run")
-    if read_json_object(path).get("digest") != dataset.digest:
+    _check_exists(path)
+    if _read(path).get("digest") != dataset.digest:
         raise InputError(
             f"{workdir}: the run was trained on other data than data set {dataset.name} "
             "is now; restore the data, or train again in another folder"
         )
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+    """Read a file that every start of a run writes."""
+    try:
+        return read_json_object(path)
+    except InputError as error:
+        raise InputError(f"{error}; delete it: the same training command writes it again") from None
+
+
+def _check_exists(path: pathlib.Path, kind: str = "") -> None:
+    """Raise InputError if a file of a run is not there, with what helps."""
+    if path.is_file():
+        return
+    if (path.parent / "checkpoints").is_dir():
+        raise InputError(f"{path}: not found; the same training command writes it again")
+    raise InputError(f"{path}: not found; give the --workdir of a {kind}training run")
 
 
 def open_run(
@@ -141,17 +149,19 @@ def open_run(
         data, holds damaged files, or cannot be made.
     """
     if (workdir / "config.json").exists():
-        # With the options that were left out at their defaults, as in the file.
-        complete = configs.from_config_dict(configs.as_dict(config))
-        _check_same_run(complete, load_config(workdir), workdir)
+        check_same_run(workdir, config, load_config(workdir))
+    if (workdir / "dataset.json").exists():
         check_same_data(workdir, dataset)
-    trained = _epochs_of(workdir)  # Refused now if damaged, not after an epoch.
+    identity = Identity.of(config, dataset.digest)
+    store = Checkpoints(workdir / "checkpoints", placement.used_rows, identity)
+    # Refused now if damaged, not after an epoch; checkpoints of another run too.
+    logged, saved = _epochs_of(workdir), store.progress().epochs
+    trained = max(logged, saved)
     if config.training.epochs < trained:
         raise InputError(
             f"--workdir={workdir} holds a run of {trained} epochs; use another folder, or "
             f"config.training.epochs={trained} or more, not {config.training.epochs}"
         )
-    store = Checkpoints(workdir / "checkpoints", placement.used_rows)
     processes.wait_for_all("working directory read")
     if not processes.is_first():
         return store, ignore_epoch
@@ -159,30 +169,40 @@ def open_run(
         workdir.mkdir(parents=True, exist_ok=True)
         write_json(workdir / "dataset.json", {"name": dataset.name, "digest": dataset.digest})
         write_json(workdir / "config.json", configs.as_dict(config))
-        if not (workdir / _DATA).exists():
+        _check_log(workdir, saved)
+        if prepared.restore(workdir / _DATA) is None:
             prepared.save(workdir / _DATA, to_arrays(dataset), {"digest": dataset.digest})
     except OSError as error:
         raise InputError(f"--workdir={workdir}: cannot be written to ({error.strerror})") from None
     return store, _epoch_log(workdir)
 
 
-def _check_same_run(config: Config, stored: Config, workdir: pathlib.Path) -> None:
-    new, old = configs.flat(config), configs.flat(stored)
-    for field in sorted(new.keys() | old.keys(), key=lambda field: (field != "model.name", field)):
-        if new.get(field) != old.get(field) and not _may_change(field, config):
-            raise InputError(
-                f"--workdir={workdir} holds a run with config.{field}={old.get(field)!r}, not "
-                f"{new.get(field)!r}; use another folder, or the same configuration to resume it"
-            )
+def _check_log(workdir: pathlib.Path, epochs: int) -> None:
+    """Warn of epochs that have no line in `metrics.jsonl`, or several, of which the last stays."""
+    path = workdir / "metrics.jsonl"
+    records = read_json_lines(path)
+    found = Counter(record["epoch"] for record in records)
+    lost = [epoch for epoch in range(1, epochs + 1) if epoch not in found]
+    doubled = [epoch for epoch, count in sorted(found.items()) if count > 1]
+    if lost:
+        logging.warning(
+            "%s: has no line for %s; the run goes on without", path, _epochs_named(lost)
+        )
+    if doubled:
+        logging.warning(
+            "%s: had several lines for %s; the last is kept", path, _epochs_named(doubled)
+        )
+        write_json_lines(path, list({record["epoch"]: record for record in records}.values()))
 
 
-def _may_change(field: str, config: Config) -> bool:
-    if field == "training.epochs":
-        # A cosine schedule may be stretched over all epochs.
-        return config.optimizer.schedule != "cosine" or config.optimizer.schedule_epochs > 0
-    if field == "evaluation.history_length":
-        return config.training.selection_metric == "loss"
-    return field.startswith(_CHANGEABLE)
+def _epochs_named(epochs: list[int]) -> str:
+    """Name epochs, those that follow each other together: `epochs 1 to 3, 5`."""
+    named = set(epochs)
+    starts = [epoch for epoch in epochs if epoch - 1 not in named]
+    stops = [epoch for epoch in epochs if epoch + 1 not in named]
+    spans = zip(starts, stops, strict=True)
+    texts = [str(a) if a == b else f"{a} to {b}" for a, b in spans]
+    return f"{'epoch' if len(epochs) == 1 else 'epochs'} {', '.join(texts)}"
 
 
 def _epoch_log(workdir: pathlib.Path) -> OnEpoch:

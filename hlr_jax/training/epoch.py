@@ -40,6 +40,7 @@ class Recipe(struct.PyTreeNode):
       optimizer: how parameters follow the gradient.
       is_sparse: whether a step updates only the rows that its batch uses.
       matmul_precision: of a step's matrix products, as JAX calls it; "" is what JAX is set to.
+      is_deterministic: whether steps give the same bits each time on a GPU too.
     """
 
     objective: Objective
@@ -47,10 +48,15 @@ class Recipe(struct.PyTreeNode):
     optimizer: Optimizer
     is_sparse: bool = struct.field(pytree_node=False, default=False)
     matmul_precision: str = struct.field(pytree_node=False, default="")
+    is_deterministic: bool = struct.field(pytree_node=False, default=False)
 
     def exchange(self, params: Params, layout: Layout) -> Exchange:
         """Choose which rows steps update, before the first one."""
         return SparseExchange.of(params, layout) if self.is_sparse else DenseExchange(layout)
+
+    def slowed(self, factor: float) -> "Recipe":
+        """Multiply all learning rates."""
+        return self.replace(optimizer=self.optimizer.slowed(factor))
 
 
 class EpochRows(NamedTuple):
@@ -76,19 +82,31 @@ Span = tuple[Any, Any]
 def _steps(
     state: TrainState, rows: EpochRows, span: Span, recipe: Recipe, layout: Layout
 ) -> TrainState:
-    """Take the steps of a span on each device; `order` is its own, `[steps, b]`."""
+    """Take the steps of a span on each device; `order` is its own, `[steps, b]`.
+
+    The first step whose loss is not finite is the last, so that the state tells which it was and
+    what it was left with.
+    """
     source, order, key = rows
+    first, stop = span
     neighbours = neighbours_for(recipe.objective.model, source.history, source.num_items)
 
-    def one(step: Array, carry: tuple[TrainState, Exchange]) -> tuple[TrainState, Exchange]:
-        state, exchange = carry
-        batch = draw_batch(recipe.drawing, source, order[step], key, step, layout.batch)
-        return train_step(state, batch, recipe.objective, recipe.optimizer, exchange, neighbours)
+    Carry = tuple[Array, TrainState, Exchange]
 
-    start = state, recipe.exchange(state.params, layout)
+    def is_on(carry: Carry) -> Array:
+        step, state, _ = carry
+        return (step < stop) & jnp.isfinite(state.loss_sum)
+
+    def one(carry: Carry) -> Carry:
+        step, state, exchange = carry
+        batch = draw_batch(recipe.drawing, source, order[step], key, step, layout.batch)
+        parts = recipe.objective, recipe.optimizer, exchange, neighbours
+        return step + 1, *train_step(state, batch, *parts)
+
+    start = first, state, recipe.exchange(state.params, layout)
     chosen = recipe.matmul_precision
     with jax.default_matmul_precision(chosen) if chosen else contextlib.nullcontext():
-        return jax.lax.fori_loop(*span, one, start)[0]
+        return jax.lax.while_loop(is_on, one, start)[1]
 
 
 @functools.partial(
@@ -121,13 +139,13 @@ def _steps_on_mesh(
 
 
 @functools.cache
-def train_steps_sharded() -> Any:
+def train_steps_sharded(is_deterministic: bool = False) -> Any:
     """Compile `_steps_on_mesh` as the devices there are want it; the state is donated."""
     return jax.jit(
         _steps_on_mesh,
         static_argnames=("layout", "mesh"),
         donate_argnames="state",
-        compiler_options=devices.step_options(),
+        compiler_options={**devices.step_options(), **devices.same_bits_options(is_deterministic)},
     )
 
 
@@ -137,14 +155,30 @@ def advance(
     """Take the steps of a span, wherever the state is; it is donated."""
     if placement.is_one_process and is_cpu():
         return train_steps(state, rows, span, recipe)
-    return train_steps_sharded()(state, rows, span, recipe, placement.layout, placement.mesh)
+    take = train_steps_sharded(recipe.is_deterministic)
+    return take(state, rows, span, recipe, placement.layout, placement.mesh)
 
 
-@functools.partial(jax.jit, static_argnames=("layout", "mesh"))
 def sum_of_loss(
     params: Params, rows: EpochRows, recipe: Recipe, layout: Layout, mesh: Mesh
 ) -> Float[Array, "2"]:
     """Sum the loss over an epoch's batches, and count the terms it is the weighted sum of."""
+    return _loss_summer(recipe.is_deterministic)(params, rows, recipe, layout, mesh)
+
+
+@functools.cache
+def _loss_summer(is_deterministic: bool) -> Any:
+    """Compile `_sum_of_loss` as the devices there are want it."""
+    return jax.jit(
+        _sum_of_loss,
+        static_argnames=("layout", "mesh"),
+        compiler_options=devices.same_bits_options(is_deterministic),
+    )
+
+
+def _sum_of_loss(
+    params: Params, rows: EpochRows, recipe: Recipe, layout: Layout, mesh: Mesh
+) -> Float[Array, "2"]:
 
     def of_device(params: Any, rows: Any, recipe: Recipe) -> Any:
         source, order, key = _own_part(rows, layout)

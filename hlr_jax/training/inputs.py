@@ -124,6 +124,7 @@ def make_recipe(
         optimizer,
         is_sparse=config.optimizer.updates == "sparse",
         matmul_precision=_PRECISIONS[config.training.matmul_precision],
+        is_deterministic=config.training.deterministic,
     )
 
 

@@ -1,31 +1,32 @@
 """The loop over epochs: progress, validation, checkpoints, early stopping."""
 
+import contextlib
 import dataclasses
 import functools
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from jaxtyping import Array
 
-from hlr_jax.config import Config, TrainingConfig
+from hlr_jax.config import Config
 from hlr_jax.errors import DivergedError
+from hlr_jax.interrupts import StopRequest
 from hlr_jax.parallel import processes
 from hlr_jax.parallel.placement import Placement
 from hlr_jax.progress import Shown, digits, shown
 from hlr_jax.sampling.epoch_order import num_steps
-from hlr_jax.training import device_memory
+from hlr_jax.training import device_memory, motion, spans
 from hlr_jax.training.epoch import EpochRows, Recipe, advance
 from hlr_jax.training.inputs import Positives, shuffled_rows
+from hlr_jax.training.retreat import SLOWER, Retreat, check_values, rate_of, retreat_of
 from hlr_jax.training.spans import SentSpan
-from hlr_jax.training.state import Keys, TrainState, new_state, state_shapes
+from hlr_jax.training.state import Keys, TrainState, check_step, new_state, state_shapes
+from hlr_jax.training.store import Progress, Store
 from hlr_jax.types import Params
 
 # What is reported of an epoch, and what receives it.
@@ -34,80 +35,14 @@ OnEpoch = Callable[[Record], None]
 
 # Progress is shown, and an interrupt noticed, about this often.
 CHUNK_SECONDS = 1.0
+# What a warning says of a learning rate, once in a run.
+_TOO_HIGH = "is too high"
 # What an interrupted run says.
 RESUMED = "the same command goes on from the last checkpoint"
 
 
 def ignore_epoch(record: Record) -> None:
     """Do nothing with the record of an epoch."""
-
-
-class Progress(NamedTuple):
-    """How far a run has come; stored beside its state.
-
-    Attributes:
-      epochs: epochs completed.
-      seconds: training time so far, without compilation, validation and saving.
-      best_epoch: the selected epoch, from 1; 0 before there is one.
-      best: its validation values.
-      parts: of the users, which decide the batches of an epoch.
-    """
-
-    epochs: int = 0
-    seconds: float = 0.0
-    best_epoch: int = 0
-    best: dict[str, float] = {}  # noqa: RUF012 - never changed in place
-    parts: int = 1
-
-    def is_improved_by(self, values: dict[str, float], select: str) -> bool:
-        """Tell whether these validation values are better: a lower loss, or a higher metric.
-
-        Without values, as without a validation split, the last epoch is the best.
-        """
-        if not self.best_epoch or not values:
-            return True
-        sign = -1 if select == "loss" else 1
-        return sign * values[select] > sign * self.best[select]
-
-    def is_over(self, training: TrainingConfig) -> bool:
-        """Tell whether there is no epoch to train any more."""
-        return self.lost_patience(training) or self.epochs >= training.epochs
-
-    def lost_patience(self, training: TrainingConfig) -> bool:
-        """Tell whether no epoch was better for as many as `training.patience` allows."""
-        patience = training.patience
-        return bool(patience) and self.epochs - self.best_epoch >= patience
-
-
-@runtime_checkable
-class Store(Protocol):
-    """Where `fit` keeps its states; see `checkpoints` and `background` in `hlr_jax.runs`."""
-
-    def restore(self, like: TrainState) -> tuple[TrainState, Progress] | None: ...
-    def restore_best(self, like: Params) -> Params: ...
-    def save(self, state: TrainState, progress: Progress) -> None: ...
-    def save_best(self, state: TrainState, progress: Progress) -> None: ...
-
-
-class MemoryStore:
-    """Keeps the best parameters of a run that writes no files."""
-
-    def __init__(self) -> None:
-        self.best: Params | None = None
-
-    def restore(self, like: TrainState) -> None:
-        return None
-
-    def restore_best(self, like: Params) -> Params:
-        assert self.best is not None, "nothing was saved"
-        return self.best
-
-    def save(self, state: TrainState, progress: Progress) -> None:
-        pass
-
-    def save_best(self, state: TrainState, progress: Progress) -> None:
-        # A copy, where the parameters are: the next step reuses the state's memory.
-        self.best = jax.tree.map(jnp.copy, state.params)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,6 +75,10 @@ class Program:
     def steps_per_epoch(self) -> int:
         return num_steps(len(self.positives), self.config.training.batch_size)
 
+    def slowed(self, factor: float) -> "Program":
+        """The same with all learning rates multiplied."""
+        return dataclasses.replace(self, recipe=self.recipe.slowed(factor))
+
 
 def fit(
     program: Program,
@@ -160,8 +99,11 @@ def fit(
       The selected parameters, and the progress at the end.
 
     Raises:
-      DivergedError: loss or parameters are no longer finite.
-      KeyboardInterrupt: the process was asked to stop (SIGINT, SIGTERM); the store has the state.
+      DivergedError: loss or parameters are no longer finite, and `config.training.on_nonfinite`
+        lets the run stop. The store has no state that is not finite.
+      InputError: the store's state is not of the epoch that its progress names.
+      KeyboardInterrupt: the process was asked to stop (SIGINT, SIGTERM, SIGHUP); the store has the
+        state.
     """
     training, placement = program.config.training, program.placement
     like = state_shapes(params, program.recipe.optimizer, placement)
@@ -171,14 +113,24 @@ def fit(
         Progress(),
     )
     del params
+    check_step(int(state.step), progress.epochs, program.steps_per_epoch)
     progress = _with_parts(progress, program, int(state.step))
     key = Keys.of(program.config.seed).train
     with StopRequest() as stop_request, _progress_bar(program, state, show_progress) as bar:
-        session = _Session(program, store, stop_request, bar)
+        session = _Session(program.slowed(SLOWER**progress.rollbacks), store, stop_request, bar)
+        retreat = retreat_of(program.config, program.recipe.optimizer)
         while not progress.is_over(training):
             epoch_key = jax.random.fold_in(key, progress.epochs)
-            state, progress = session.train_epoch(state, progress, epoch_key)
-            values = validate(state.params)
+            retreat.mark(state, progress)
+            try:
+                state, progress = session.train_epoch(state, progress, epoch_key, retreat)
+                with session.saved_if_stopped(state, progress, retreat):
+                    values = validate(state.params)
+                check_values(values, progress.epochs + 1)
+            except DivergedError as error:
+                state, progress = retreat.take(error)
+                session.begin_again(state, progress)
+                continue
             progress = progress._replace(epochs=progress.epochs + 1)
             if progress.is_improved_by(values, training.selection_metric):
                 progress = progress._replace(best_epoch=progress.epochs, best=values)
@@ -200,7 +152,7 @@ class _Session:
     """
 
     def __init__(
-        self, program: Program, store: Store, stop_request: "StopRequest", bar: Shown
+        self, program: Program, store: Store, stop_request: StopRequest, bar: Shown
     ) -> None:
         self.program = program
         self.store = store
@@ -209,13 +161,18 @@ class _Session:
         self.is_compiled = False
         self.chunk = 1
         self.sent: list[SentSpan] = []  # And not read yet.
+        self.shown_rows = 0  # Of this epoch.
         self.clock = self.last_save = time.perf_counter()
         self.seconds_per_step = 0.0  # Of what was read last; 0 if nothing was.
 
     def train_epoch(
-        self, state: TrainState, progress: Progress, key: Array
+        self, state: TrainState, progress: Progress, key: Array, retreat: Retreat
     ) -> tuple[TrainState, Progress]:
-        """Take the steps of an epoch that are left, and return state and progress after them."""
+        """Take the steps of an epoch that are left, and return state and progress after them.
+
+        Raises:
+          DivergedError: loss or parameters are no longer finite.
+        """
         training, steps = self.program.config.training, self.program.steps_per_epoch
         rows = shuffled_rows(self.program.positives, training.batch_size, key)
         done = int(state.step) - progress.epochs * steps
@@ -223,11 +180,17 @@ class _Session:
             state = self._compiled(state, rows)
             self.bar.begin()
         self.bar.describe(f"epoch {progress.epochs + 1}/{training.epochs}")
+        self.shown_rows = 0
+        frozen = self.program.recipe.objective.frozen
+        is_watched, before = self._is_watched(progress), motion.NO_ROWS
         while done < steps:
             stop = min(done + self.chunk, steps)
+            if is_watched:  # Then the last step goes alone, and rows are compared.
+                stop = min(stop, max(steps - 1, done + 1))
+                before = motion.sampled(state.params, frozen) if stop == steps else {}
             state = self._send(state, rows, (done, stop))
             done = stop
-            progress = self._read(progress, leave=0 if done == steps else 1)
+            progress = self._read(state, progress, leave=0 if done == steps else 1)
             # All processes do the same, whatever their clocks say and whoever is interrupted.
             seconds, save_age, is_stopped = processes.largest(
                 self.seconds_per_step,
@@ -236,12 +199,41 @@ class _Session:
             )
             if seconds:
                 self.chunk = max(1, min(2 * self.chunk, int(CHUNK_SECONDS / seconds)))
-            if is_stopped or save_age > 60 * training.checkpoint_minutes:
-                progress = self._read(progress)
+            is_due = is_stopped or save_age > 60 * training.checkpoint_minutes
+            if is_due and retreat.saves_within_epochs:
+                progress = self._read(state, progress)
+                if done < steps:
+                    self._check(state, progress)
                 self.save(state, progress)
             if is_stopped:
                 raise KeyboardInterrupt(RESUMED)
-        return state, progress
+        return state, self._warned(state, progress, before) if before else progress
+
+    def begin_again(self, state: TrainState, progress: Progress) -> None:
+        """Forget what was sent, and go on from a state that the run has gone back to."""
+        self.sent.clear()
+        self.bar.advance(-self.shown_rows)
+        self.program = self.program.slowed(SLOWER)
+        self.save(state, progress)
+
+    @contextlib.contextmanager
+    def saved_if_stopped(
+        self, state: TrainState, progress: Progress, retreat: Retreat
+    ) -> Iterator[None]:
+        """Let a stop end work that a resumed run does again, as validation, and save before.
+
+        Several processes end it: one of them alone would leave the others waiting.
+        """
+        if processes.count() > 1:
+            yield
+            return
+        try:
+            with self.stop_request.raised():
+                yield
+        except KeyboardInterrupt:
+            if retreat.saves_within_epochs:
+                self.save(state, progress)
+            raise KeyboardInterrupt(RESUMED) from None
 
     def save(self, state: TrainState, progress: Progress) -> None:
         """Store the state."""
@@ -270,6 +262,8 @@ class _Session:
             raise device_memory.too_large(whole, shapes, rows, recipe, room) from error
         for ends_epoch in (False, True):
             SentSpan.of(state, (0, 0), ends_epoch)
+        before = motion.sampled(state.params, recipe.objective.frozen)
+        motion.fault(recipe.objective, before, state.params)
         self.is_compiled = True
         return state
 
@@ -283,8 +277,11 @@ class _Session:
         self.sent.append(SentSpan.of(state, span, ends_epoch))
         return state
 
-    def _read(self, progress: Progress, leave: int = 0) -> Progress:
+    def _read(self, state: TrainState, progress: Progress, leave: int = 0) -> Progress:
         """Wait for the spans that were sent, but for the newest `leave`, and count their time.
+
+        Args:
+          state: after the newest.
 
         Raises:
           DivergedError: loss or parameters are no longer finite.
@@ -295,26 +292,62 @@ class _Session:
             span = self.sent.pop(0)
             loss, now = span.loss(), time.perf_counter()
             seconds, self.clock = now - self.clock, now
+            if not math.isfinite(loss):
+                raise self._diverged(state, progress, "the loss")
             # The loss is that of before a step, the parameters are those of after it.
-            if not (math.isfinite(loss) and span.is_finite):
-                raise self._diverged(progress, span)
+            if bad := span.not_finite():
+                raise self._diverged(state, progress, _listed(bad))
             steps += span.steps
             progress = progress._replace(seconds=progress.seconds + seconds)
             self.bar.note(loss=digits(loss))
-            self.bar.advance(min(span.stop * batch_size, num_rows) - span.start * batch_size)
+            taken = min(span.stop * batch_size, num_rows) - span.start * batch_size
+            self.bar.advance(taken)
+            self.shown_rows += taken
         self.seconds_per_step = (self.clock - before) / steps if steps else 0.0
         return progress
 
-    def _diverged(self, progress: Progress, span: SentSpan) -> DivergedError:
-        rate = self.program.config.optimizer.learning_rate
-        step = progress.epochs * self.program.steps_per_epoch + span.start
+    def _check(self, state: TrainState, progress: Progress) -> None:
+        """Raise DivergedError if the state is not to be stored."""
+        if bad := spans.not_finite(state):
+            raise self._diverged(state, progress, _listed(bad))
+
+    def _diverged(self, state: TrainState, progress: Progress, what: str) -> DivergedError:
+        """Say what is not finite, and since when: no step is taken after such a loss."""
+        step, bad, left = int(state.step), spans.not_finite(state), ""
+        if what == "the loss" and bad:
+            left = f", which left such numbers in {_listed(bad)}"
+        where = "in" if what == "the loss" else "after"
+        best = f"; the best epoch so far is {progress.best_epoch}" if progress.best_epoch else ""
         return DivergedError(
-            f"loss or parameters are no longer finite in epoch {progress.epochs + 1}, "
-            f"at most {span.steps} steps after step {step}; "
-            f"use a lower config.optimizer.learning_rate (now {rate}) or set "
-            "config.optimizer.gradient_clip"
-            + (f"; the best epoch so far is {progress.best_epoch}" if progress.best_epoch else "")
+            f"{what} is no longer finite {where} step {step}, in epoch {progress.epochs + 1}"
+            f"{left}{best}"
         )
+
+    def _is_watched(self, progress: Progress) -> bool:
+        """Tell whether it is to be seen how the last step of this epoch moves rows."""
+        config, steps = self.program.config, self.program.steps_per_epoch
+        warmup = config.optimizer.warmup_epochs * steps
+        is_told = any(_TOO_HIGH in warning for warning in progress.warnings)
+        return not is_told and motion.is_watched((progress.epochs + 1) * steps, steps, warmup)
+
+    def _warned(self, state: TrainState, progress: Progress, before: motion.Rows) -> Progress:
+        """Warn where the learning rate is too high, by how the last step moved rows."""
+        objective = self.program.placed_recipe.objective
+        fault = motion.fault(objective, before, state.params)
+        if not fault:
+            return progress
+        rate = rate_of(self.program.config, self.program.recipe.optimizer, progress)
+        warning = (
+            f"the learning rate ({rate}) {_TOO_HIGH}: in epoch {progress.epochs + 1} {fault}; "
+            "set config.optimizer.learning_rate to a tenth of it, or less"
+        )
+        logging.warning(warning)
+        return progress.warned(warning)
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def _with_parts(progress: Progress, program: Program, step: int) -> Progress:
@@ -362,27 +395,3 @@ def _rows_taken(step: int, steps: int, num_rows: int, batch_size: int) -> int:
     """Count the rows of so many steps; the last batch of an epoch may be short."""
     epochs, rest = divmod(step, steps)
     return epochs * num_rows + rest * batch_size
-
-
-class StopRequest:
-    """Notes SIGINT and SIGTERM instead of dying of them, so that training can save first.
-
-    A second signal does what it always does.
-    Outside the main thread, where Python allows no signal handlers, it notes nothing.
-    """
-
-    def __enter__(self) -> "StopRequest":
-        self.received = False
-        self._previous = {}
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._note)
-        return self
-
-    def _note(self, number: int, frame: object) -> None:
-        self.received = True
-        self.__exit__()
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)

@@ -34,6 +34,9 @@ class Optimizer(Protocol):
           layout: how the tables are spread over devices.
         """
 
+    def slowed(self, factor: float) -> "Optimizer":
+        """Return the same with all learning rates multiplied by `factor`."""
+
 
 class Schedule(struct.PyTreeNode):
     """The learning rate as a function of the step: linear warm-up, then a named schedule.
@@ -155,26 +158,49 @@ class NamedOptimizer(struct.PyTreeNode):
             optimizer = optax.chain(_clip_by_norm(self.gradient_clip, layout), optimizer)
         return _without(self.frozen, optimizer)
 
+    def slowed(self, factor: float) -> "NamedOptimizer":
+        """See `Optimizer`. The rate is traced: nothing is compiled again."""
+        rate = self.schedule.learning_rate * factor
+        return self.replace(schedule=self.schedule.replace(learning_rate=rate))
+
 
 class GivenOptimizer(struct.PyTreeNode):
     """An Optax transformation that the caller of `train` gave.
 
     Attributes:
       frozen: tables that stay as they start.
+      factor: of its updates, which stands for a factor of its learning rates.
     """
 
     given: optax.GradientTransformation = struct.field(pytree_node=False)
     frozen: Frozen = struct.field(pytree_node=False)
+    # Not traced: where it is 1, nothing is multiplied.
+    factor: float = struct.field(pytree_node=False, default=1.0)
 
     def transformation(self, layout: Layout = ALONE) -> optax.GradientTransformation:
         """See `Optimizer`."""
-        return _without(self.frozen, self.given)
+        given = self.given if self.factor == 1 else _scaled(self.given, self.factor)
+        return _without(self.frozen, given)
+
+    def slowed(self, factor: float) -> "GivenOptimizer":
+        """See `Optimizer`. Steps are compiled again."""
+        return self.replace(factor=self.factor * factor)
 
 
 def frozen_tables(config: Config) -> Frozen:
     """Name the tables that stay as they start."""
     frozen = {"user": config.training.freeze_user, "item": config.training.freeze_item}
     return tuple(name for name, is_frozen in frozen.items() if is_frozen)
+
+
+def _scaled(optimizer: optax.GradientTransformation, factor: float) -> optax.GradientTransformation:
+    """Multiply an optimizer's updates; its state stays as it is, unlike that of `optax.chain`."""
+
+    def update(updates: Any, state: optax.OptState, params: Any = None) -> tuple[Any, Any]:
+        updates, state = optimizer.update(updates, state, params)
+        return jax.tree.map(lambda x: x * factor, updates), state
+
+    return optax.GradientTransformation(optimizer.init, update)
 
 
 def _without(

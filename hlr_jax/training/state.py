@@ -12,6 +12,7 @@ import optax
 from flax import struct
 from jaxtyping import Array, Key
 
+from hlr_jax.errors import InputError
 from hlr_jax.models.relation import Relation
 from hlr_jax.parallel.layout import Layout, spec
 from hlr_jax.parallel.placement import Placement
@@ -55,6 +56,15 @@ class TrainState(struct.PyTreeNode):
             return jnp.zeros_like(x, device=x.sharding)
 
         return self.replace(loss_sum=zero(self.loss_sum), loss_terms=zero(self.loss_terms))
+
+
+def check_step(step: int, epochs: int, steps_per_epoch: int) -> None:
+    """Raise InputError if a stored state has not completed so many epochs, and not one more."""
+    if not 0 <= step - epochs * steps_per_epoch <= steps_per_epoch:
+        raise InputError(
+            f"the stored state is of step {step}, which is not in epoch {epochs + 1} of "
+            f"{steps_per_epoch} steps: it is damaged; train in another folder"
+        )
 
 
 def mean_of(loss_sum: Any, loss_terms: Any) -> float:

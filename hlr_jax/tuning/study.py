@@ -1,18 +1,18 @@
 """Keep a sweep in its working directory: what is searched, and the trials so far.
 
-`sweep.json` says what is searched, `sweep.db` (SQLite, by Optuna) holds the trials, and
-`sweep.lock` is locked while a sweep runs.
+`sweep.json` says what is searched, and `sweep.db` (SQLite, by Optuna) holds the trials. The folder
+is locked while a sweep runs.
 """
 
 import contextlib
 import dataclasses
 import pathlib
-import sqlite3
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
 from hlr_jax import config as configs
+from hlr_jax import locks
 from hlr_jax.config import Config
 from hlr_jax.data.dataset import Dataset
 from hlr_jax.errors import InputError
@@ -69,24 +69,9 @@ def open_study(folder: pathlib.Path, search: Search) -> Iterator[optuna.Study]:
       InputError: the folder holds another search, a damaged one or one that is running, or
         cannot be written to.
     """
-    if folder.is_file():
-        raise InputError(f"--workdir={folder}: is a file; name a folder")
-    if (folder / "sweep.json").exists():
-        _check_same(search, read_json_object(folder / "sweep.json"), folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = sqlite3.connect(folder / "sweep.lock", timeout=0, isolation_level=None)
-    except (OSError, sqlite3.Error) as error:
-        raise InputError(f"--workdir={folder}: cannot be written to ({error})") from None
-    with contextlib.closing(lock):
-        try:
-            # The system releases the lock however this process ends.
-            lock.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError:
-            raise InputError(
-                f"--workdir={folder}: another sweep is running there; wait for it, or use "
-                "another folder"
-            ) from None
+    with locks.locked(folder):
+        if (folder / "sweep.json").exists():
+            _check_same(search, read_json_object(folder / "sweep.json"), folder)
         write_json(folder / "sweep.json", search.description())
         with _study(folder / "sweep.db", search) as study:
             yield study

@@ -104,7 +104,12 @@ def test_the_flash_kernel_is_timed(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "number", "unit"),
-    [("scatter forms", 6, "us"), ("command buffers", 4, "us"), ("precision", 3, "us")],
+    [
+        ("scatter forms", 6, "us"),
+        ("command buffers", 4, "us"),
+        ("precision", 3, "us"),
+        ("determinism", 8, "us"),
+    ],
 )
 def test_forms_of_a_step_are_compared(tmp_path, name, number, unit):
     results = measured(tmp_path, name)

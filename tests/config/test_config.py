@@ -95,6 +95,9 @@ CHANGED = Config(
         freeze_item=True,
         matmul_precision="bfloat16",
         checkpoint_minutes=1.5,
+        on_nonfinite="rollback",
+        rollbacks=5,
+        deterministic=True,
     ),
     evaluation=EvaluationConfig(
         cutoffs=(3, 7),

@@ -60,6 +60,8 @@ def nested(name: str, value: Any) -> dict[str, Any]:
         ("evaluation.cutoffs", (), "config.evaluation.cutoffs=(): give at least one"),
         ("evaluation.protocol", "half", "config.evaluation.protocol='half': use one of full"),
         ("training.patience", -1, "config.training.patience=-1"),
+        ("training.rollbacks", 0, "config.training.rollbacks=0: use 1 or more"),
+        ("training.on_nonfinite", "warn", "config.training.on_nonfinite='warn'"),
         ("training.checkpoint_minutes", 0.0, "config.training.checkpoint_minutes=0.0"),
         ("optimizer.decay_rate", 1.5, "config.optimizer.decay_rate=1.5"),
         ("optimizer.schedule_epochs", -1, "config.optimizer.schedule_epochs=-1: use 0 or more"),

@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import os
+import shutil
+import time
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from data_files import ratings, write, write_split
 from hlr_jax.config import DataConfig
 from hlr_jax.data import load, loading, prepared, raw, registry
 from hlr_jax.data.arrays import from_arrays
+from hlr_jax.data.fingerprints import fingerprints
 from hlr_jax.data.resolve import resolve
 
 pytestmark = pytest.mark.usefixtures("folders")
@@ -51,6 +55,8 @@ def _must_not_be_called(*_):
         lambda path: np.save(path, np.array([{}], object), allow_pickle=True),
         lambda path: (path.parent / "checksums.json").write_text("{}"),
         lambda path: (path.parent / "checksums.json").write_text("[1"),
+        lambda path: (path.parent / "checksums.json").write_text("null"),
+        lambda path: (path.parent / "checksums.json").write_text("[" * 100_000),
     ],
     ids=[
         "empty",
@@ -61,6 +67,8 @@ def _must_not_be_called(*_):
         "pickled",
         "no checksums",
         "damaged checksums",
+        "checksums of nothing",
+        "deep checksums",
     ],
 )
 def test_damaged_prepared_data_is_prepared_again(folders, table, harm):
@@ -70,38 +78,6 @@ def test_damaged_prepared_data_is_prepared_again(folders, table, harm):
     del whole  # whose arrays are the files
     (kept,) = (folders[1] / "prepared").iterdir()
     harm(kept / "train_items.npy")
-    np.testing.assert_array_equal(load(config).train.items, items)
-    assert from_arrays("x", prepared.restore(kept)) is not None
-
-
-def test_large_prepared_data_is_mapped_and_not_read(folders, table, monkeypatch):
-    config = DataConfig(name="ml_100k", core=2)
-    first = load(config)
-    monkeypatch.setattr(prepared, "MAX_VERIFIED_BYTES", 10)
-    monkeypatch.setattr(prepared, "_checksum", _must_not_be_called)
-    again = load(config)
-    assert isinstance(again.train.items, np.memmap)
-    assert again.digest == first.digest
-    np.testing.assert_array_equal(again.popularity, first.train.popularity)
-
-
-@pytest.mark.parametrize(
-    "harm",
-    [
-        lambda path: path.write_bytes(b""),
-        lambda path: path.write_bytes(path.read_bytes()[:-4]),
-        lambda path: path.unlink(),
-        lambda path: np.save(path, np.arange(3)),
-    ],
-    ids=["empty", "cut", "incomplete", "another"],
-)
-def test_damage_to_the_length_of_large_prepared_data_is_noticed(folders, table, harm, monkeypatch):
-    monkeypatch.setattr(prepared, "MAX_VERIFIED_BYTES", 10)
-    config = DataConfig(name="ml_100k", core=2)
-    items = np.array(load(config).train.items)
-    (kept,) = (folders[1] / "prepared").iterdir()
-    harm(kept / "train_items.npy")
-    assert from_arrays("x", prepared.restore(kept)) is None
     np.testing.assert_array_equal(load(config).train.items, items)
     assert from_arrays("x", prepared.restore(kept)) is not None
 
@@ -179,7 +155,40 @@ def test_a_filter_may_be_given_or_the_data_sets_own(table):
 
 def _key(config):
     resolved = resolve(config, progress=False)
-    return prepared.folder_name("x", loading._recipe(config, resolved))
+    files = fingerprints(loading._files(resolved))
+    return prepared.folder_name("x", loading._recipe(config, resolved, files))
+
+
+def test_data_of_a_file_that_was_moved_or_touched_are_found_again(folders, monkeypatch):
+    lines = [f"{user},{item}\n" for user in range(5) for item in range(user, user + 5)]
+    table = write(folders[0] / "own.csv", "".join(["user,item\n", *lines]))
+    config = DataConfig(name="file", path=str(table))
+    first = load(config)
+    os.utime(table, (1, 1))
+    moved = folders[0] / "moved" / table.name
+    moved.parent.mkdir()
+    shutil.copy(table, moved)
+    monkeypatch.setattr(raw, "read", _must_not_be_called)
+    assert load(config).digest == first.digest
+    assert load(dataclasses.replace(config, path=str(moved))).digest == first.digest
+
+
+def test_data_that_are_not_used_go_when_the_cache_is_full(folders, table, monkeypatch):
+    kept = folders[1] / "prepared"
+
+    def folder_of(seed):
+        before = set(kept.iterdir()) if kept.exists() else set()
+        load(DataConfig(name="ml_100k", core=2, split_seed=seed))
+        return (set(kept.iterdir()) - before).pop()
+
+    used, unused, recent = (folder_of(core) for core in (2, 3, 4))
+    for folder, days in ((used, 30), (unused, 20), (recent, 6)):
+        then = time.time() - days * 24 * 3600
+        os.utime(folder, (then, then))
+    load(DataConfig(name="ml_100k", core=2, split_seed=2))
+    monkeypatch.setenv("HLR_JAX_CACHE_MB", "0")
+    newest = folder_of(1)
+    assert set(kept.iterdir()) == {used, recent, newest}
 
 
 def test_changed_files_are_read_again(table):

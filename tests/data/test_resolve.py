@@ -8,11 +8,11 @@ import zipfile
 import pytest
 from data_files import fault, ratings, write, write_split
 
+from hlr_jax.cache import cache_folder
 from hlr_jax.config import DataConfig
 from hlr_jax.data import fetch, load, locate, registry
 from hlr_jax.data.resolve import resolve
 from hlr_jax.errors import InputError
-from hlr_jax.files import cache_folder
 
 pytestmark = pytest.mark.usefixtures("folders")
 

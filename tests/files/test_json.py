@@ -54,6 +54,7 @@ def test_an_object_of_a_file(tmp_path, text):
         (DEEP.encode(), "nested deeper than 64"),
         (b'{"epoch": "1"}', "epoch is '1', not a whole number"),
         (b'{"epoch": 1.5}', "epoch is 1.5, not a whole number"),
+        (b'{"epoch": 0}', "epochs count from 1, not 0"),
         (b'{"step": 3}', "has no number of an epoch"),
         (b"", "not valid JSON"),
     ],
@@ -63,7 +64,7 @@ def test_a_line_of_epochs(tmp_path, line, expected):
     path.write_bytes(b'{"epoch": 1}\n' + line + b"\n")
     message = refused(files.read_json_lines, path)
     assert message.startswith(f"{path} line 2: {expected}")
-    assert message.endswith(RESTORED)
+    assert message.endswith("repair or delete the file")
 
 
 def test_what_is_allowed(tmp_path):

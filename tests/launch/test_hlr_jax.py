@@ -94,7 +94,7 @@ def test_help(name, launch):
     assert max(map(len, done.stdout.splitlines())) <= 100
     flags = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("  --")]
     assert "--import=..." in flags
-    assert ("--workdir=..." in flags) == (name not in ("compare", "fields"))
+    assert ("--workdir=..." in flags) == (name not in ("compare", "fields", "cache"))
     reads_files = name in ("train", "sweep", "baseline", "demo")
     assert (shipped.describe() in done.stdout) == reads_files
     assert ("--config=..." in flags) == (name in ("train", "sweep", "baseline", "evaluate"))

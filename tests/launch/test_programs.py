@@ -150,7 +150,6 @@ def test_a_sweep_ends_in_a_command_that_trains_the_best(launch, config_file, tmp
         "importance.png",
         "sweep.db",
         "sweep.json",
-        "sweep.lock",
         "trials.csv",
     ]
     table = pl.read_csv(workdir / "trials.csv")

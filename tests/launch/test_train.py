@@ -239,9 +239,9 @@ def test_an_interrupted_run_says_so_and_goes_on(launch, environment, config_file
         process.wait()
     assert process.returncode == 130, errors
     assert errors.strip().splitlines()[-1] == (
-        "error: interrupted; the same command goes on from the last checkpoint"
+        "error: interrupted (SIGINT); the same command goes on from the last checkpoint"
     )
-    assert len(list((workdir / "checkpoints" / "latest").iterdir())) == 1
+    assert 1 <= len(list((workdir / "checkpoints" / "latest").iterdir())) <= 3
     epochs = len((workdir / "metrics.jsonl").read_text().splitlines())
 
     done = subprocess.run(

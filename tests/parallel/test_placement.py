@@ -31,8 +31,8 @@ from hlr_jax.runs import experiment
 from hlr_jax.runs.checkpoints import Checkpoints
 from hlr_jax.runs.recommender import Recommender
 from hlr_jax.training.inputs import training_positives
-from hlr_jax.training.loop import Progress
 from hlr_jax.training.state import state_shapes
+from hlr_jax.training.store import Progress
 
 # --- losses and ranks ----------------------------------------------------------------------------
 
@@ -156,8 +156,8 @@ def test_a_checkpoint_of_any_placement_goes_on_in_any_other(tmp_path, saved):
     placement = placed(*saved)
     state, _ = trained(config, placement, 3)
     store = Checkpoints(tmp_path, placement.used_rows)
-    store.save(state, progress)
     store.save_best(state, progress)
+    store.save(state, progress)
     for restored in SPREAD:
         other = placed(*restored)
         like, recipe = start(config, other)

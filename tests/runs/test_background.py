@@ -4,7 +4,6 @@ What is on the disk at any time is what a run that is killed then goes on from.
 """
 
 import functools
-import json
 import pathlib
 import shutil
 import threading
@@ -29,13 +28,13 @@ from support.small_runs import (
 
 from hlr_jax.errors import DivergedError
 from hlr_jax.parallel import processes
-from hlr_jax.runs import experiment
+from hlr_jax.runs import experiment, manifests
 from hlr_jax.runs.background import BackgroundStore, while_training
 from hlr_jax.runs.checkpoints import Checkpoints
 from hlr_jax.runs.trackers import Each
-from hlr_jax.training import loop
-from hlr_jax.training.loop import MemoryStore, Progress, Record
+from hlr_jax.training.loop import Record
 from hlr_jax.training.state import TrainState
+from hlr_jax.training.store import MemoryStore, Progress
 
 SECONDS = 60  # Until a test gives up.
 
@@ -113,20 +112,17 @@ def test_the_newest_pair_is_written_and_the_best_before_the_latest():
     assert store.written == [("best", 1), ("latest", 1), ("best", 3), ("latest", 4)]
 
 
-def test_a_best_that_no_state_follows_is_written_in_the_end():
-    """After a state that waits since before, or alone."""
+def test_a_best_that_no_state_follows_is_not_written():
+    """Nothing would count on it, and the state before counts on the one before."""
     store = Gated()
     with BackgroundStore(store) as background:
+        background.save_best(initial(), progress_of(1))
         background.save(initial(), progress_of(1))
         assert store.is_writing.wait(SECONDS)
         background.save(initial(), progress_of(2))
         background.save_best(initial(), progress_of(3))
         store.gate.set()
-    assert store.written == [("latest", 1), ("best", 3), ("latest", 2)]
-    with BackgroundStore(store) as background:
-        background.save_best(initial(), progress_of(4))
-        assert background.restore_best(initial().params) is store.best
-    assert store.written[3:] == [("best", 4)]
+    assert store.written == [("best", 1), ("latest", 1), ("latest", 2)]
 
 
 def test_what_was_saved_is_written_though_its_memory_is_used_again():
@@ -283,25 +279,27 @@ def test_a_run_killed_between_two_writes_goes_on_as_if_it_never_stopped(
     assert len(read_log(killed)) == 3
     store = Checkpoints(killed / "checkpoints")
     assert store.progress().epochs == number - 1
-    assert stored_progress(killed, "best")["best_epoch"] == number
+    assert stored_progress(killed, "best").best_epoch == number
     assert_same(train(config_of(), killed), train(config_of(), finished))
     assert read_log(killed) == read_log(finished)
 
 
-def stored_progress(workdir: pathlib.Path, kind: str) -> dict[str, Any]:
-    (path,) = (workdir / "checkpoints" / kind).glob("*/progress/metadata")
-    return json.loads(path.read_text())
+def stored_progress(workdir: pathlib.Path, kind: str) -> Progress:
+    """How far the newest checkpoint of a kind had come."""
+    folder = workdir / "checkpoints" / kind
+    newest = max(int(path.name) for path in folder.iterdir())
+    return manifests.read(folder / str(newest)).progress
 
 
-def test_a_caller_that_ends_the_training_has_the_best_of_that_epoch(tmp_path):
+def test_a_caller_that_ends_the_training_has_what_the_epoch_before_left(tmp_path):
     def stop(record: Record) -> None:
-        if record["epoch"] == 2:
+        if record["epoch"] == 3:
             raise LookupError("enough")
 
     with pytest.raises(LookupError, match="enough"):
         experiment.train(config_of(), tmp_path, data_for("cml"), False, [Each(stop)])
-    assert stored_progress(tmp_path, "best")["epochs"] == 2
-    assert stored_progress(tmp_path, "latest")["epochs"] == 1
+    assert stored_progress(tmp_path, "best").epochs == 2
+    assert stored_progress(tmp_path, "latest").epochs == 2
 
 
 @pytest.mark.parametrize("spec", [PartitionSpec(), PartitionSpec("devices")])
@@ -334,4 +332,4 @@ def test_several_processes_write_in_step(tmp_path, monkeypatch):
     monkeypatch.setattr(processes, "count", lambda: 2)
     with while_training(checkpoints) as store:
         assert store is checkpoints
-    assert isinstance(checkpoints, loop.Store)
+    assert isinstance(checkpoints, Store)

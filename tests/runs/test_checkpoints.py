@@ -17,9 +17,9 @@ from hlr_jax import files
 from hlr_jax.config import Config
 from hlr_jax.errors import InputError
 from hlr_jax.runs.checkpoints import Checkpoints
-from hlr_jax.training.loop import Progress
 from hlr_jax.training.optimizers import NamedOptimizer
 from hlr_jax.training.state import TrainState
+from hlr_jax.training.store import Progress
 from hlr_jax.types import Params
 
 ADAM = NamedOptimizer.of(Config(), 1)
@@ -62,6 +62,12 @@ def assert_same(one: object, two: object) -> None:
         np.testing.assert_array_equal(left, right)
 
 
+def save_both(store: Checkpoints, state: TrainState, progress: Progress = PROGRESS) -> None:
+    """As a run does after an epoch that is better than all before."""
+    store.save_best(state, progress)
+    store.save(state, progress)
+
+
 def test_a_state_comes_back_as_it_was(tmp_path):
     store, state = Checkpoints(tmp_path / "checkpoints"), state_of(params_of(0), step=12)
     store.save(state, PROGRESS)
@@ -78,8 +84,7 @@ def test_a_table_of_users_without_rows_comes_back_as_it_was(tmp_path):
     params = params_of(0)
     without = params | {"user": params["user"][:, :0]}
     store, state = Checkpoints(tmp_path / "checkpoints"), state_of(without, step=12)
-    store.save(state, PROGRESS)
-    store.save_best(state, PROGRESS)
+    save_both(store, state)
     like = TrainState.of(params_of(1) | {"user": without["user"]}, ADAM)
     assert_same(store.restore(like)[0], state)
     found = store.restore_best(jax.eval_shape(lambda: like.params))
@@ -91,7 +96,7 @@ def test_a_table_of_users_without_rows_comes_back_as_it_was(tmp_path):
 
 def test_shapes_alone_suffice_to_restore(tmp_path):
     store, params = Checkpoints(tmp_path), params_of(0)
-    store.save_best(state_of(params, 3), PROGRESS)
+    save_both(store, state_of(params, 3))
     assert_same(store.restore_best(jax.eval_shape(lambda: params)), params)
 
 
@@ -101,14 +106,12 @@ def test_the_latest_state_replaces_the_one_before(tmp_path):
         store.save(state_of(params_of(step), step), PROGRESS._replace(epochs=step))
     restored, progress = store.restore(state_of(params_of(0)))
     assert int(restored.step) == progress.epochs == 9
-    assert len(list((tmp_path / "latest").iterdir())) == 1
 
 
 def test_the_same_step_can_be_saved_again(tmp_path):
     store = Checkpoints(tmp_path)
     for seed in (1, 2):
-        store.save(state_of(params_of(seed), 4), PROGRESS)
-        store.save_best(state_of(params_of(seed), 4), PROGRESS)
+        save_both(store, state_of(params_of(seed), 4))
     assert_same(store.restore(state_of(params_of(0)))[0].params, params_of(2))
     assert_same(store.restore_best(params_of(0)), params_of(2))
 
@@ -116,18 +119,8 @@ def test_the_same_step_can_be_saved_again(tmp_path):
 def test_an_earlier_step_can_be_saved_after_a_later_one(tmp_path):
     store = Checkpoints(tmp_path)
     for step in (9, 4):
-        store.save_best(state_of(params_of(step), step), PROGRESS)
+        save_both(store, state_of(params_of(step), step))
     assert_same(store.restore_best(params_of(0)), params_of(4))
-
-
-def test_a_damaged_checkpoint_is_reported_in_one_line(tmp_path):
-    store = Checkpoints(tmp_path)
-    store.save_best(state_of(params_of(1), 4), PROGRESS)
-    for path in (tmp_path / "best").glob("*/state/**/*"):
-        if path.is_file():
-            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(InputError, match="the checkpoint is damaged"):
-        store.restore_best(params_of(0))
 
 
 def test_the_best_parameters_are_kept_apart(tmp_path):
@@ -148,7 +141,7 @@ def test_saving_leaves_the_state_alone(tmp_path):
 def test_without_a_checkpoint(tmp_path):
     store = Checkpoints(tmp_path / "checkpoints")
     assert store.restore(state_of(params_of(0))) is None
-    with pytest.raises(InputError, match="there is no checkpoint; train first") as caught:
+    with pytest.raises(InputError, match="there is no checkpoint; nothing else is left") as caught:
         store.restore_best(params_of(0))
     assert str(tmp_path / "checkpoints" / "best") in str(caught.value)
     assert not (tmp_path / "checkpoints").exists()
@@ -157,8 +150,7 @@ def test_without_a_checkpoint(tmp_path):
 @pytest.mark.parametrize(("saved_on", "restored_on"), [(8, 1), (1, 8), (3, 8)])
 def test_a_state_goes_from_some_devices_to_others(tmp_path, saved_on, restored_on):
     store, state = Checkpoints(tmp_path), state_of(params_of(0), step=12)
-    store.save(replicate(state, saved_on), PROGRESS)
-    store.save_best(replicate(state, saved_on), PROGRESS)
+    save_both(store, replicate(state, saved_on))
     like = replicate(state_of(params_of(1)), restored_on)
     restored, progress = store.restore(like)
     assert_same(restored, state)
@@ -218,8 +210,7 @@ def test_a_state_goes_to_a_process_with_one_device_and_back(tmp_path):
 )
 def test_other_shapes_are_refused(tmp_path, other, fault):
     store = Checkpoints(tmp_path)
-    store.save(state_of(params_of(0), 4), PROGRESS)
-    store.save_best(state_of(params_of(0), 4), PROGRESS)
+    save_both(store, state_of(params_of(0), 4))
     for restore, folder in (
         (lambda: store.restore(state_of(other)), "latest"),
         (lambda: store.restore_best(other), "best"),
@@ -234,8 +225,7 @@ def test_other_shapes_are_refused(tmp_path, other, fault):
 def test_unused_rows_are_added_or_left_out(tmp_path, wanted):
     rows, whole = {"user": 5, "item": 7}, state_of(params_of(0, num_users=8), 4)
     store = Checkpoints(tmp_path, rows)
-    store.save(whole, PROGRESS)
-    store.save_best(whole, PROGRESS)
+    save_both(store, whole)
     like = state_of(params_of(1, num_users=wanted))
     restored, progress = store.restore(like)
     assert progress == PROGRESS

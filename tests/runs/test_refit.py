@@ -25,7 +25,7 @@ from hlr_jax.data import loading
 from hlr_jax.data.dataset import Dataset
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.errors import InputError
-from hlr_jax.runs import experiment
+from hlr_jax.runs import experiment, manifests
 from hlr_jax.runs.recommender import Recommender
 from hlr_jax.runs.workdir import load_config
 from hlr_jax.training import loop
@@ -284,11 +284,14 @@ def test_tables_that_saw_what_is_held_out_are_refused(run, monkeypatch):
 
 
 def test_an_unfinished_refit_is_not_taken_for_a_model(run, tmp_path):
-    shutil.copytree(run, tmp_path / "run")
-    log = tmp_path / "run" / "refit" / "metrics.jsonl"
-    lines = log.read_text().splitlines()
-    assert len(lines) == BEST
-    log.write_text(lines[0] + "\n")
+    """By its state: a log that is lost says nothing."""
+    folder = shutil.copytree(run, tmp_path / "run") / "refit"
+    (folder / "metrics.jsonl").unlink()
+    assert Recommender.load(tmp_path / "run", planted()).params
+    for path in (folder / "checkpoints" / "latest").iterdir():
+        manifest = manifests.read(path)
+        earlier = manifest.progress._replace(epochs=1)
+        manifests.write(path, dataclasses.replace(manifest, progress=earlier))
     with pytest.raises(InputError, match=r"refit: was trained for 1 of 2 epochs; the same"):
         Recommender.load(tmp_path / "run", planted())
     assert Recommender.load(tmp_path / "run", planted(), refitted=False).dataset.valid

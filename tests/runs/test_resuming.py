@@ -31,8 +31,9 @@ from hlr_jax.errors import InputError
 from hlr_jax.parallel import devices
 from hlr_jax.runs import checkpoints, experiment
 from hlr_jax.training import loop
-from hlr_jax.training.loop import MemoryStore, Progress, Record
+from hlr_jax.training.loop import Record
 from hlr_jax.training.state import TrainState
+from hlr_jax.training.store import MemoryStore, Progress
 from hlr_jax.types import Params
 
 Finished = tuple[Params, list[Record], pathlib.Path]
@@ -78,6 +79,27 @@ def test_a_run_interrupted_again_and_again(finished, tmp_path, monkeypatch):
             with pytest.raises(KeyboardInterrupt):
                 train(config_of("hlr"), tmp_path)
     assert_same(train(config_of("hlr"), tmp_path), expected)
+    assert read_log(tmp_path) == expected_log
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_a_run_stopped_in_validation_goes_on_with_it(epoch, finished, tmp_path, monkeypatch):
+    expected, expected_log, _ = finished("cml")
+    mean_loss, calls = experiment.mean_loss, []
+
+    def stopped(*arguments: Any) -> float:
+        calls.append(arguments)
+        if len(calls) == epoch:
+            os.kill(os.getpid(), signal.SIGTERM)
+            pytest.fail("was not stopped")
+        return mean_loss(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(experiment, "mean_loss", stopped)
+        with pytest.raises(KeyboardInterrupt, match="goes on from the last checkpoint"):
+            train(config_of(), tmp_path)
+    assert len(read_log(tmp_path)) == epoch - 1
+    assert_same(train(config_of(), tmp_path), expected)
     assert read_log(tmp_path) == expected_log
 
 
@@ -156,9 +178,7 @@ def test_an_epoch_record_without_its_number_is_refused_with_the_file(finished, t
     shutil.copytree(finished("cml")[2], tmp_path, dirs_exist_ok=True)
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 12}\n')
-    with pytest.raises(
-        InputError, match="no number of an epoch; the file is damaged: restore"
-    ) as caught:
+    with pytest.raises(InputError, match="no number of an epoch; repair or delete") as caught:
         train(config_of(), tmp_path)
     assert str(path) in str(caught.value)
 

@@ -11,8 +11,8 @@ from hlr_jax import train
 from hlr_jax.data.filtered import Filtered
 from hlr_jax.facts import WIDTH
 from hlr_jax.runs import experiment, words
-from hlr_jax.training.loop import Progress
 from hlr_jax.training.state import Sizes, num_parameters
+from hlr_jax.training.store import Progress
 
 
 def told(config, workdir, data):

@@ -33,8 +33,9 @@ from hlr_jax.sampling.sources import Source
 from hlr_jax.training import loop
 from hlr_jax.training.epoch import EpochRows, Recipe, advance
 from hlr_jax.training.inputs import make_objective, make_recipe, training_positives
-from hlr_jax.training.loop import MemoryStore, Program, Progress, Record
+from hlr_jax.training.loop import Program, Record
 from hlr_jax.training.state import Keys, TrainState, new_params, new_state, state_shapes
+from hlr_jax.training.store import MemoryStore, Progress
 from hlr_jax.types import Params
 
 USERS, ITEMS = 24, 30

@@ -29,8 +29,9 @@ from hlr_jax.errors import DivergedError
 from hlr_jax.runs import experiment
 from hlr_jax.runs.trackers import Each
 from hlr_jax.training import loop
-from hlr_jax.training.loop import Progress, Record
+from hlr_jax.training.loop import Record
 from hlr_jax.training.state import Keys
+from hlr_jax.training.store import Progress
 from hlr_jax.types import Params
 
 

@@ -111,7 +111,7 @@ def test_another_search_in_the_same_folder_is_refused(scripted, tmp_path, datase
 
 def test_a_second_sweep_at_the_same_time_is_refused(scripted, tmp_path):
     def values_of(config):
-        with pytest.raises(InputError, match="another sweep is running there"):
+        with pytest.raises(InputError, match="another run is writing there"):
             scripted(tmp_path, value_of, trials=3)
         return [0.5]
 
