@@ -28,10 +28,11 @@ test-core: $(VENV)/.test ## run the part of the tests that a new version of JAX 
 	$(VENV)/bin/python -c "import jax, sys; print('Python', sys.version.split()[0], 'JAX', jax.__version__)"
 	$(VENV)/bin/python -m pytest -n 2 $(PYTEST_ARGS) $(CORE_TESTS)
 
-lint: $(VENV)/.test ## check style, formatting and types
+lint: $(VENV)/.test ## check style, formatting, types, and packages for known vulnerabilities
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy hlr_jax
+	sh .ci/audit $(VENV)
 
 bench: $(VENV)/.bench ## measure speed and scaling into build/bench; BENCH_ARGS: --record, --quick
 	@set -e; for name in $(BENCHMARKS); do \

@@ -15,11 +15,12 @@ import safetensors
 import safetensors.numpy
 
 from hlr_jax.errors import InputError
-from hlr_jax.files import replacing
+from hlr_jax.files import parse_json, replacing
 
 # Raise it when what is written cannot be read by earlier versions of the library.
 VERSION = 1
 _FORMAT = "hlr_jax"
+_SAVE_AGAIN = "the file is damaged; copy or save it again"
 _TEXT, _ENDS = "#text", "#ends"
 
 
@@ -80,13 +81,15 @@ def read(path: pathlib.Path, kind: str) -> tuple[dict[str, Any], dict[str, np.nd
                     f"{path}: was saved by a newer hlr_jax (version {header['version']} of the "
                     f"file; this one reads up to {VERSION}); update hlr_jax"
                 )
-            description = dict(json.loads(header["description"]))
+            description = parse_json(header["description"], str(path), dict, _SAVE_AGAIN)
             if description["kind"] != kind:
                 raise InputError(f"{path}: holds a {description['kind']}, not a {kind}")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if _digest(tensors, header) != header["sha256"]:
             raise InputError(fault)
-        return description, _with_texts(tensors, json.loads(header["texts"]))
+        return description, _with_texts(
+            tensors, parse_json(header["texts"], str(path), dict, _SAVE_AGAIN)
+        )
     except InputError:
         raise
     except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
@@ -100,14 +103,14 @@ def below(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray
 
 def damaged(path: pathlib.Path) -> InputError:
     """Make the error for a file whose content does not fit together."""
-    return InputError(f"{path}: the file is damaged; copy or save it again")
+    return InputError(f"{path}: {_SAVE_AGAIN}")
 
 
 def kind_of(path: pathlib.Path) -> str:
     """Read what a file holds; "" if it was not saved by `write`."""
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            return str(json.loads((file.metadata() or {})["description"])["kind"])
+            return str(parse_json((file.metadata() or {})["description"], str(path))["kind"])
     except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError):
         return ""
 

@@ -138,6 +138,8 @@ def _parse(program: types.ModuleType, argv: list[str]) -> list[str]:
         sys.exit(0)
     try:
         rest = flags.FLAGS(argv)
+    except flags.UnrecognizedFlagError as error:
+        _fail(_unknown_flag(error))
     except (flags.Error, InputError, _ConfigurationError) as error:
         _fail(_missing(argv) if _REQUIRED in str(error) else str(error))
     except Exception as error:
@@ -201,6 +203,20 @@ def _missing(argv: list[str]) -> str:
     required = sorted(name for name in flags.FLAGS if _is_required(flags.FLAGS[name]))
     missing = [f"--{name}=.." for name in required if flags.FLAGS[name].value is None]
     return f"give {' and '.join(missing)}; see {argv[0]} --help"
+
+
+def _unknown_flag(error: flags.UnrecognizedFlagError) -> str:
+    """Say which fields of the configuration an unknown flag may mean."""
+    from hlr_jax import config as configs
+
+    if "config" not in flags.FLAGS or "." in error.flagname:
+        return str(error)
+    named = [x for x in configs.flat(configs.Config()) if x.split(".")[-1] == error.flagname]
+    value = str(error.flagvalue or "").partition("=")[2] or ".."
+    meant = " or ".join(f"--config.{name}={value}" for name in named)
+    return (
+        f"--{error.flagname}: there is no such flag; did you mean {meant}?" if meant else str(error)
+    )
 
 
 def _is_required(flag: flags.Flag) -> bool:

@@ -12,10 +12,24 @@ import shutil
 import socket
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from hlr_jax.errors import InputError
+
+# Results of a million users, a value of each for ten metrics, are a tenth of this; parsed, it takes
+# a few GB.
+MAX_JSON_BYTES = 2**30
+# What the library writes is nested 6 deep; Python's own limit is near 1000.
+MAX_JSON_DEPTH = 64
+_TOO_DEEP = f"nested deeper than {MAX_JSON_DEPTH}"
+# Holds for whatever a run, a sweep or a comparison has written.
+RESTORE = "the file is damaged: restore it, or start again in another folder"
+# A log can be done without: a run goes on from its checkpoint.
+_REPAIR = "repair or delete the file"
+_ANY: Mapping[str, type] = MappingProxyType({})
+_KINDS = {int: "a whole number", str: "a text", dict: "an object", list: "a list"}
 
 # What another machine, or a process of unknown fate, began to write this long ago is abandoned.
 _ABANDONED_SECONDS = 24 * 60 * 60
@@ -172,38 +186,122 @@ def write_json(path: pathlib.Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def read_json_object(path: pathlib.Path) -> dict[str, Any]:
-    """Read a JSON object.
+def parse_json(
+    text: str | bytes, place: str, kind: type = dict, remedy: str = RESTORE, constants: bool = True
+) -> Any:
+    """Parse JSON that came from a disk; nothing else in the library does.
+
+    Args:
+      text: UTF-8.
+      place: names the file, and the line where there are several, for error messages.
+      kind: what it has to be: `dict` or `list`.
+      remedy: ends the message of an error.
+      constants: take NaN and Infinity, which are no JSON, but which Python writes.
 
     Raises:
-      InputError: the file holds something else.
+      InputError: it is larger than `MAX_JSON_BYTES`, nested deeper than `MAX_JSON_DEPTH`, not valid
+        or not of this kind, or an object has a key twice.
     """
-    try:
-        value = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise InputError(f"{path}: not valid JSON ({error}); the file is damaged") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: not a JSON object; the file is damaged")
+    fault = ""
+    if len(text) > MAX_JSON_BYTES:
+        fault = f"larger than {MAX_JSON_BYTES} bytes"
+    else:
+        try:
+            constant = float if constants else _refuse_constant
+            value = json.loads(text, object_pairs_hook=_object, parse_constant=constant)
+            if _is_deeper(text, value):
+                fault = _TOO_DEEP
+            elif not isinstance(value, kind):
+                fault = f"not a JSON {'object' if kind is dict else 'list'}"
+        except RecursionError:
+            fault = _TOO_DEEP
+        except ValueError as error:
+            fault = f"not valid JSON ({' '.join(str(error).split())[:200]})"
+    if fault:
+        raise InputError(f"{place}: {fault}; {remedy}")
     return value
 
 
-def read_json_lines(path: pathlib.Path) -> list[Any]:
-    """The records of a JSON-lines file, without an unfinished last line; none without a file.
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        seen: set[str] = set()
+        repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {repeated[:60]!r} is there twice")
+    return made
+
+
+def _is_deeper(text: str | bytes, value: Any) -> bool:
+    """Whether lists and objects lie deeper in each other than `MAX_JSON_DEPTH`."""
+    opening: tuple[Any, Any] = ("[", "{") if isinstance(text, str) else (b"[", b"{")
+    if sum(map(text.count, opening)) <= MAX_JSON_DEPTH:
+        return False
+    level = [value]
+    for _ in range(MAX_JSON_DEPTH):
+        inner = [x.values() if isinstance(x, dict) else x for x in level]
+        level = [x for values in inner for x in values if isinstance(x, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+def read_json_object(path: pathlib.Path, fields: Mapping[str, type] = _ANY) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Args:
+      fields: types of fields; one that is not there has none.
 
     Raises:
-      InputError: a line is not a JSON object.
+      InputError: the file holds something else, or a field is of another type.
+    """
+    return _typed(parse_json(_content(path), str(path)), str(path), fields)
+
+
+def read_json_lines(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The records of epochs in a JSON-lines file, without an unfinished last line; none without it.
+
+    Raises:
+      InputError: a line is not a JSON object with a whole number `epoch`.
     """
     if not path.exists():
         return []
     records = []
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
-        try:
-            records.append(dict(json.loads(line)))
-        except (ValueError, TypeError):
-            raise InputError(
-                f"{path} line {number}: not a JSON object; repair or delete the file"
-            ) from None
+    for number, line in enumerate(_content(path).split(b"\n")[:-1], start=1):
+        place = f"{path} line {number}"
+        record = parse_json(line, place, dict, _REPAIR)
+        if "epoch" not in record:
+            raise InputError(f"{place}: has no number of an epoch; {_REPAIR}")
+        records.append(_typed(record, place, {"epoch": int}, _REPAIR))
+        if record["epoch"] < 1:
+            raise InputError(f"{place}: epochs count from 1, not {record['epoch']}; {_REPAIR}")
     return records
+
+
+def _content(path: pathlib.Path) -> bytes:
+    """Read a file of JSON, but none that would fill the memory."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MAX_JSON_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {RESTORE}") from None
+    if len(content) > MAX_JSON_BYTES:
+        raise InputError(f"{path}: larger than {MAX_JSON_BYTES} bytes; {RESTORE}")
+    return content
+
+
+def _typed(
+    value: dict[str, Any], place: str, fields: Mapping[str, type], remedy: str = RESTORE
+) -> dict[str, Any]:
+    for name, kind in fields.items():
+        # A truth is a number to Python.
+        if name in value and type(value[name]) is not kind:
+            shown = repr(value[name])[:60]
+            raise InputError(f"{place}: {name} is {shown}, not {_KINDS[kind]}; {remedy}")
+    return value
 
 
 def write_json_lines(path: pathlib.Path, records: list[Any]) -> None:

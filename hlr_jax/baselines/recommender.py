@@ -97,7 +97,7 @@ class BaselineRecommender(Verbs):
         description, arrays = archive.read(path, KIND)
         of_data, of_fitted = (archive.below(prefix, arrays) for prefix in (_DATA, _FITTED))
         try:
-            dataset = from_arrays(description["data"], of_data)
+            dataset = from_arrays(str(description["data"]), of_data)
             fitted = restored(description["fitted"], of_fitted, description["numbers"])
             if dataset is None:
                 raise ValueError

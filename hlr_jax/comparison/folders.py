@@ -32,6 +32,8 @@ _INDIFFERENT = (
     "evaluation.per_user",
     "evaluation.batch_size",
 )
+_SECTIONS = ("train", "valid", "test", "digests", "split_sizes", "hyperparameters", "data")
+_TYPES = dict.fromkeys(_SECTIONS, dict) | {"baseline": str, "seed": int}
 _NEEDED = ("data", "seed", "split_sizes", "hyperparameters", "refit", "test")
 
 
@@ -188,7 +190,14 @@ class TunedBaseline:
 
     @property
     def data(self) -> DataConfig:
-        return dataclasses.replace(DataConfig(**self.results["data"]), join_valid=False)
+        return dataclasses.replace(self._data, join_valid=False)
+
+    @property
+    def _data(self) -> DataConfig:
+        try:
+            return configs.from_config_dict({"data": self.results["data"]}).data
+        except InputError as error:
+            raise InputError(f"{self.folder / 'results.json'}: {error}") from None
 
     def load_data(self) -> Dataset:
         """Load the data, before validation was joined to training."""
@@ -251,7 +260,7 @@ def open_folder(folder: str | pathlib.Path) -> Measurable:
     """
     folder = pathlib.Path(folder)
     path = folder / "results.json"
-    results = read_json_object(path) if path.is_file() else {}
+    results = read_json_object(path, _TYPES) if path.is_file() else {}
     if (folder / "config.json").is_file():
         epochs = check_finished(folder)
         is_current = results.get("train", {}).get("epochs") == epochs
@@ -259,6 +268,8 @@ def open_folder(folder: str | pathlib.Path) -> Measurable:
     if results.get("baseline") in baselines.METHODS:
         if missing := [name for name in _NEEDED if name not in results]:
             raise InputError(f"{path}: has no {missing[0]}; run hlr-jax baseline again")
+        if not isinstance(results["test"].get("protocol"), str):
+            raise InputError(f"{path}: has no test.protocol; run hlr-jax baseline again")
         return TunedBaseline(folder, results)
     raise InputError(
         f"{folder}: holds neither a training run (config.json) nor the results of a baseline "

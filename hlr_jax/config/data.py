@@ -1,5 +1,6 @@
 """The fields of `config.data`: which interactions, how they are filtered and split."""
 
+import codecs
 import dataclasses
 import typing
 
@@ -30,6 +31,16 @@ class DataConfig(Section):
     rating_column: str = ""
     # As user_column; "" where there are no times.
     timestamp_column: str = ""
+    # Of the table: between fields, as ";" or "tab"; "" goes by the format, and for CSV finds one of
+    # , ; | and tab.
+    separator: str = ""
+    # Of the table: utf-8, latin-1, cp1252, utf-16 or another that Python knows.
+    encoding: str = "utf-8"
+    # Of the table: what stands before the fraction of a number, "." or ",".
+    decimal: str = "."
+    # Rows of the table that cannot be used, as those with an empty rating: error names the first;
+    # drop leaves them out, and counts them.
+    on_bad_row: str = "error"
     # Keep interactions rated at least this; None takes the data set's own rule.
     min_rating: float | None = None
     # Keep users and items with at least this many interactions, repeated until all have;
@@ -85,6 +96,20 @@ class DataConfig(Section):
             self.path,
             "give the table's path (config.data.name is 'file')",
         )
+        require_one_of(self.decimal, (".", ","), "data.decimal")
+        require_one_of(self.on_bad_row, ("error", "drop"), "data.on_bad_row")
+        known = "use utf-8, latin-1, cp1252 or another encoding of texts that Python knows"
+        require(_is_encoding(self.encoding), "data.encoding", self.encoding, known)
+        for field, default in (
+            ("separator", ""),
+            ("encoding", "utf-8"),
+            ("decimal", "."),
+            ("on_bad_row", "error"),
+        ):
+            value = getattr(self, field)
+            own = self.name == "file" or bool(self.predefined)
+            needed = "leave it out: it is for tables of your own (config.data.name='file')"
+            require(own or value == default, f"data.{field}", value, needed)
         for field in ("core", "item_core"):
             value = getattr(self, field)
             require(
@@ -104,3 +129,12 @@ class DataConfig(Section):
     def has_features_file(self) -> bool:
         """Whether features are those of a file, and not the data set's own."""
         return self.features not in ("", self.OWN_FEATURES)
+
+
+def _is_encoding(name: str) -> bool:
+    """Whether texts can be read by an encoding, piece by piece."""
+    try:
+        # Some that Python knows are of bytes.
+        return codecs.getincrementaldecoder(name)().decode("a".encode(name)) == "a"
+    except (LookupError, ValueError, TypeError):
+        return False

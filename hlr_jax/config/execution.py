@@ -2,12 +2,10 @@
 
 import importlib.util
 import pathlib
-import re
 import sys
 import traceback
 import types
 
-from hlr_jax.config import build, renamed
 from hlr_jax.errors import InputError
 
 
@@ -51,18 +49,4 @@ def fault(file: str, error: Exception) -> str:
     place = f"line {lines[-1]}: " if lines else ""
     if isinstance(error, InputError):
         return f"{place}{error}"
-    keyword = r"(\w+)Config\.__init__\(\) got an unexpected keyword argument '(\w+)'"
-    match = re.match(keyword, str(error))
-    if isinstance(error, TypeError) and match:
-        return place + _unknown_keyword(match[1].lower(), match[2])
     return f"{place}{type(error).__name__}: {error}"
-
-
-def _unknown_keyword(section: str, name: str) -> str:
-    field = f"config.{section}.{name}"
-    if new := renamed.explain(field):
-        return new
-    if section in build.NAME_FIELDS and name in build.all_options(section):
-        cls = f"{section.capitalize()}Config"
-        return f"{field}: is an option; write {cls}(.., options={{{name!r}: ..}})"
-    return f"{field}: there is no such field"

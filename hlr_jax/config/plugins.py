@@ -10,6 +10,9 @@ from hlr_jax.errors import InputError
 # How a launcher's user writes the name of a module.
 FLAG = "--import={}"
 
+# More than the name of a file may have.
+_LONGEST = 250
+
 # Modules that were imported; None stands for the entry points.
 _loaded: set[str | None] = set()
 
@@ -30,7 +33,8 @@ def load(imports: Sequence[str] = (), asked_by: str = "imports=['{}']") -> None:
         if name in _loaded:
             continue
         if name is not None:
-            _check_can_be_found(name, asked_by.format(name))
+            shown = name if name.isprintable() else ascii(name)
+            _check_can_be_found(name, asked_by.format(shown))
         # Marked before, because a module that is imported may itself ask for this.
         _loaded.add(name)
         # It imports JAX, which --help need not wait for.
@@ -49,7 +53,8 @@ def load(imports: Sequence[str] = (), asked_by: str = "imports=['{}']") -> None:
 def _check_can_be_found(name: str, asked_by: str) -> None:
     """Raise InputError if this is no name of a module, or there is none on Python's path."""
     parts = name.split(".")
-    if parts[-1] == "py" or not all(part.isidentifier() for part in parts):
+    is_name = len(name) <= _LONGEST and all(part.isidentifier() for part in parts)
+    if parts[-1] == "py" or not is_name:
         raise InputError(f"{asked_by}: give the name of a module, as my_module")
     package = parts[0]
     if package in sys.modules or importlib.util.find_spec(package) is not None:

@@ -6,6 +6,7 @@ is recommended, of those for the same data and model.
 
 import difflib
 import functools
+import os
 import pathlib
 import textwrap
 
@@ -23,11 +24,12 @@ def find(path: str) -> str:
     Raises:
       InputError: there is no such file, and none that comes with the library has this name.
     """
-    if pathlib.Path(path.partition(":")[0]).is_file():
+    if os.path.isfile(path.partition(":")[0]):
         return path
     found = _recommended() | full_names()
     if path not in found:
-        raise InputError(f"--config={path}: there is no such file or name; {_remedy(path)}")
+        shown = path if path.isprintable() else ascii(path)
+        raise InputError(f"--config={shown}: there is no such file or name; {_remedy(path)}")
     return found[path]
 
 

@@ -6,7 +6,7 @@ import math
 import types
 import typing
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from hlr_jax.config import renamed, shown
 from hlr_jax.errors import InputError
@@ -37,6 +37,13 @@ def require_one_of(value: str, allowed: tuple[str, ...], field: str) -> None:
 class Section:
     """A section of the configuration: values are converted to their fields' types and checked."""
 
+    def __new__(cls, *values: Any, **named: Any) -> Self:
+        """Refuse fields that there are none of, before `__init__` does in Python's words."""
+        for name in named:
+            if name not in cls.__dataclass_fields__:  # type: ignore[attr-defined]
+                raise _no_field(cls, name)
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
         section = section_name(type(self))
         hints = typing.get_type_hints(type(self))
@@ -52,6 +59,16 @@ class Section:
 
     def check(self) -> None:
         """Raise InputError for values out of range."""
+
+
+def _no_field(cls: type, name: str) -> InputError:
+    from hlr_jax.config import build  # Which is made of sections.
+
+    section = section_name(cls)
+    if section in build.NAME_FIELDS and name in build.all_options(section):
+        remedy = f"write {cls.__name__}(.., options={{{name!r}: ..}})"
+        return InputError(f"config.{section}.{name}: is an option; {remedy}")
+    return unknown(f"config.{section}", name, field_names(cls))
 
 
 def section_name(cls: type) -> str:
@@ -79,7 +96,10 @@ def typed(field: str, kind: Any, value: Any) -> Any:
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
         value = value.item()
     if float in allowed and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError:
+            value = math.inf  # Which is refused below, as everything that large.
     if type(value) not in allowed:
         names = " or ".join("nothing" if t is type(None) else t.__name__ for t in allowed)
         raise InputError(f"config.{field}={value!r}: expected {names}")

@@ -136,11 +136,13 @@ def _lines(path: pathlib.Path, form: FeatureFile) -> Iterator[tuple[int, list[st
     try:
         text = path.read_text(encoding=form.encoding)
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: features cannot be read ({error})") from None
+        raise InputError(
+            f"{path}: features cannot be read ({error}); fetch the file again"
+        ) from None
     lines = [line.rstrip("\r") for line in text.split("\n")]
     # Only comma-separated tables quote their fields.
     rows = csv.reader(lines) if form.separator == "," else (x.split(form.separator) for x in lines)
-    for line, fields in enumerate(rows, 1):
+    for line, fields in enumerate(_readable(path, rows), 1):
         if form.header and line == 1:
             continue
         if len(fields) > form.first_field:
@@ -150,6 +152,15 @@ def _lines(path: pathlib.Path, form: FeatureFile) -> Iterator[tuple[int, list[st
                 f"{path} line {line}: has {len(fields)} fields when split at "
                 f"{form.separator!r}, expected more than {form.first_field}; fetch the file again"
             )
+
+
+def _readable(path: pathlib.Path, rows: Iterator[list[str]]) -> Iterator[list[str]]:
+    try:
+        yield from rows
+    except csv.Error as error:
+        raise InputError(
+            f"{path}: features cannot be read ({error}); fetch the file again"
+        ) from None
 
 
 def _require_some(

@@ -1,52 +1,45 @@
 """Download public data sets over https, verify their checksums, and unpack archives safely.
 
 Nothing is unpacked before its checksum has been verified, and a folder gets its final name only
-when all its files are complete.
+when all its files are complete. What has arrived of a file when the connection ends is kept beside
+that folder, and the next try goes on behind it.
 """
 
 import contextlib
 import hashlib
 import http.client
-import lzma
 import os
 import pathlib
+import re
 import shutil
-import stat
-import tarfile
 import tempfile
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
-import zipfile
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
+from hlr_jax.data import unpacking
 from hlr_jax.data.registry import Download
+from hlr_jax.data.unpacking import CHUNK, MAX_BYTES, FetchError
 from hlr_jax.progress import shown
 
+try:
+    import fcntl
+except ImportError:  # Not on Windows.
+    fcntl = None  # type: ignore[assignment]
+
 TIMEOUT_SECONDS = 30.0
-# More than any data set of the catalogue, and less than would fill a disk.
-MAX_BYTES = 4 * 2**30
-MAX_MEMBERS = 10_000
-CHUNK = 2**20
+# A connection that brings less than so many bytes in so many seconds is given up.
+STALL_BYTES = 64 * 2**10
+STALL_SECONDS = 60.0
+# How often a file is asked for, while connections end early.
+TRIES = 3
+_NO_SUCH_RANGE = http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+_RANGE = re.compile(r"bytes (\d+)-")
 
-# What a damaged archive raises; encrypted ones raise RuntimeError, and bad names ValueError.
-_DAMAGE = (
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    zlib.error,
-    lzma.LZMAError,
-    EOFError,
-    RuntimeError,
-    ValueError,
-)
-
-Opener = Callable[[str], Any]
-
-
-class FetchError(Exception):
-    """A download that failed; the message says why."""
+Opener = Callable[..., Any]
 
 
 class _HttpsOnly(urllib.request.HTTPRedirectHandler):
@@ -65,10 +58,15 @@ class _HttpsOnly(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def open_https(url: str) -> Any:
-    """Send a GET request; returns the response, a readable binary file with `headers`."""
+def open_https(url: str, start: int = 0) -> Any:
+    """Ask for a file, or for what is behind its first `start` bytes.
+
+    Returns:
+      The response, a readable binary file with `headers` and `status`.
+    """
     _require_https(url)
-    request = urllib.request.Request(url, headers={"User-Agent": "hlr-jax"})
+    headers = {"User-Agent": "hlr-jax"} | ({"Range": f"bytes={start}-"} if start else {})
+    request = urllib.request.Request(url, headers=headers)
     return urllib.request.build_opener(_HttpsOnly).open(request, timeout=TIMEOUT_SECONDS)
 
 
@@ -97,16 +95,86 @@ def fetch(
             ready = pathlib.Path(temporary, "ready")
             ready.mkdir()
             for download in downloads:
-                arrived = pathlib.Path(temporary, "arrived")
-                download_file(download.url, arrived, progress, opener)
-                verify(arrived, download.checksum)
-                if download.file:
-                    os.replace(arrived, ready / download.file)
-                else:
-                    unpack(arrived, ready)
+                with _partial_file(download, folder.parent, pathlib.Path(temporary)) as arrived:
+                    _download_verified(download, arrived, progress, opener)
+                    if download.file:
+                        os.replace(arrived, ready / download.file)
+                    else:
+                        try:
+                            unpacking.unpack(arrived, ready, unpacking.limit_for(arrived))
+                        finally:
+                            arrived.unlink()
             _put_in_place(_only_folder(ready), folder)
     except (OSError, http.client.HTTPException, EOFError) as error:
-        raise FetchError(_reason(error)) from error
+        raise FetchError(unpacking.reason(error)) from error
+
+
+@contextlib.contextmanager
+def _partial_file(
+    download: Download, folder: pathlib.Path, temporary: pathlib.Path
+) -> Iterator[pathlib.Path]:
+    """Name a file to download to, which may have a part already; what has arrived is kept.
+
+    Its name stands for the address and the checksum, so that nothing else is ever put behind it.
+    While another process writes there, or where files cannot be locked, it is a file of our own.
+    """
+    asked = f"{download.url} {download.checksum}".encode()
+    name = f".{download.url.rsplit('/', 1)[-1]}-{hashlib.sha256(asked).hexdigest()[:16]}.part"
+    path = folder / name
+    with open(path, "ab") as locked:
+        if not _locks(locked, path):
+            yield temporary / "arrived"
+            return
+        try:
+            yield path
+        finally:
+            # Nothing to go on from.
+            if path.exists() and not path.stat().st_size:
+                path.unlink()
+
+
+def _locks(file: IO[bytes], path: pathlib.Path) -> bool:
+    """Lock an open file, unless another process has it, or has moved it away meanwhile."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except OSError:
+        return False
+
+
+def _download_verified(
+    download: Download, path: pathlib.Path, progress: bool, opener: Opener
+) -> None:
+    """Download a file, or the rest of it, and verify its checksum.
+
+    Connections that end early are opened again, as long as each brings something. A file in two
+    parts may be of two versions: if it has another checksum, it is downloaded once more as a whole.
+
+    Raises:
+      FetchError: see `download_file` and `verify`; a file of another checksum is removed.
+    """
+    for tries_left in reversed(range(TRIES)):
+        before = _size(path)
+        try:
+            download_file(download.url, path, progress, opener)
+        except (FetchError, OSError, http.client.HTTPException):
+            is_refused = _size(path) <= before
+            if is_refused or not tries_left:
+                raise
+            continue
+        try:
+            verify(path, download.checksum)
+            return
+        except FetchError:
+            path.unlink()
+            if not before or not tries_left:
+                raise
+
+
+def _size(path: pathlib.Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def download_file(
@@ -116,29 +184,77 @@ def download_file(
     opener: Opener = open_https,
     limit: int = MAX_BYTES,
 ) -> None:
-    """Download one file.
+    """Download one file, or what is missing of it.
 
     Args:
       url: its address.
-      path: where to save it.
+      path: where to save it. What is there already is the start of the file; if the server does
+        not send parts, the whole file takes its place.
       progress: show a bar on standard error.
-      opener: opens an address for reading.
+      opener: opens an address for reading, `opener(url)`; or from a byte on, `opener(url, start)`.
       limit: the most bytes to accept.
 
     Raises:
-      FetchError: the connection ended early, or there are more than `limit` bytes.
+      FetchError: the connection ended early or became too slow, or there are more than `limit`
+        bytes.
       OSError: the network or the disk failed.
     """
-    with contextlib.closing(opener(url)) as response, open(path, "wb") as file:
+    start = _size(path)
+    try:
+        response = opener(url, start) if start else opener(url)
+    except urllib.error.HTTPError as error:
+        error.close()  # It is a response too.
+        if error.code != _NO_SUCH_RANGE or not start:
+            raise
+        # There is more here than there.
+        response = opener(url)
+    with contextlib.closing(response):
+        if not _begins_at(response, start):
+            start = 0
         length = response.headers.get("Content-Length")
-        total = int(length) if length and length.isdigit() else None
+        total = start + int(length) if length and length.isdigit() else None
         name = url.rsplit("/", 1)[-1]
-        with shown(total or 0, "B", name, show_progress=progress) as bar:
+        with (
+            open(path, "ab" if start else "wb") as file,
+            shown(total or 0, "B", name, start, show_progress=progress) as bar,
+        ):
             # So that a log file tells of the quickest download.
             bar.note(**{"from": urllib.parse.urlsplit(url).netloc})
-            done = _copy(response, file, limit, f"{name} is larger than {limit} bytes", bar.advance)
+            complaint = f"{name} is larger than {limit} bytes"
+            try:
+                pieces = _arriving(response)
+                done = start + unpacking.copy(pieces, file, limit - start, complaint, bar.advance)
+            except FetchError as error:
+                if str(error) == complaint:
+                    file.truncate(0)
+                raise
     if total is not None and done != total:
         raise FetchError(f"the connection ended after {done} of {total} bytes")
+
+
+def _begins_at(response: Any, start: int) -> bool:
+    """Whether a response has a file from byte `start` on."""
+    if not start or getattr(response, "status", 200) != http.HTTPStatus.PARTIAL_CONTENT:
+        return False
+    found = _RANGE.match(response.headers.get("Content-Range") or "")
+    return found is not None and int(found[1]) == start
+
+
+def _arriving(response: Any) -> Iterator[bytes]:
+    """Yield what arrives.
+
+    Raises:
+      FetchError: it is too little for too long, though always in time for the socket.
+    """
+    since, arrived = time.monotonic(), 0
+    while chunk := response.read1(CHUNK):
+        yield chunk
+        arrived += len(chunk)
+        seconds = time.monotonic() - since
+        if arrived >= STALL_BYTES:
+            since, arrived = time.monotonic(), 0
+        elif seconds > STALL_SECONDS:
+            raise FetchError(f"only {arrived} bytes arrived in {seconds:.0f} seconds; try again")
 
 
 def verify(path: pathlib.Path, checksum: str) -> None:
@@ -161,89 +277,6 @@ def verify(path: pathlib.Path, checksum: str) -> None:
             f"the file that came is not the known one: its {method} checksum is "
             f"{digest.hexdigest()}, not {expected}"
         )
-
-
-def unpack(archive: pathlib.Path, folder: pathlib.Path, limit: int = MAX_BYTES) -> None:
-    """Unpack a .zip or .tar archive (compressed or not) of plain files and folders.
-
-    Args:
-      archive: the file.
-      folder: where its content goes.
-      limit: the most bytes to unpack.
-
-    Raises:
-      FetchError: it is no such archive or damaged, has a link or a path that leads out of
-        `folder`, or unpacks to more than `limit` bytes.
-    """
-    try:
-        if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as opened:
-                _unpack_zip(opened, folder, limit)
-        elif tarfile.is_tarfile(archive):
-            with tarfile.open(archive) as opened_tar:
-                _unpack_tar(opened_tar, folder, limit)
-        else:
-            raise FetchError("the file that came is neither a zip nor a tar archive")
-    except _DAMAGE as error:
-        raise FetchError(f"the archive cannot be unpacked ({_reason(error)})") from error
-
-
-def _unpack_zip(archive: zipfile.ZipFile, folder: pathlib.Path, limit: int) -> None:
-    members = archive.infolist()
-    _require_few(len(members))
-    for member in members:
-        kind = stat.S_IFMT(member.external_attr >> 16)
-        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise FetchError(f"the archive holds {member.filename!r}, not a plain file")
-        if member.is_dir():
-            continue
-        target = _inside(member.filename, folder)
-        with archive.open(member) as content, open(target, "xb") as file:
-            limit -= _copy(content, file, limit, "the archive unpacks to too much")
-
-
-def _unpack_tar(archive: tarfile.TarFile, folder: pathlib.Path, limit: int) -> None:
-    for number, member in enumerate(archive, 1):
-        _require_few(number)
-        if member.isdir():
-            continue
-        content = archive.extractfile(member) if member.isreg() else None
-        if content is None:
-            raise FetchError(f"the archive holds {member.name!r}, not a plain file")
-        with content, open(_inside(member.name, folder), "xb") as file:
-            limit -= _copy(content, file, limit, "the archive unpacks to too much")
-
-
-def _inside(name: str, folder: pathlib.Path) -> pathlib.Path:
-    """Return the path in `folder` for an archive's member, after creating its parent folder."""
-    parts = pathlib.PurePosixPath(name).parts
-    if not parts or name.startswith("/") or ".." in parts or any(c in name for c in "\\:\0"):
-        raise FetchError(f"the archive holds {name!r}, a path that leads out of its folder")
-    target = folder.joinpath(*parts)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    return target
-
-
-def _copy(
-    source: Any,
-    target: IO[bytes],
-    limit: int,
-    complaint: str,
-    report: Callable[[int], Any] = lambda _: None,
-) -> int:
-    """Copy to the end, and return the number of bytes.
-
-    Raises:
-      FetchError: there are more than `limit` bytes; `complaint` is the message.
-    """
-    done = 0
-    while chunk := source.read(CHUNK):
-        done += len(chunk)
-        if done > limit:
-            raise FetchError(complaint)
-        target.write(chunk)
-        report(len(chunk))
-    return done
 
 
 def _only_folder(folder: pathlib.Path) -> pathlib.Path:
@@ -269,15 +302,3 @@ def _put_in_place(ready: pathlib.Path, folder: pathlib.Path) -> None:
 def _require_https(url: str) -> None:
     if not url.startswith("https://"):
         raise FetchError(f"{url} is not an https address")
-
-
-def _require_few(members: int) -> None:
-    if members > MAX_MEMBERS:
-        raise FetchError(f"the archive holds more than {MAX_MEMBERS} files")
-
-
-def _reason(error: BaseException) -> str:
-    """Describe an error in one line."""
-    if isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError):
-        error = error.reason if isinstance(error.reason, BaseException) else error
-    return " ".join(str(error).split()) or type(error).__name__

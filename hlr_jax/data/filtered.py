@@ -16,6 +16,8 @@ class Filtered(NamedTuple):
       rare_users: the users without any interaction after that.
       rare_items: the items without any.
       unknown: were of held-out users with items that no training user has.
+      full: were of users who have every item, so that there is nothing to tell them apart from.
+      full_users: how many users these are.
     """
 
     read: int = 0
@@ -27,6 +29,8 @@ class Filtered(NamedTuple):
     unknown: int = 0
     core: int = 0
     item_core: int = 0
+    full: int = 0
+    full_users: int = 0
     min_rating: float = 0.0
 
     def __str__(self) -> str:
@@ -37,6 +41,7 @@ class Filtered(NamedTuple):
             f"{self.repeated:,} repeated": self.repeated,
             f"{self.rare:,} {self._of_rare()}": self.rare,
             f"{self.unknown:,} of held-out users with items that no other user has": self.unknown,
+            f"{self.full:,} of users who have every item ({self.full_users:,} users)": self.full,
         }
         parts = [words for words, number in by_rule.items() if number]
         return f"of {self.read:,} interactions read: {', '.join(parts) or 'nothing'}"

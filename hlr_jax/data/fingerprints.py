@@ -15,7 +15,6 @@ is not remembered, since times of some file systems are no finer.
 
 import contextlib
 import hashlib
-import json
 import os
 import pathlib
 import time
@@ -24,7 +23,7 @@ from typing import Any, NamedTuple
 
 from hlr_jax.cache import FINGERPRINTS, cache_folder
 from hlr_jax.errors import InputError
-from hlr_jax.files import write_json
+from hlr_jax.files import read_json_object, write_json
 
 _SETTLED_SECONDS = 2
 # Of which something is remembered, those seen last.
@@ -83,10 +82,9 @@ def _status(path: pathlib.Path) -> tuple[int, ...]:
 def _remembered(place: pathlib.Path) -> dict[str, Any]:
     """Read what is remembered; nothing if that cannot be read: it can be had again."""
     try:
-        value = json.loads(place.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        return read_json_object(place)
+    except InputError:
         return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _known_digest(known: Mapping[str, Any], name: str, status: tuple[int, ...]) -> str:

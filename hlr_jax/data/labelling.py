@@ -83,3 +83,23 @@ def with_validation(labels: np.ndarray, users: np.ndarray, config: DataConfig) -
     drawn = np.where(labels == splits.TEST, splits.TEST, splits.TRAIN).astype(np.int8)
     drawn[moved] = splits.VALID
     return drawn
+
+
+def full_users(encoded: Encoded, labels: np.ndarray) -> np.ndarray:
+    """Find users who are known to have every item when the test is ranked.
+
+    Args:
+      encoded: `N` interactions; a pair may stand there several times.
+      labels: `[N]` int8 labels of `splits`.
+
+    Returns:
+      `[U]` whether a user is one.
+    """
+    num_items = encoded.item_ids.size
+    known = np.isin(labels, (splits.TRAIN, splits.VALID, splits.GIVEN))
+    counts = np.bincount(encoded.users[known], minlength=encoded.user_ids.size)
+    full = counts >= num_items
+    # Sure where nobody has an item twice; else the few who may be are counted again.
+    for user in np.flatnonzero(full):
+        full[user] = np.unique(encoded.items[known & (encoded.users == user)]).size >= num_items
+    return full

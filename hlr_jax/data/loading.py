@@ -1,6 +1,7 @@
 """Load data sets: find files, read, filter, number users and items, split, store the result."""
 
 import dataclasses
+import logging
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -29,8 +30,10 @@ from hlr_jax.data.resolve import ResolvedData, resolve
 from hlr_jax.errors import InputError
 from hlr_jax.files import remove_unfinished
 
+_log = logging.getLogger(__name__)
+
 # Part of every recipe: raise it when the same recipe would give another data set.
-VERSION = 5
+VERSION = 6
 # What was used within a week stays even where the cache is full: another machine that shares the
 # folder may train on it, and on a network file system it would lose what it has mapped.
 _SPARED_SECONDS = 7 * 24 * 60 * 60
@@ -68,6 +71,8 @@ def load(config: DataConfig, progress: bool = True) -> Dataset:
         prepared.save(folder, arrays.to_arrays(dataset), recipe)
         if cache.is_dir():
             keep_within(cache_limit(), cache.iterdir(), _SPARED_SECONDS)
+    else:
+        _warn_of_full_users(dataset)
     mark_used(folder)
     return dataset
 
@@ -133,6 +138,7 @@ def prepare(
             labels = labels[labels != splits.UNKNOWN]
     else:
         labels = labelling.with_validation(labels, encoded.users, config)
+    encoded, labels, filtered = _without_full_users(encoded, labels, filtered)
     users, items, user_ids, item_ids = encoded
     train, valid, test, known = (
         Interactions.from_pairs(
@@ -155,12 +161,45 @@ def prepare(
         filtered=filtered,
     )
     check_trainable(dataset)
+    _warn_of_full_users(dataset)
     if resolved.split != "none" and not len(test):
         raise InputError(
             f"data set {dataset.name!r}: no user has a test interaction; raise "
             "config.data.test_fraction, or choose another config.data.split"
         )
     return dataset
+
+
+def _without_full_users(
+    encoded: preprocessing.Encoded, labels: np.ndarray, filtered: Filtered
+) -> tuple[preprocessing.Encoded, np.ndarray, Filtered]:
+    """Leave out users who are known to have every item: there is no negative to draw for them.
+
+    Items that nobody else has go with them, until nobody has every item; if nobody would be left,
+    all stay, for `check_trainable` to refuse.
+    """
+    before = (encoded, labels, filtered)
+    while True:
+        full = labelling.full_users(encoded, labels)
+        if not full.any():
+            return encoded, labels, filtered
+        kept = ~full[encoded.users]
+        if not (labels[kept] == splits.TRAIN).any():
+            return before
+        filtered = filtered._replace(
+            full=filtered.full + int((~kept).sum()),
+            full_users=filtered.full_users + int(full.sum()),
+        )
+        encoded, labels = preprocessing.chosen(encoded, kept), labels[kept]
+
+
+def _warn_of_full_users(dataset: Dataset) -> None:
+    if number := dataset.filtered.full_users:
+        _log.warning(
+            "%s: %s users have every item and are left out: no item is unlike theirs",
+            dataset.name,
+            f"{number:,}",
+        )
 
 
 def _filtered(frame: pl.DataFrame, resolved: ResolvedData) -> tuple[pl.DataFrame, Filtered]:

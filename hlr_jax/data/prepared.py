@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from hlr_jax.files import checksum, replacing_folder
+from hlr_jax.files import checksum, read_json_object, replacing_folder
 
 _log = logging.getLogger(__name__)
 
@@ -59,9 +59,7 @@ def restore(folder: pathlib.Path) -> dict[str, np.ndarray] | None:
     if not folder.is_dir():
         return None
     try:
-        checksums = json.loads((folder / "checksums.json").read_text(encoding="utf-8"))
-        if not isinstance(checksums, dict):
-            raise ValueError("checksums.json is not a JSON object")
+        checksums = read_json_object(folder / "checksums.json")
         files = {name: folder / f"{name}.npy" for name in checksums}
         # While a thread computes one, another may wait for the disk.
         with concurrent.futures.ThreadPoolExecutor() as threads:

@@ -117,6 +117,16 @@ def encode(frame: pl.DataFrame) -> Encoded:
     return Encoded(users, items, user_ids, item_ids)
 
 
+def chosen(encoded: Encoded, kept: np.ndarray) -> Encoded:
+    """Keep the interactions `kept [N]` (true or false), and users and items that have any."""
+    parts = []
+    for codes, ids in ((encoded.users, encoded.user_ids), (encoded.items, encoded.item_ids)):
+        present, inverse = np.unique(codes[kept], return_inverse=True)
+        parts.append((inverse.astype(np.int32), ids[present]))
+    (users, user_ids), (items, item_ids) = parts
+    return Encoded(users, items, user_ids, item_ids)
+
+
 def _codes(ids: pl.Series) -> tuple[np.ndarray, np.ndarray]:
     """Return `[N]` int32 indices of ids, and the `[K]` different ids they index, increasing."""
     if ids.dtype == pl.Int64:

@@ -10,6 +10,9 @@ from hlr_jax.config import DataConfig
 from hlr_jax.data import readers, splits, synthetic
 from hlr_jax.data.resolve import ResolvedData
 
+# What is hard to type in a shell.
+_NAMED_SEPARATORS = {"\\t": "\t", "tab": "\t"}
+
 
 @dataclasses.dataclass(frozen=True)
 class RawInteractions:
@@ -44,7 +47,7 @@ def read(config: DataConfig, resolved: ResolvedData) -> RawInteractions:
     if resolved.kind == "own":
         return RawInteractions(_read_own(config, path))
     if resolved.kind in ("predefined", "fixed"):
-        return _read_split(path.parent)
+        return _read_split(path.parent, dialect_of(config))
     if resolved.kind == "ncf":
         return _read_ncf(resolved)
     if resolved.kind == "lists":
@@ -67,7 +70,14 @@ def _read_own(config: DataConfig, path: pathlib.Path) -> pl.DataFrame:
         config.rating_column or None,
         config.timestamp_column or None,
     )
-    return readers.read_table(path, columns, config.format)
+    return readers.read_table(path, columns, config.format, dialect_of(config))
+
+
+def dialect_of(config: DataConfig) -> readers.Dialect:
+    """Say how tables of the user's are written."""
+    separator = _NAMED_SEPARATORS.get(config.separator, config.separator)
+    drops = config.on_bad_row == "drop"
+    return readers.Dialect(separator, config.encoding, config.decimal, drops)
 
 
 def _read_oldest_first(path: pathlib.Path) -> pl.DataFrame:
@@ -76,9 +86,9 @@ def _read_oldest_first(path: pathlib.Path) -> pl.DataFrame:
     return frame.with_columns(timestamp=pl.int_range(pl.len(), dtype=pl.Int64))
 
 
-def _read_split(folder: pathlib.Path) -> RawInteractions:
+def _read_split(folder: pathlib.Path, dialect: readers.Dialect) -> RawInteractions:
     """Read a split that comes as files."""
-    parts = splits.read_predefined(folder)
+    parts = splits.read_predefined(folder, dialect=dialect)
     frames, labels = [], []
     for label, part in enumerate(("train", "valid", "test")):
         frame = parts[part]
@@ -105,7 +115,7 @@ def _read_ncf(resolved: ResolvedData) -> RawInteractions:
     labels = np.full(train.height + test.height, splits.TRAIN, np.int8)
     labels[train.height :] = splits.TEST
     labels[_last_of_each(train["user"].to_numpy(), train["timestamp"].to_numpy())] = splits.VALID
-    frame = pl.concat([train.select(columns), test.select(columns)])
+    frame = pl.concat([train.select(columns), test.select(columns)], how="vertical_relaxed")
     return RawInteractions(frame, labels, (given.users, given.negatives))
 
 

@@ -22,6 +22,7 @@ import numpy as np
 import polars as pl
 
 from hlr_jax.data import preprocessing, readers
+from hlr_jax.data.readers.columns import as_words
 from hlr_jax.errors import InputError
 
 TRAIN, VALID, TEST = 0, 1, 2
@@ -31,6 +32,7 @@ GIVEN, UNKNOWN = 3, 4
 # Of a held-out user's rows, how many are to be predicted (Liang et al., WWW 2018, section 4.1).
 _PREDICTED_SHARE = 0.2
 
+_AS_USUAL = readers.Dialect()
 _TABLES = ("csv", "tsv", "dat", "ndjson", "jsonl", "parquet")
 _EXTENSIONS = (*_TABLES, "txt", *(f"{name}.gz" for name in (*_TABLES, "txt") if name != "parquet"))
 
@@ -269,7 +271,9 @@ def _checked(labels: np.ndarray, fault: str) -> np.ndarray:
 
 
 def read_predefined(
-    folder: str | os.PathLike[str], columns: Sequence[str | int] = ("user", "item")
+    folder: str | os.PathLike[str],
+    columns: Sequence[str | int] = ("user", "item"),
+    dialect: readers.Dialect = _AS_USUAL,
 ) -> dict[str, pl.DataFrame | None]:
     """Read a split that comes as files called train, valid and test; valid may be missing.
 
@@ -278,21 +282,22 @@ def read_predefined(
         adjacency lists with lines of `user item item ...` (`train.txt`). Text may be compressed
         (`.gz`).
       columns: the columns of tables that hold the user and the item.
+      dialect: how tables are written.
 
     Returns:
       Frames `train`, `valid` (None if there is no such file) and `test`, each with columns `user`
-      and `item`, in the order of the file.
+      and `item`, in the order of the file. Ids are integers where they are in all files.
 
     Raises:
-      InputError: a part is missing, has two files or cannot be read; ids are integers in one file
-        and words in another; or two files have the same pair of user and item.
+      InputError: a part is missing, has two files or cannot be read, or two files have the same
+        pair of user and item.
     """
     name = os.fspath(folder)
     if not os.path.isdir(name):
         raise InputError(f"{name}: no such folder; give one with train.csv, valid.csv and test.csv")
     paths = {split: _split_path(name, split) for split in ("train", "valid", "test")}
-    frames = {split: _read_split(path, columns) for split, path in paths.items() if path}
-    _check_same_types(paths, frames)
+    frames = {split: _read_split(path, columns, dialect) for split, path in paths.items() if path}
+    frames = _with_same_types(frames)
     _check_disjoint(paths, frames)
     return {split: frames.get(split) for split in paths}
 
@@ -313,21 +318,22 @@ def _split_path(folder: str, split: str) -> str:
     return found[0] if found else ""
 
 
-def _read_split(path: str, columns: Sequence[str | int]) -> pl.DataFrame:
+def _read_split(path: str, columns: Sequence[str | int], dialect: readers.Dialect) -> pl.DataFrame:
     if path.removesuffix(".gz").endswith(".txt"):
         return readers.read_adjacency(path)
     user, item = columns
-    return readers.read_table(path, readers.Columns(user, item))
+    return readers.read_table(path, readers.Columns(user, item), dialect=dialect)
 
 
-def _check_same_types(paths: dict[str, str], frames: dict[str, pl.DataFrame]) -> None:
-    """Check that ids are integers in all files, or words in all files."""
-    for split, frame in frames.items():
-        if frame.schema != frames["train"].schema:
-            raise InputError(
-                f"{paths[split]}: ids are words in this file or in {paths['train']}, and integers "
-                "in the other; use the same ids in all"
-            )
+def _with_same_types(frames: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
+    """Make ids texts in all files if they are in one."""
+    for column in ("user", "item"):
+        types = {frame.schema[column] for frame in frames.values()}
+        if len(types) > 1:
+            frames = {
+                part: frame.with_columns(as_words(frame[column])) for part, frame in frames.items()
+            }
+    return frames
 
 
 def _check_disjoint(paths: dict[str, str], frames: dict[str, pl.DataFrame]) -> None:

@@ -1,4 +1,4 @@
-"""Times as whole numbers that keep their order: as they are, or microseconds of dates."""
+"""Times as numbers that keep their order: as they are, or microseconds of dates."""
 
 import polars as pl
 
@@ -7,14 +7,17 @@ _ISO = ("%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f%:z")
 
 
 def numbers(values: pl.Series) -> pl.Series:
-    """Convert to Int64, and values that are not whole numbers to null; `9.5e8` is whole."""
+    """Convert to Int64, or Float64 if a number has a fraction; what is no number to null."""
     if not values.dtype.is_float():
         whole = values.cast(pl.Int64, strict=False)
         if not whole.has_nulls():
             return whole
     floats = values.cast(pl.Float64, strict=False)
-    is_whole = floats.is_finite() & (floats == floats.floor()) & (floats.abs() < 2.0**63)
-    rounded = floats.set(~is_whole.fill_null(False), None).cast(pl.Int64)
+    floats = floats.set(~floats.is_finite().fill_null(False), None)
+    is_whole = (floats == floats.floor()) & (floats.abs() < 2.0**63)
+    if not is_whole.fill_null(True).all():
+        return floats
+    rounded = floats.cast(pl.Int64)
     return rounded if values.dtype.is_float() else whole.zip_with(whole.is_not_null(), rounded)
 
 

@@ -1,14 +1,15 @@
 """Titles of items, which public data sets keep in files of many forms."""
 
 import csv
-import json
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from hlr_jax.data.registry import TitleFile
 from hlr_jax.errors import InputError
+from hlr_jax.files import parse_json
 
 
 def read(path: pathlib.Path, form: TitleFile) -> dict[str, str]:
@@ -29,15 +30,23 @@ def read(path: pathlib.Path, form: TitleFile) -> dict[str, str]:
                 next(lines, None)
             # Only comma-separated tables quote their fields.
             rows = csv.reader(lines) if form.separator == "," else map(str.rstrip, lines)
-            for row in rows:
-                if isinstance(row, str):
-                    fields = json.loads(row) if form.separator == "json" else _split(row, form)
+            fields: dict[int | str, Any]
+            for number, row in enumerate(rows, 1 + form.header):
+                if not isinstance(row, str):
+                    fields = {**dict(enumerate(row))}
+                elif form.separator == "json":
+                    fields = parse_json(row, f"{path} line {number}", dict, "fetch the file again")
                 else:
-                    fields = dict(enumerate(row))
+                    fields = _split(row, form)
                 if form.item in fields and form.title in fields:
                     titles[str(fields[form.item])] = " ".join(str(fields[form.title]).split())
+    except InputError:
+        raise
     except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{path}: item titles cannot be read ({error})") from error
+        detail = " ".join(str(error).split())
+        raise InputError(
+            f"{path}: item titles cannot be read ({detail}); fetch the file again"
+        ) from None
     return titles
 
 

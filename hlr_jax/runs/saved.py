@@ -54,9 +54,7 @@ def load(path: pathlib.Path) -> tuple[Config, Dataset, Relation, Params, Placeme
     """
     description, arrays = archive.read(path, KIND)
     config = _config(path, description)
-    dataset = from_arrays(description["data"], archive.below(_DATA, arrays))
-    if dataset is None:
-        raise archive.damaged(path)
+    dataset = dataset_of(path, description, arrays)
     model = build.build_model(config)
     users, items = dataset.num_users, dataset.num_items
     placement = Placement.for_ranking(config.sharding, model, users, items)
@@ -72,10 +70,30 @@ def load(path: pathlib.Path) -> tuple[Config, Dataset, Relation, Params, Placeme
     return config, dataset, model, placement.params(params), placement
 
 
+def dataset_of(
+    path: pathlib.Path, description: dict[str, Any], arrays: dict[str, np.ndarray]
+) -> Dataset:
+    """Rebuild the data set that a file holds.
+
+    Raises:
+      InputError: arrays are missing, or do not fit each other.
+    """
+    try:
+        dataset = from_arrays(str(description.get("data")), archive.below(_DATA, arrays))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    if dataset is None:
+        raise archive.damaged(path)
+    return dataset
+
+
 def _config(path: pathlib.Path, description: dict[str, Any]) -> Config:
     """Read the configuration, but import nothing that a file names."""
-    values = description["config"]
-    missing = [name for name in values.get("imports", ()) if name not in sys.modules]
+    values = description.get("config")
+    imports = values.get("imports", ()) if isinstance(values, dict) else None
+    if not isinstance(imports, list | tuple) or not all(isinstance(x, str) for x in imports):
+        raise archive.damaged(path)
+    missing = [name for name in imports if name not in sys.modules]
     if missing:
         raise InputError(
             f"{path}: the model is of {', '.join(missing)}, which is not imported; import it "

@@ -108,10 +108,7 @@ def _epochs_of(workdir: pathlib.Path) -> int:
       InputError: metrics.jsonl is damaged.
     """
     path = workdir / "metrics.jsonl"
-    epochs = [record.get("epoch") for record in read_json_lines(path)]
-    if not all(type(epoch) is int and epoch > 0 for epoch in epochs):
-        raise InputError(f"{path}: a line has no number of an epoch; repair or delete the file")
-    return max(epochs, default=0)
+    return max((record["epoch"] for record in read_json_lines(path)), default=0)
 
 
 def check_same_data(workdir: pathlib.Path, dataset: Dataset) -> None:

@@ -81,3 +81,16 @@ def test_documents_link_to_files_that_exist():
 
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_json_is_parsed_in_one_place():
+    """Where its size, its depth and its kind are checked."""
+    found = set()
+    for path in code_files("hlr_jax", "launch"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and node.attr in ("loads", "load"):
+                if isinstance(node.value, ast.Name) and node.value.id == "json":
+                    found.add(path.name)
+            elif isinstance(node, ast.ImportFrom) and node.module == "json":
+                found.add(path.name)
+    assert found == {"files.py"}

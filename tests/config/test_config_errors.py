@@ -1,6 +1,8 @@
 """Errors of a configuration name the field and what would be right."""
 
 import dataclasses
+import subprocess
+import sys
 import typing
 from typing import Any
 
@@ -12,6 +14,7 @@ from hlr_jax.config import (
     LossConfig,
     ModelConfig,
     ShardingConfig,
+    TrainingConfig,
     build,
 )
 from hlr_jax.config.values import typed
@@ -186,3 +189,17 @@ def test_defaults_have_the_types_of_their_fields():
         fields = {field.name: field for field in dataclasses.fields(cls) if field.name != "options"}
         for name, field in fields.items():
             typed(f"{section}.{name}", hints[name], field.default)
+
+
+def test_a_flag_that_means_a_field():
+    command = [sys.executable, "-m", "hlr_jax", "train", "--config=embedded/cml", "--epochs=3"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: --epochs: there is no such flag; did you mean --config.training.epochs=3?\n"
+    )
+
+
+def test_an_unknown_field_in_python():
+    with pytest.raises(InputError, match=r"config\.training\.epoch: .*did you mean epochs\?"):
+        TrainingConfig(epoch=3)

@@ -8,6 +8,7 @@ from data_files import fault, write
 
 from hlr_jax.data.readers import (
     Columns,
+    Dialect,
     blocks,
     read_adjacency,
     read_table,
@@ -21,12 +22,12 @@ ALL = Columns(rating="rating", timestamp="timestamp")
 HEAD = "user,item,rating,timestamp\n"
 GOOD = HEAD + "".join(f"{k},{k + 1},4.5,{k + 100}\n" for k in range(10))
 FAULTY_CSV = {
+    "one column": ("user/item/rating/timestamp\n1/2/3/4\n", ["line 1", "separator"]),
     "empty file": (b"", ["no interactions"]),
     "blank file": (b"\n\n", ["no interactions"]),
     "header only": (HEAD, ["no interactions"]),
     "missing column": ("user,thing,rating,timestamp\n1,2,3,4\n", ["line 1", "'item'", "'thing'"]),
     "column twice": ("user,item,item,rating,timestamp\n1,2,2,3,4\n", ["line 1", "twice"]),
-    "one column": ("user;item;rating;timestamp\n1;2;3;4\n", ["line 1", "separator"]),
     "word for rating": (GOOD + "1,2,good,4\n", ["line 12", "rating", "'good'"]),
     "nan rating": (GOOD + "1,2,nan,4\n", ["line 12", "rating", "'nan'"]),
     "infinite rating": (GOOD + "1,2,-inf,4\n", ["line 12", "rating", "'-inf'"]),
@@ -34,27 +35,19 @@ FAULTY_CSV = {
     "empty rating": (GOOD + "1,2,,4\n", ["line 12", "rating", "(empty)"]),
     "quoted empty rating": (GOOD + '1,2,"",4\n', ["line 12", "rating", "(empty)"]),
     "word for time": (GOOD + "1,2,3,2001-01-01\n", ["line 12", "timestamp", "'2001-01-01'"]),
-    "half a second": (GOOD + "1,2,3,1.5\n", ["line 12", "timestamp", "'1.5'"]),
     "empty user": (GOOD + ",2,3,4\n" + "1,2,3,4\n", ["line 12", "user is empty"]),
     "quoted empty item": (GOOD + '1,"",3,4\n', ["line 12", "item is empty"]),
     "blank item": (GOOD + "1, ,3,4\n", ["line 12", "item is empty"]),
-    "word among integers": (GOOD + "1,x7,3,4\n1,y,3,4\n", ["line 12", "item", "'x7'", "integer"]),
-    "large and negative id": (GOOD + "1,-99999999999999999999,3,4\n", ["line 12", "negative"]),
-    "negative id": (GOOD + "-3,2,3,4\n1,-1,3,4\n", ["line 12", "user", "-3", "negative"]),
-    "large id": (GOOD + "1,9223372036854775808,3,4\n", ["line 12", "item 9223372036854775808"]),
     "short line": (GOOD + "1,2,3\n" + "1,2,3,4\n", ["line 12", "3 fields", "4"]),
     "long line": (GOOD + "1,2,3,4,5\n", ["line 12", "5 fields", "4"]),
     "short and long line": (GOOD + "1,2,3\n1,2,3,4,5\n", ["line 12", "3 fields"]),
     "long and short line": (GOOD + "1,2,3,4,5\n1,2,3\n", ["line 12", "5 fields"]),
-    "blank line": (GOOD + "\n1,2,3,4\n", ["line 12", "blank"]),
     "not utf-8": (GOOD.encode() + b"caf\xe9,2,3,4\n", ["line 12", "0xe9", "UTF-8"]),
     "utf-16": (GOOD.encode("utf-16"), ["line 1", "UTF-8"]),
     "nul": (GOOD + "1\0,2,3,4\n", ["line 12", "NUL"]),
     "open quote": (GOOD + '1,"2,3,4\n1,2,3,4\n', ["line 12", "quote"]),
     "stray quote": (GOOD + '1,2"x",3,4\n', ["line 12", "quote"]),
     "stray quote in the header": ('us"er,item,rating,timestamp\n1,2,3,4\n', ["line 1", "quote"]),
-    "carriage returns only": (HEAD.replace("\n", "\r") + "1,2,3,4\r", ["line 1", "timestamp"]),
-    "blank line after the header": (HEAD + "\n1,2,3,4\n", ["line 2", "blank"]),
     "after quoted newline": (GOOD + '1,"a\nb",3,4\n1,2,bad,4\n', ["line 14", "rating", "'bad'"]),
 }
 
@@ -77,7 +70,6 @@ FAULTY_NDJSON = {
     "not json": ('{"user":1,"item":2}\n{"user":1,\n', ["line 2", "JSON"]),
     "not an object": ('{"user":1,"item":2}\n[1,2]\n', ["line 2", "object"]),
     "two objects": ('{"user":1,"item":2}\n{"user":1,"item":2}{}\n', ["line 2", "JSON"]),
-    "blank line": ('{"user":1,"item":2}\n\n{"user":1,"item":3}\n', ["line 2", "blank"]),
     "nan": ('{"user":1,"item":2}\n{"user":NaN,"item":2}\n', ["line 2", "NaN"]),
     "no such field": ('{"user":1,"thing":2}\n', ["line 1", "'item'", "'thing'"]),
     "field missing": ('{"user":1,"item":2}\n{"user":1}\n', ["line 2", "item is empty"]),
@@ -85,7 +77,6 @@ FAULTY_NDJSON = {
     "list": ('{"user":"a","item":2}\n{"user":[1],"item":2}\n', ["line 2", "user", "[1]"]),
     "object": ('{"user":"a","item":2}\n{"user":{},"item":2}\n', ["line 2", "user", "{}"]),
     "truth": ('{"user":"true","item":2}\n{"user":true,"item":2}\n', ["line 2", "user", "True"]),
-    "negative": ('{"user":1,"item":2}\n{"user":-1,"item":2}\n', ["line 2", "negative"]),
     "not utf-8": (b'{"user":"caf\xe9","item":2}\n', ["line 1", "UTF-8"]),
 }
 
@@ -106,10 +97,8 @@ def test_faulty_ndjson_names_file_and_line(tmp_path, case):
         ({"user": [1, None], "item": [1, 2]}, ["row 2", "user is empty"]),
         ({"user": ["a", None], "item": [1, 2]}, ["row 2", "user is empty"]),
         ({"user": ["a", ""], "item": [1, 2]}, ["row 2", "user is empty"]),
-        ({"user": ["1", "2", "x"], "item": [1, 2, 3]}, ["row 3", "user", "'x'"]),
-        ({"user": [1, -2], "item": [1, 2]}, ["row 2", "negative"]),
-        ({"user": pl.Series([1, 2**63], dtype=pl.UInt64), "item": [1, 2]}, ["row 2", str(2**63)]),
-        ({"user": [1.0], "item": [1]}, ["user", "Float64"]),
+        ({"user": [1.5], "item": [1]}, ["user", "Float64"]),
+        ({"user": [1.0, None], "item": [1, 2]}, ["row 2", "user is empty"]),
         ({"user": [True], "item": [1]}, ["user", "Boolean"]),
         ({"user": [], "item": []}, ["user"]),
         ({"user": pl.Series([], dtype=pl.Int64), "item": []}, ["item"]),
@@ -191,16 +180,15 @@ def test_faulty_columns(tmp_path, columns, expected):
 @pytest.mark.parametrize(
     ("name", "options", "expected"),
     [
-        ("u.data", {}, "extension 'data'"),
+        ("u.data", {"columns": Columns("a", "b")}, "neither the extension '.data' nor"),
         ("t.csv", {"format": "excel"}, "'excel'"),
         ("t.csv", {"format": "adjacency"}, "'adjacency'"),
-        ("t.csv", {"separator": ""}, "separator ''"),
-        ("t.csv", {"separator": '"'}, "separator '\"'"),
-        ("t.ndjson", {"separator": ","}, "no separator"),
+        ("t.csv", {"dialect": Dialect('"')}, "separator '\"'"),
+        ("t.ndjson", {"dialect": Dialect(",")}, "no separator"),
     ],
 )
 def test_faulty_format(tmp_path, name, options, expected):
     path = write(tmp_path / name, GOOD)
-    message = fault(lambda: read_table(path, ALL, **options))
+    message = fault(lambda: read_table(path, **({"columns": ALL} | options)))
     assert str(path) in message
     assert expected in message

@@ -13,7 +13,7 @@ import zipfile
 
 import pytest
 
-from hlr_jax.data import fetch
+from hlr_jax.data import fetch, unpacking
 from hlr_jax.data.registry import Download
 
 URL = "https://example.org/data.zip"
@@ -93,7 +93,7 @@ def test_unpack_keeps_folders_and_content(tmp_path, make):
     archive = written(tmp_path / "archive", make({"a/b.txt": b"one", "c.txt": b"two"}))
     folder = tmp_path / "out"
     folder.mkdir()
-    fetch.unpack(archive, folder)
+    unpacking.unpack(archive, folder)
     assert (folder / "a/b.txt").read_bytes() == b"one"
     assert (folder / "c.txt").read_bytes() == b"two"
 
@@ -105,7 +105,7 @@ def test_unpack_refuses_paths_that_lead_out(tmp_path, make, name):
     folder = tmp_path / "out"
     folder.mkdir()
     with pytest.raises(fetch.FetchError, match="leads out"):
-        fetch.unpack(archive, folder)
+        unpacking.unpack(archive, folder)
     assert names_below(tmp_path) == ["archive", "out"]
 
 
@@ -116,7 +116,7 @@ def test_unpack_refuses_links_in_a_zip(tmp_path):
         link.external_attr = (stat.S_IFLNK | 0o777) << 16
         archive.writestr(link, "/etc/passwd")
     with pytest.raises(fetch.FetchError, match="not a plain file"):
-        fetch.unpack(written(tmp_path / "archive", buffer.getvalue()), tmp_path)
+        unpacking.unpack(written(tmp_path / "archive", buffer.getvalue()), tmp_path)
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
@@ -128,15 +128,15 @@ def test_unpack_refuses_links_and_devices_in_a_tar(tmp_path, kind):
         info.linkname = "/etc/passwd"
         archive.addfile(info)
     with pytest.raises(fetch.FetchError, match="not a plain file"):
-        fetch.unpack(written(tmp_path / "archive", buffer.getvalue()), tmp_path)
+        unpacking.unpack(written(tmp_path / "archive", buffer.getvalue()), tmp_path)
 
 
 @pytest.mark.parametrize("make", [zip_of, tar_of])
 def test_unpack_stops_a_bomb(tmp_path, make):
     archive = written(tmp_path / "archive", make({"a": bytes(3000), "b": bytes(3000)}))
-    fetch.unpack(archive, pathlib.Path(_made(tmp_path / "enough")), limit=6000)
+    unpacking.unpack(archive, pathlib.Path(_made(tmp_path / "enough")), limit=6000)
     with pytest.raises(fetch.FetchError, match="too much"):
-        fetch.unpack(archive, _made(tmp_path / "short"), limit=5999)
+        unpacking.unpack(archive, _made(tmp_path / "short"), limit=5999)
 
 
 def _made(folder):
@@ -145,30 +145,61 @@ def _made(folder):
 
 
 def test_unpack_refuses_too_many_members(tmp_path, monkeypatch):
-    monkeypatch.setattr(fetch, "MAX_MEMBERS", 2)
+    monkeypatch.setattr(unpacking, "MAX_MEMBERS", 2)
     members = {"a": b"", "b": b"", "c": b""}
     for number, make in enumerate((zip_of, tar_of)):
         archive = written(tmp_path / f"archive{number}", make(members))
         with pytest.raises(fetch.FetchError, match="more than 2 files"):
-            fetch.unpack(archive, _made(tmp_path / f"out{number}"))
+            unpacking.unpack(archive, _made(tmp_path / f"out{number}"))
 
 
 def test_unpack_refuses_a_name_given_twice(tmp_path):
     archive = written(tmp_path / "archive", tar_of({"a": b"1", "./a": b"2"}))
-    with pytest.raises(OSError, match="exists"):
-        fetch.unpack(archive, _made(tmp_path / "out"))
+    with pytest.raises(fetch.FetchError, match="holds '\\./a' twice"):
+        unpacking.unpack(archive, _made(tmp_path / "out"))
+
+
+def test_unpack_refuses_a_file_that_is_a_folder_too(tmp_path):
+    for number, make in enumerate((zip_of, tar_of)):
+        archive = written(tmp_path / f"archive{number}", make({"a": b"1", "a/b": b"2"}))
+        with pytest.raises(fetch.FetchError, match="holds 'a/b' below a file"):
+            unpacking.unpack(archive, _made(tmp_path / f"out{number}"))
+
+
+def test_unpack_refuses_a_name_with_a_nul(tmp_path):
+    """As PAX headers can have; a zip's name ends there."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(tarfile.TarInfo("\u00e9" * 60 + "zero.txt"))
+    damaged = buffer.getvalue().replace(b"zero.txt", b"zer\0.txt", 1)
+    with pytest.raises(fetch.FetchError, match=r"leads out"):
+        unpacking.unpack(written(tmp_path / "archive", damaged), _made(tmp_path / "out"))
+
+
+def test_the_ratio_of_an_archive_is_limited(tmp_path, monkeypatch):
+    monkeypatch.setattr(unpacking, "SMALL_BYTES", 1000)
+    bomb, table = zip_of({"a": bytes(300_000)}), zip_of({"a": bytes(range(256)) * 40})
+    for name, content in (("bomb", bomb), ("table", table)):
+        url = f"https://example.org/{name}.zip"
+        wanted = [Download(url, sha256(content))]
+        if name == "table":
+            fetch.fetch(wanted, tmp_path / name, False, opener_of({url: content}))
+            continue
+        with pytest.raises(fetch.FetchError, match="unpacks to too much"):
+            fetch.fetch(wanted, tmp_path / name, False, opener_of({url: content}))
+    assert not (tmp_path / "bomb").exists()
 
 
 def test_unpack_names_what_is_no_archive(tmp_path):
     with pytest.raises(fetch.FetchError, match="neither a zip nor a tar"):
-        fetch.unpack(written(tmp_path / "page", b"<html>not found</html>"), tmp_path)
+        unpacking.unpack(written(tmp_path / "page", b"<html>not found</html>"), tmp_path)
 
 
 def test_unpack_reports_damage(tmp_path):
     whole = zip_of({"a": bytes(range(256)) * 50})
     damaged = whole[:40] + bytes(20) + whole[60:]
     with pytest.raises(fetch.FetchError, match="cannot be unpacked"):
-        fetch.unpack(written(tmp_path / "archive", damaged), _made(tmp_path / "out"))
+        unpacking.unpack(written(tmp_path / "archive", damaged), _made(tmp_path / "out"))
 
 
 # From download to folder.

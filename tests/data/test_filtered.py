@@ -25,6 +25,8 @@ def test_each_filter_counts_what_it_leaves_out():
         "rare_users": 1,
         "rare_items": 1,
         "unknown": 0,
+        "full": 0,
+        "full_users": 0,
         "core": 2,
         "item_core": 2,
         "min_rating": 4.0,

@@ -159,7 +159,7 @@ BAD = {
     "NUL": (lambda t: t.assign(who="a\0"), "has a NUL byte"),
     "rating": (lambda t: t.assign(stars="good"), "rating .column stars. 'good' is not a finite"),
     "infinite": (lambda t: t.assign(stars=np.inf), "rating .column stars. inf is not a finite"),
-    "time": (lambda t: t.assign(when="soon"), "timestamp .column when. 'soon' is not a whole"),
+    "time": (lambda t: t.assign(when="soon"), "timestamp .column when. 'soon' is not a number"),
     "date": (
         lambda t: t.assign(when=["2024-01-01"] + ["soon"] * (ROWS - 1)),
         "row 1: timestamp .column when. 'soon' is not a date",

@@ -135,6 +135,10 @@ def test_every_field_changes_the_key(folders, table):
         "item_column": "b",
         "rating_column": "c",
         "timestamp_column": "d",
+        "separator": "tab",
+        "encoding": "latin-1",
+        "decimal": ",",
+        "on_bad_row": "drop",
     }
     keys |= {_key(own)} | {_key(dataclasses.replace(own, **{f: v})) for f, v in changed.items()}
     assert len(keys) == len(other) + len(changed) + 3

@@ -9,7 +9,7 @@ from data_files import joined, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hlr_jax.data.readers import Columns, blocks, read_table
+from hlr_jax.data.readers import Columns, Dialect, blocks, read_table
 
 pytestmark = pytest.mark.usefixtures("small_blocks")
 
@@ -111,7 +111,7 @@ def test_positions_may_be_digits_and_formats_explicit(tmp_path):
 @pytest.mark.parametrize("separator", ["|", ";", " ", "<->", "é", "::"])
 def test_any_separator(tmp_path, separator):
     path = write(tmp_path / "t.txt", joined([("user", "item"), (1, "x:y"), (2, "z")], separator))
-    frame = read_table(path, Columns(), "csv", separator=separator)
+    frame = read_table(path, Columns(), "csv", Dialect(separator))
     assert frame.rows() == [(1, "x:y"), (2, "z")]
 
 

@@ -285,7 +285,6 @@ def test_predefined_with_other_columns(tmp_path):
             {"train.csv": [(1, 5)], "valid.csv": [(3, 3)], "test.csv": [(3, 3)]},
             ["test.csv: user 3 and item 3", "valid.csv"],
         ),
-        ({"train.csv": [(1, 5)], "test.csv": [("a", 5)]}, ["test.csv", "words", "train.csv"]),
         ({"train.csv": [(1, 5)], "test.csv": []}, ["test.csv", "no interactions"]),
         ({"train.csv": [(1, 5)], "valid.csv": [], "test.csv": [(1, 6)]}, ["valid.csv"]),
     ],

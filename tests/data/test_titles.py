@@ -23,5 +23,5 @@ def test_titles(tmp_path, form, text, expected):
 
 def test_titles_that_cannot_be_read(tmp_path):
     path = write(tmp_path / "t", "{broken\n")
-    with pytest.raises(InputError, match="item titles cannot be read"):
+    with pytest.raises(InputError, match="line 1: not valid JSON"):
         titles.read(path, TitleFile("t", "json", "k", "n"))

@@ -202,7 +202,9 @@ def test_lost_and_doubled_lines_of_the_log_are_named(epochs, message, left, run,
 def test_a_damaged_log_that_is_deleted_as_the_message_says_is_in_nobodys_way(run, whole):
     path = run / "metrics.jsonl"
     path.write_text('{"epoch": "1"}\n')
-    with pytest.raises(InputError, match="no number of an epoch; repair or delete the file"):
+    with pytest.raises(
+        InputError, match="epoch is '1', not a whole number; repair or delete the file"
+    ):
         goes_on(run)
     path.unlink()
     assert_same(goes_on(run), whole)

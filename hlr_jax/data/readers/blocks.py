@@ -1,10 +1,13 @@
 """Read text files in blocks of whole lines, and name places in them for error messages."""
 
+import codecs
 import gzip
+import io
 import os
+import re
 import zlib
-from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,6 +15,16 @@ from hlr_jax.errors import InputError
 
 # Bytes read at a time: enough to keep polars' threads busy, and little beside the columns.
 BLOCK_BYTES = 32 * 2**20
+
+# Read to tell how a file is written.
+HEAD_BYTES = 2**16
+
+_BLANK_LINE = re.compile(rb"(?:\A|\n)[ \t\r]*(?:\n|\Z)")
+
+_Readable = io.BufferedReader | gzip.GzipFile
+
+# What a damaged file raises.
+_UNREADABLE = (OSError, EOFError, zlib.error)
 
 NEWLINE, QUOTE, RETURN = b'\n"\r'
 
@@ -52,26 +65,42 @@ def existing_file(path: str | os.PathLike[str]) -> str:
     return name
 
 
-def read_blocks(path: str, quoted: bool = False) -> Iterator[Block]:
+def first_lines(path: str, encoding: str = "utf-8") -> list[str]:
+    """Read the first lines of a file, whatever ends them, to tell how it is written.
+
+    Bytes that are no text are replaced: that is for `read_blocks` to name.
+    """
+    try:
+        with _opened(path) as file:
+            start = file.read(HEAD_BYTES)
+    except _UNREADABLE:
+        return []  # As above.
+    text = _readable(start, encoding)
+    lines = re.split(r"\r\n|\n|\r", text.removeprefix("\ufeff"))
+    return lines[:-1] if len(start) == HEAD_BYTES and len(lines) > 1 else lines
+
+
+def read_blocks(path: str, quoted: bool = False, encoding: str = "utf-8") -> Iterator[Block]:
     """Read a file in blocks of whole lines; it is decompressed if its name ends in `.gz`.
 
-    Blank lines at the end of the file and a byte order mark at its start are left out.
+    Blank lines at the end of the file and a byte order mark at its start are left out. Lines may
+    end in newlines, also behind carriage returns, or in carriage returns alone.
 
     Args:
       path: of the file.
       quoted: fields may be quoted and have newlines in them; no block ends within such a field.
+      encoding: of the file; blocks are UTF-8.
 
     Yields:
       Blocks that together have all other lines of the file.
 
     Raises:
-      InputError: the file cannot be read, or is not UTF-8 text.
+      InputError: the file cannot be read, or is not text of this encoding.
     """
     line, rest = 1, b""
     try:
-        file: BinaryIO
-        with gzip.open(path) if path.endswith(".gz") else open(path, "rb") as file:  # type: ignore[assignment]
-            while chunk := file.read(BLOCK_BYTES):
+        with _opened(path) as file:
+            for chunk in _chunks(file, encoding):
                 if line == 1 and not rest:
                     chunk = chunk.removeprefix(b"\xef\xbb\xbf")
                 rest += chunk
@@ -81,14 +110,50 @@ def read_blocks(path: str, quoted: bool = False) -> Iterator[Block]:
                     rest = rest[end + 1 :]
                     line += block.text.count(b"\n") + 1
                     yield block
-    except (OSError, EOFError, zlib.error) as error:
-        detail = str(error).replace("\n", " ")
+    except _UNREADABLE as error:
+        detail = " ".join(str(error).split())
         raise InputError(
             f"{path}: cannot be read past line {line} ({detail}); check the file or fetch it again"
+        ) from None
+    except UnicodeError as error:
+        raise InputError(
+            f"{path}: is not {encoding} past line {line} ({error}); set config.data.encoding"
         ) from None
     rest = rest.rstrip(b"\r\n")
     if rest:
         yield _checked(Block(path, rest, line))
+
+
+def _opened(path: str) -> _Readable:
+    return gzip.open(path) if path.endswith(".gz") else open(path, "rb")
+
+
+def _chunks(file: _Readable, encoding: str) -> Iterator[bytes]:
+    """Read a file piece by piece, as UTF-8 with newlines at the ends of lines."""
+    has_returns = _has_only_returns(file.read(HEAD_BYTES), encoding)
+    file.seek(0)
+    is_utf8 = codecs.lookup(encoding).name in ("utf-8", "utf-8-sig")
+    decoder = codecs.getincrementaldecoder(encoding)()
+    while chunk := file.read(BLOCK_BYTES):
+        if not is_utf8:
+            chunk = decoder.decode(chunk).encode()
+        yield chunk.replace(b"\r", b"\n") if has_returns else chunk
+    if not is_utf8:
+        decoder.decode(b"", final=True)
+
+
+def _readable(start: bytes, encoding: str) -> str:
+    """Decode the first bytes of a file as far as they are text."""
+    try:
+        return codecs.getincrementaldecoder(encoding)("replace").decode(start)
+    except UnicodeError:  # As of UTF-16 without its mark.
+        return ""
+
+
+def _has_only_returns(start: bytes, encoding: str) -> bool:
+    """Whether lines end in carriage returns alone, as far as the first bytes of a file tell."""
+    text = _readable(start, encoding)
+    return "\r" in text and "\n" not in text
 
 
 def _last_line_end(text: bytes, quoted: bool) -> int:
@@ -111,8 +176,8 @@ def _checked(block: Block) -> Block:
             text.decode()
         except UnicodeDecodeError as error:
             raise InputError(
-                f"{block.at_byte(error.start)}: byte 0x{text[error.start]:02x} is not UTF-8; "
-                "convert the file, for instance with: iconv -f LATIN1 -t UTF-8"
+                f"{block.at_byte(error.start)}: byte 0x{text[error.start]:02x} is not UTF-8; set "
+                "config.data.encoding, as latin-1, or convert the file: iconv -f LATIN1 -t UTF-8"
             ) from None
     zero = text.find(b"\0")
     if zero >= 0:
@@ -128,6 +193,20 @@ def positions(text: bytes, byte: int, quoted: bool = False) -> np.ndarray:
         quotes = np.flatnonzero(array == QUOTE)
         found = found[np.searchsorted(quotes, found) % 2 == 0]
     return found
+
+
+def without_blank_lines(block: Block) -> tuple[bytes, Callable[[int], str], int]:
+    """Leave blank lines out.
+
+    Returns:
+      The other lines, what names one of them for an error message, and how many are left out.
+    """
+    if not _BLANK_LINE.search(block.text):
+        return block.text, block.at_line, 0
+    lines = block.text.split(b"\n")
+    kept = [row for row, line in enumerate(lines) if line.strip()]
+    text = b"\n".join(lines[row] for row in kept)
+    return text, lambda row: block.at_line(kept[row]), len(lines) - len(kept)
 
 
 def shown(value: object) -> str:

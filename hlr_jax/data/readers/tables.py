@@ -6,14 +6,25 @@ from collections.abc import Container
 
 import polars as pl
 
-from hlr_jax.data.readers.blocks import existing_file
+from hlr_jax.data.readers.blocks import existing_file, first_lines
 from hlr_jax.data.readers.delimited import read_delimited, read_numbers
+from hlr_jax.data.readers.dialects import (
+    SEPARATORS,
+    Dialect,
+    Layout,
+    format_of_lines,
+    layout_of,
+)
 from hlr_jax.data.readers.ndjson import read_ndjson
 from hlr_jax.data.readers.parquet import read_parquet
 from hlr_jax.errors import InputError
 
-_SEPARATORS = {"csv": ",", "tsv": "\t", "dat": "::"}
-_FORMATS = (*_SEPARATORS, "ndjson", "parquet")
+_FORMATS = (*SEPARATORS, "ndjson", "parquet")
+# Ends of names that are not those of a format.
+_EXTENSIONS = {"jsonl": "ndjson", "inter": "tsv"}
+
+
+_AS_USUAL = Dialect()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,42 +65,50 @@ def read_table(
     path: str | os.PathLike[str],
     columns: Columns,
     format: str = "",  # noqa: A002, the name that the configuration uses
-    separator: str | None = None,
+    dialect: Dialect = _AS_USUAL,
 ) -> pl.DataFrame:
     """Read a table with one interaction per row.
 
-    Ids become integers if every id of the column is an integer as Python would write it (`7`, but
-    not `07` or `+7`), and stay text otherwise. If at least half of a column are words, integers
-    among them count as words; if fewer are words, the words are reported as errors.
+    Ids are labels: any text but an empty one is an id, and stays as it is. A column becomes
+    integers only if every id is an integer as Python would write it (`7`, but not `07`, `+7` or
+    `-7`), or such a one with `.0`, as pandas writes it beside missing values.
 
     Args:
       path: the file; text formats may be compressed (`.gz`).
       columns: which column holds what. Columns of NDJSON and Parquet have names only.
       format: csv, tsv, dat (`::` between fields), ndjson or parquet; "" takes the format from the
-        file's extension. Only csv may have quoted fields.
-      separator: between fields, instead of the format's own; may have several characters.
+        file's extension, or where that tells none from its first lines.
+      dialect: how text is written. CSV may be separated by `;`, tabs or `|` as well, and be quoted;
+        so may TSV where all texts of its first lines are.
 
     Returns:
       Columns `user`, `item` (Int64 or String) and, if they are given, `rating` (Float64) and
-      `timestamp` (Int64), in the order of the file.
+      `timestamp` (Int64, or Float64 where one has a fraction), in the order of the file.
 
     Raises:
       InputError: the file or one of its lines cannot be used.
     """
     name = existing_file(path)
     roles = columns.roles()
-    kind = _format_of(name, format)
-    if kind in _SEPARATORS:
-        separator = _SEPARATORS[kind] if separator is None else separator
-        if not separator or set(separator) & set('\n\r"\0'):
+    lines = first_lines(name, dialect.encoding)
+    kind = _format_of(name, format) or format_of_lines(lines, roles)
+    if not kind:
+        extension = os.path.splitext(name.removesuffix(".gz"))[1]
+        raise InputError(
+            f"{name}: neither the extension {extension!r} nor its first lines tell a format with "
+            f"these columns; use {', '.join(_FORMATS)}"
+        )
+    if kind in SEPARATORS:
+        if dialect.separator and set(dialect.separator) & set('\n\r"\0'):
             raise InputError(
-                f"{name}: separator {separator!r} cannot be used; give for instance ','"
+                f"{name}: separator {dialect.separator!r} cannot be used; give for instance ','"
             )
-        return read_delimited(name, roles, separator, quoted=kind == "csv")
-    if separator is not None:
+        return read_delimited(name, roles, layout_of(lines, kind, roles, dialect), dialect)
+    if dialect.separator:
         raise InputError(f"{name}: format {kind} has no separator; leave the separator out")
     named = {role: str(column) for role, column in roles.items()}
-    return read_parquet(name, named) if kind == "parquet" else read_ndjson(name, named)
+    read = read_parquet if kind == "parquet" else read_ndjson
+    return read(name, named, dialect)
 
 
 def read_item_numbers(path: str | os.PathLike[str], ids: Container[str] = ()) -> pl.DataFrame:
@@ -110,20 +129,15 @@ def read_item_numbers(path: str | os.PathLike[str], ids: Container[str] = ()) ->
     kind = _format_of(name, "")
     if kind not in ("csv", "tsv"):
         raise InputError(f"{name}: features are read from .csv and .tsv files; give one of these")
-    return read_numbers(name, _SEPARATORS[kind], kind == "csv", ids)
+    return read_numbers(name, Layout(SEPARATORS[kind], kind == "csv"), ids)
 
 
 def _format_of(path: str, given: str) -> str:
-    """Return the format: the one given, or the one that the file's extension stands for."""
+    """Return the format: the one given, or that of the file's extension; "" if it tells none."""
     if given:
         if given not in _FORMATS:
             raise InputError(f"{path}: format {given!r} is not a table; use {', '.join(_FORMATS)}")
         return given
     extension = os.path.splitext(path.removesuffix(".gz"))[1].removeprefix(".").lower()
-    if extension == "jsonl":
-        return "ndjson"
-    if extension not in _FORMATS:
-        raise InputError(
-            f"{path}: the extension {extension!r} tells no format; use {', '.join(_FORMATS)}"
-        )
-    return extension
+    extension = _EXTENSIONS.get(extension, extension)
+    return extension if extension in _FORMATS else ""
