@@ -1,0 +1,1 @@
+"""Whether runs survive what happens to them, their folders and their disks."""
