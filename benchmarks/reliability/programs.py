@@ -53,9 +53,7 @@ class Programs:
 
     def close(self) -> None:
         """End the server, which waits for its programs."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+        self._process.communicate()
 
 
 def write_data(path: pathlib.Path) -> None:
