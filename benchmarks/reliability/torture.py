@@ -86,13 +86,17 @@ def _kills(tried: Tried) -> Iterator[Section]:
 
 
 def _damage(tried: Tried) -> Iterator[Section]:
-    folders = damage.Folders(tried.case("run with refit"), tried.server)
+    plain, shorter = tried.case("three epochs"), tried.case("two epochs")
+    folders = damage.Folders(plain, tried.server)
     found = damage.trials(folders, tried.rng("damage"))
-    yield Section("a file of a folder damaged", 30, found)
+    yield Section("a file of a folder damaged", 22, found)
+    refitted = damage.Folders(tried.case("run with refit"), tried.server)
+    found = damage.trials(refitted, tried.rng("damage of a refit"))
+    yield Section("the same, of a run with refit", 8, found)
     found = damage.identity(folders, tried.case("another seed"))
     yield Section("what names a run deleted, another seed", 3, found)
-    both = tried.case("three epochs"), tried.case("two epochs")
-    yield Section("killed, then fewer epochs", 4, damage.shorter(*both, 12, tried.rng("shorter")))
+    found = damage.shorter(plain, shorter, 12, tried.rng("shorter"))
+    yield Section("killed, then fewer epochs", 4, found)
 
 
 def _disks(tried: Tried) -> Iterator[Section]:
