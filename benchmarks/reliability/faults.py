@@ -78,12 +78,8 @@ class _Injector:
     def _point(self, event: str, arguments: tuple[Any, ...]) -> str | None:
         """The path that is about to change, if it is below the folder."""
         if event == "open":
-            path, mode, opened = arguments
-            if not (isinstance(opened, int) and opened & _WRITES) and not set("wxa+") & set(
-                mode or ""
-            ):
-                return None
-            found = [(path, None)]
+            path, _, flags = arguments
+            found = [(path, None)] if flags & _WRITES else []
         else:
             places = _CHANGES[event]
             found = [(arguments[p], arguments[d] if d is not None else None) for p, d in places]
