@@ -21,6 +21,9 @@ from typing import Any, NamedTuple
 
 from benchmarks.reliability.faults import Fault, inject
 
+# The file by which a process says that its program begins.
+_BEGUN = "begun"
+
 
 class Program(NamedTuple):
     """A program to run.
@@ -29,7 +32,7 @@ class Program(NamedTuple):
       argv: as after `hlr-jax`; () to run none, and only digest `tables`.
       fault: what happens to it; () for nothing.
       signal: the name of a signal that it is sent, "" for none.
-      after: how many seconds after its start.
+      after: how many seconds after it has begun; before, Python itself is starting.
       tables: a folder whose models are digested once the program has ended well, or "".
       limit: seconds, after which it counts as hanging.
     """
@@ -83,6 +86,7 @@ def _main(program: Program, folder: pathlib.Path) -> int:
         inject(Fault(*program.fault), folder / "points")
     sys.argv = ["hlr-jax", *program.argv]
     code: Any = 0
+    (folder / _BEGUN).touch()
     try:
         if program.argv:
             programs.main()
@@ -119,12 +123,16 @@ def _wait(programs: Sequence[Program], folders: Sequence[pathlib.Path]) -> list[
         for place, (program, folder) in enumerate(zip(programs, folders, strict=True))
     }
     found: dict[int, tuple[int | None, float]] = {}
+    begun: dict[int, float] = {}
     signalled, hung = set(), set()
     while running:
         age = time.monotonic() - started
         for child, place in list(running.items()):
             ended, status = os.waitpid(child, os.WNOHANG)
             program = programs[place]
+            if place not in begun and (folders[place] / _BEGUN).exists():
+                begun[place] = age
+            due = begun.get(place, age) + program.after
             if ended:
                 code = None if child in hung else os.waitstatus_to_exitcode(status)
                 found[place] = code, age
@@ -132,7 +140,7 @@ def _wait(programs: Sequence[Program], folders: Sequence[pathlib.Path]) -> list[
             elif age > program.limit and child not in hung:
                 hung.add(child)
                 os.kill(child, signal.SIGKILL)
-            elif program.signal and age >= program.after and child not in signalled:
+            elif program.signal and age > due and child not in signalled:
                 signalled.add(child)
                 os.kill(child, signal.Signals[program.signal])
         time.sleep(0.002)

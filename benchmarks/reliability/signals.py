@@ -24,7 +24,7 @@ INTERRUPTED = 130
 def at_times(case: Case, count: int, rng: random.Random) -> list[Trial]:
     """Send signals over the whole time that a command takes, and a little longer."""
     return [
-        _signalled(case, SIGNALS[place % 3], after=rng.uniform(0, 1.1) * case.seconds)
+        _signalled(case, SIGNALS[place % 3], after=0.05 + rng.uniform(0, 1.1) * case.seconds)
         for place in range(count)
     ]
 
