@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.reliability.faults import Fault
 from benchmarks.reliability.fork_server import Program
 from benchmarks.reliability.kills import Case
-from benchmarks.reliability.programs import Programs, last_lines
+from benchmarks.reliability.programs import Programs
 from benchmarks.reliability.trials import Outcome, Trial, judged
 
 # What is done to a file, by name; None deletes it.
@@ -70,9 +70,7 @@ class Folders:
 
     def __init__(self, case: Case, server: Programs) -> None:
         self.case = case
-        self.finished, self.interrupted = case.new_folder("finished"), case.new_folder("stopped")
-        for one in server.run(*case.programs(self.finished)):
-            assert one.code == 0, last_lines(one)
+        self.finished, self.interrupted = case.whole, case.new_folder("stopped")
         # In the last save before the refit or the end, so that there is an older checkpoint.
         saves = [n for n, point in enumerate(case.points, 1) if "os.rename checkpoints" in point]
         point = saves[-1] if saves else len(case.points) // 2

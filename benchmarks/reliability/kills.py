@@ -33,9 +33,14 @@ class Case:
     """A command that writes into a folder, and what it leaves when nothing happens to it.
 
     Attributes:
+      whole: the folder that it leaves.
       expected: the result.
       points: its write points, in the order of one uninterrupted run.
+      seconds: how long it takes.
     """
+
+    whole: pathlib.Path
+    seconds: float
 
     def __init__(self, name: str, flags: Sequence[str], scratch: pathlib.Path) -> None:
         self.name, self.flags, self.scratch = name, flags, scratch
@@ -43,20 +48,18 @@ class Case:
         self.points: Sequence[str] = ()
         self._numbers = iter(range(10**9))
 
-    def prepare(self, server: Programs) -> "Case":
-        """Run it twice, undisturbed; the results must be equal."""
-        for number in range(2):
+    def prepare(self, server: Programs, times: int = 2) -> "Case":
+        """Run it undisturbed; where more than once, the results must be equal."""
+        for number in range(times):
             folder = self.new_folder("whole")
-            programs = self.programs(folder, Fault("none", str(folder)))
-            ended = server.run(*programs)
+            ended = server.run(*self.programs(folder, Fault("none", str(folder))))
             if any(one.code for one in ended):
                 raise RuntimeError(f"{self.name}: {[last_lines(one) for one in ended]}")
             found = self.result(server, folder, ended[0])
             if number and (difference := first_difference(self.expected, found)):
                 raise RuntimeError(f"{self.name}: two runs differ: {difference}")
-            self.expected, self.points = found, ended[0].points
+            self.whole, self.expected, self.points = folder, found, ended[0].points
             self.seconds = ended[0].seconds
-            shutil.rmtree(folder)
         return self
 
     def new_folder(self, kind: str) -> pathlib.Path:

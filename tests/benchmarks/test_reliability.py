@@ -68,14 +68,14 @@ def case(server, tmp_path_factory):
     scratch = tmp_path_factory.mktemp("torture")
     programs.write_data(scratch / "data.csv")
     flags = programs.config_flags(scratch / "data.csv", epochs=2)
-    return kills.Case("short", flags, scratch).prepare(server)
+    return kills.Case("short", flags, scratch).prepare(server, times=1)
 
 
 def test_killed_at_its_write_points_a_run_ends_as_if_it_were_not(server, case):
     rng = random.Random(0)
     points = [n for n, point in enumerate(case.points, 1) if kills.is_in_save(point)]
     assert len(points) > 10
-    for number in (rng.randrange(1, points[0]), *rng.sample(points, 2)):
+    for number in (rng.randrange(1, points[0]), rng.choice(points)):
         folder = case.new_folder("killed")
         (killed,) = server.run(*case.programs(folder, Fault("kill", str(folder), number)))
         assert killed.code == -9
