@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.reliability.faults import Fault
 from benchmarks.reliability.fork_server import Program
-from benchmarks.reliability.kills import Case
+from benchmarks.reliability.kills import Case, is_in_save
 from benchmarks.reliability.programs import Programs
 from benchmarks.reliability.trials import Outcome, Trial, judged
 
@@ -65,7 +65,7 @@ class Folders:
     """A finished and an interrupted folder of a run, and what its commands answer.
 
     Attributes:
-      evaluated: what evaluate writes of the finished folder.
+      evaluated: what evaluate writes of the finished folder, and its tables.
     """
 
     def __init__(self, case: Case, server: Programs) -> None:
@@ -79,11 +79,11 @@ class Folders:
         self.evaluated = self.evaluate(server, self.finished)[1]()
 
     def evaluate(self, server: Programs, folder: pathlib.Path) -> tuple[Any, Callable[[], Any]]:
-        """Evaluate a model; returns how that ended, and what reads the metrics."""
+        """Evaluate a model; returns how that ended, and what reads metrics and tables."""
         output = folder.with_name(folder.name + ".json")
         argv = ["evaluate", f"--workdir={folder}", f"--output={output}"]
-        (ended,) = server.run(Program(argv))
-        return ended, lambda: json.loads(output.read_text())
+        (ended,) = server.run(Program(argv, tables=str(folder)))
+        return ended, lambda: [json.loads(output.read_text()), ended.tables]
 
 
 def trials(folders: Folders, rng: random.Random) -> list[Trial]:
@@ -190,9 +190,10 @@ def _other_seed(folders: Folders, other: Case, folder: pathlib.Path, names: list
 
 
 def shorter(longer: Case, other: Case, count: int, rng: random.Random) -> list[Trial]:
-    """Kill a run in its saves, then ask for one of fewer epochs in the same folder."""
-    inside = [n for n, point in enumerate(longer.points, 1) if "checkpoints" in point]
-    return [_shorter(longer, other, n) for n in rng.sample(inside, min(count, len(inside)))]
+    """Kill a run in its last saves, then ask for one of fewer epochs in the same folder."""
+    inside = [n for n, point in enumerate(longer.points, 1) if is_in_save(point)]
+    last = inside[len(inside) // 2 :]
+    return [_shorter(longer, other, n) for n in rng.sample(last, min(count, len(last)))]
 
 
 def _shorter(longer: Case, other: Case, number: int) -> Trial:
@@ -203,4 +204,4 @@ def _shorter(longer: Case, other: Case, number: int) -> Trial:
         shutil.rmtree(folder, ignore_errors=True)
         return outcome
 
-    return Trial(f"killed at write point {number}, then fewer epochs", run)
+    return Trial(f"{longer.name}, killed at write point {number}, then fewer", run)

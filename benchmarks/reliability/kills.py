@@ -132,7 +132,7 @@ def cases(data: pathlib.Path, scratch: pathlib.Path) -> dict[str, Case]:
     flags = functools.partial(config_flags, data)
     sharded = {"sharding__tables": "sharded", "sharding__user_parts": 4}
     # Several processes save in step with each other, not in the background: once an epoch here.
-    slower = {"epochs": 2, "training__checkpoint_minutes": 10}
+    slower = {"training__checkpoint_minutes": 10}
     found = [
         Case("run with refit", flags(training__refit=True), scratch),
         Case("another seed", flags(seed=7), scratch),
@@ -140,7 +140,8 @@ def cases(data: pathlib.Path, scratch: pathlib.Path) -> dict[str, Case]:
         Case("two epochs", flags(epochs=2), scratch),
         Case("sharded tables", flags(**sharded), scratch),
         Sweep("sweep", flags(), scratch),
-        TwoProcesses("two processes", flags(**slower, **sharded), scratch),
+        TwoProcesses("two processes", flags(epochs=2, **slower, **sharded), scratch),
+        TwoProcesses("two processes, one epoch", flags(epochs=1, **slower, **sharded), scratch),
     ]
     return {case.name: case for case in found}
 

@@ -95,7 +95,9 @@ def _damage(tried: Tried) -> Iterator[Section]:
     yield Section("the same, of a run with refit", 8, found)
     found = damage.identity(folders, tried.case("another seed"))
     yield Section("what names a run deleted, another seed", 3, found)
-    found = damage.shorter(plain, shorter, 12, tried.rng("shorter"))
+    found = damage.shorter(plain, shorter, 6, tried.rng("shorter"))
+    both = tried.case("two processes"), tried.case("two processes, one epoch")
+    found += damage.shorter(*both, 8, tried.rng("shorter together"))
     yield Section("killed, then fewer epochs", 4, found)
 
 
@@ -200,7 +202,10 @@ def main(argv: list[str]) -> None:
     if output.is_recording():
         _PAGE.write_text(pages.render(_PAGE.read_text(), {"torture": table}))
     faults = sum(row["changed"] + row["crashed"] for row in results["sections"])
-    sys.exit(1 if faults else 0)
+    untried = [row["name"] for row in results["sections"] if not row["tried"]]
+    if untried:
+        _say(f"no time was left for {', '.join(untried)}: give more --minutes")
+    sys.exit(1 if faults or untried else 0)
 
 
 if __name__ == "__main__":
