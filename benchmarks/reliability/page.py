@@ -58,7 +58,8 @@ def _soak(soak: Mapping[str, Any]) -> str:
         for name, about in WATCHED.items()
     ]
     epochs = f"{soak['epochs']:,} epochs with a folder"
-    return _markdown((epochs, "first fifth", "last fifth"), rows)
+    picture = "![what a long run holds](../benchmarks/results/reliability/soak.png)"
+    return _markdown((epochs, "first fifth", "last fifth"), rows) + f"\n\n{picture}"
 
 
 def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

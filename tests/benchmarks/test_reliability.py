@@ -106,6 +106,28 @@ def test_the_page_shows_what_was_recorded():
     assert all(row["changed"] == row["crashed"] == 0 for row in results["sections"])
 
 
+def test_a_table_counts_what_came_of_the_faults():
+    counts = {"same": 1000, "said": 20, "missed": 5, "changed": 3, "crashed": 1}
+    machine = {"cores": 2, "cpu": "a processor"}
+    versions = {"python": "3.11", "jax": "0.10"}
+    reader = {"tried": 7, "read": 4, "refused": 3, "crashed": 0}
+    text = page.table(
+        {
+            "sections": [{"name": "killed", **counts}],
+            "inputs": {"readers": {"CSV": reader}, "seconds": 1},
+            "soak": {"epochs": 2000, "fifths": soak.fifths([dict.fromkeys(soak.WATCHED, 1.0)])},
+            "minutes": 14.6,
+            "machine": machine,
+            "versions": versions,
+        }
+    )
+    assert "| killed | 1,024 | 1,000 | 20 | 3 | 1 |" in text
+    assert "| **all** | **1,024** | **1,000** | **20** | **3** | **1** |" in text
+    assert "| CSV | 7 | 4 | 3 | 0 |" in text
+    assert "| 2,000 epochs with a folder | first fifth | last fifth |" in text
+    assert "15 minutes on 2 cores of a processor" in text
+
+
 def test_fifths_are_medians_of_the_ends():
     looks = [dict.fromkeys(soak.WATCHED, float(place)) for place in range(10)]
     assert soak.fifths(looks)["handles"] == {"first": 0.5, "last": 8.5}
