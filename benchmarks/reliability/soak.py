@@ -17,8 +17,7 @@ from typing import Any
 from benchmarks.reliability.programs import write_data
 
 EVERY = 10  # Epochs between two looks.
-# What is watched, as the page calls it, and the growth from the first fifth to the last that counts
-# as flat: a share, and for memory, kB an epoch too.
+# What is watched, as the page calls it.
 WATCHED = {
     "host_mib": "memory of the process, MiB",
     "device_arrays": "arrays on the devices",

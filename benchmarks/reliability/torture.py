@@ -183,6 +183,8 @@ def _in_own_name_space() -> None:
 def main(argv: list[str]) -> None:
     """Try, print, write, and end with 1 where something did not end as it should."""
     output.check(argv)
+    if output.is_recording() and (_SOAK.value or _ONLY.value):
+        raise app.UsageError("--record renews all figures; leave --soak and --only away")
     _in_own_name_space()
     started = time.monotonic()
     groups = ("soak",) if _SOAK.value else tuple(_ONLY.value) or _GROUPS
