@@ -11,7 +11,7 @@ BENCHMARKS = speed.data_preparation speed.ranking speed.startup speed.step_time 
 CORE_TESTS = tests/architecture tests/functional tests/kernels tests/models tests/training tests/runs
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-core lint bench docs notebooks clean
+.PHONY: help venv demo test test-core lint bench torture docs notebooks clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -37,6 +37,9 @@ lint: $(VENV)/.test ## check style, formatting, types, and packages for known vu
 bench: $(VENV)/.bench ## measure speed and scaling into build/bench; BENCH_ARGS: --record, --quick
 	@set -e; for name in $(BENCHMARKS); do \
 	  echo "== $$name"; $(VENV)/bin/python -m benchmarks.$$name $(BENCH_ARGS); done
+
+torture: $(VENV)/.test ## kill runs, damage files, fill disks, for 15 minutes; BENCH_ARGS: --record
+	$(VENV)/bin/python -m benchmarks.reliability.torture $(BENCH_ARGS)
 
 # Not --quiet, which would hide warnings from --strict.
 docs: $(VENV)/.docs ## build the site of the documents into build/site; a warning is an error
