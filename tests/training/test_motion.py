@@ -71,15 +71,18 @@ def test_rates_that_train_are_not_warned_of(model, geometry):
 def test_a_warning_is_given_once_and_kept(tmp_path, monkeypatch):
     """In a run that goes on too."""
     config = of_rate(1e9)
-    checkpoints = Checkpoints(tmp_path / "checkpoints")
+
+    def progress():
+        return Checkpoints(tmp_path / "checkpoints").progress()
+
     with monkeypatch.context() as patched:
         interrupt_after(patched, len(data().train) // 64 + 5)
         with pytest.raises(KeyboardInterrupt):
             experiment.train(config, tmp_path, data(), False)
-    (warning,) = checkpoints.progress().warnings
+    (warning,) = progress().warnings
     experiment.train(config, tmp_path, data(), False)
-    assert checkpoints.progress().epochs == 3
-    assert list(checkpoints.progress().warnings) == [warning]
+    assert progress().epochs == 3
+    assert list(progress().warnings) == [warning]
 
 
 def test_a_given_optimizer_is_named(monkeypatch):
