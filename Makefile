@@ -38,7 +38,8 @@ bench: $(VENV)/.bench ## measure speed and scaling into build/bench; BENCH_ARGS:
 	@set -e; for name in $(BENCHMARKS); do \
 	  echo "== $$name"; $(VENV)/bin/python -m benchmarks.$$name $(BENCH_ARGS); done
 
-torture: $(VENV)/.test ## kill runs, damage files, fill disks, for 15 minutes; BENCH_ARGS: --record
+torture: $(VENV)/.test ## damage inputs and files, kill runs, fill disks; BENCH_ARGS: --record
+	$(VENV)/bin/python -m benchmarks.reliability.inputs $(BENCH_ARGS)
 	$(VENV)/bin/python -m benchmarks.reliability.torture $(BENCH_ARGS)
 
 # Not --quiet, which would hide warnings from --strict.

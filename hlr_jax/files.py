@@ -309,6 +309,15 @@ def write_json_lines(path: pathlib.Path, records: list[Any]) -> None:
     write_text(path, "".join(json.dumps(record) + "\n" for record in records))
 
 
+def append_json_line(path: pathlib.Path, record: Any) -> None:
+    """Add a record to a JSON-lines file, or begin one.
+
+    A process that dies meanwhile may leave an unfinished line, which `read_json_lines` leaves out.
+    """
+    with _naming(path, path), open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+
+
 def checksum(path: pathlib.Path) -> int:
     """Compute the CRC-32 of a file, which is not read as a whole."""
     found = 0

@@ -1,6 +1,6 @@
 """Give every reader of the library damaged input: each is read, or refused in one line.
 
-  python -m benchmarks.reliability.inputs --inputs=100000 --output=build/inputs.json
+  python -m benchmarks.reliability.inputs --inputs=100000
 
 An input that ends in anything else is a crash, and kept. Inputs are a function of the seed, the
 reader and a number. They are read in processes that are forked now and then, so that one that ends
@@ -25,6 +25,7 @@ from collections.abc import Callable
 import numpy as np
 from absl import app, flags
 
+from benchmarks import output, report
 from benchmarks.reliability.mutations import mutated
 from benchmarks.reliability.readers import READERS, TRAP, Reader, samples
 from hlr_jax.errors import InputError
@@ -39,7 +40,6 @@ _INPUTS = flags.DEFINE_integer("inputs", 100_000, "Inputs in all, shared among t
 _REQUESTS = flags.DEFINE_integer("requests", 3000, "Requests over HTTP besides.")
 _SEED = flags.DEFINE_integer("seed", 1, "Of the mutations.")
 _READERS = flags.DEFINE_list("readers", [], "Only these.")
-_OUTPUT = flags.DEFINE_string("output", "build/inputs.json", "Where the counts go.")
 _KEPT = flags.DEFINE_string("kept", "build/crashes", "A folder for inputs that end in a crash.")
 
 _SAMPLES: dict[str, tuple[bytes, ...]] = {}
@@ -235,8 +235,9 @@ def fuzz_all(inputs: int, requests: int, seed: int, kept: pathlib.Path, only: li
     return counts
 
 
-def main(_: list[str]) -> None:
-    kept, output = pathlib.Path(_KEPT.value), pathlib.Path(_OUTPUT.value)
+def main(argv: list[str]) -> None:
+    output.check(argv)
+    kept = pathlib.Path(_KEPT.value)
     start = time.monotonic()
     counts = fuzz_all(_INPUTS.value, _REQUESTS.value, _SEED.value, kept.absolute(), _READERS.value)
     total = {
@@ -244,10 +245,8 @@ def main(_: list[str]) -> None:
         for key in ("tried", "read", "refused", "crashed")
     }
     total["seconds"] = round(time.monotonic() - start, 1)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(
-        json.dumps({"seed": _SEED.value, "total": total, "readers": counts}, indent=2) + "\n"
-    )
+    results = {**report.provenance("polars"), "seed": _SEED.value, "total": total}
+    output.write("reliability/inputs.json", results | {"readers": counts})
     print(f"total: {total}")
     sys.exit(bool(total["crashed"]))
 

@@ -2,6 +2,7 @@
 
 import pathlib
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from absl import logging
@@ -12,7 +13,13 @@ from hlr_jax.data import loading, prepared
 from hlr_jax.data.arrays import from_arrays, to_arrays
 from hlr_jax.data.dataset import Dataset
 from hlr_jax.errors import InputError
-from hlr_jax.files import read_json_lines, read_json_object, write_json, write_json_lines
+from hlr_jax.files import (
+    append_json_line,
+    read_json_lines,
+    read_json_object,
+    write_json,
+    write_json_lines,
+)
 from hlr_jax.parallel import processes
 from hlr_jax.parallel.placement import Placement
 from hlr_jax.runs.checkpoints import Checkpoints
@@ -21,6 +28,8 @@ from hlr_jax.training.loop import OnEpoch, Record, ignore_epoch
 
 # The folder of a run that keeps what it was trained and is tested on.
 _DATA = "data"
+# The fields of dataset.json.
+_OF_DATA = {"name": str, "digest": str}
 
 
 def load_config(workdir: pathlib.Path) -> Config:
@@ -31,7 +40,7 @@ def load_config(workdir: pathlib.Path) -> Config:
     """
     path = workdir / "config.json"
     _check_exists(path, "finished ")
-    values = _read(path)
+    values = _read(path, {})
     try:
         return configs.from_config_dict(values)
     except InputError as error:
@@ -48,8 +57,8 @@ def stored_data(workdir: pathlib.Path, config: Config) -> Dataset:
       InputError: they are neither in the folder nor where they came from.
     """
     path = workdir / "dataset.json"
-    name = _read(path).get("name", "") if path.is_file() else ""
-    dataset = from_arrays(str(name), prepared.restore(workdir / _DATA))
+    name = _read(path, _OF_DATA).get("name", "") if path.is_file() else ""
+    dataset = from_arrays(name, prepared.restore(workdir / _DATA))
     if dataset is not None:
         return dataset
     dataset = loading.load(config.data)
@@ -115,17 +124,17 @@ def check_same_data(workdir: pathlib.Path, dataset: Dataset) -> None:
     """Raise InputError if the run in `workdir` was trained on other data."""
     path = workdir / "dataset.json"
     _check_exists(path)
-    if _read(path).get("digest") != dataset.digest:
+    if _read(path, _OF_DATA).get("digest") != dataset.digest:
         raise InputError(
             f"{workdir}: the run was trained on other data than data set {dataset.name} "
             "is now; restore the data, or train again in another folder"
         )
 
 
-def _read(path: pathlib.Path) -> dict[str, Any]:
+def _read(path: pathlib.Path, fields: Mapping[str, type]) -> dict[str, Any]:
     """Read a file that every start of a run writes."""
     try:
-        return read_json_object(path)
+        return read_json_object(path, fields)
     except InputError as error:
         raise InputError(f"{error}; delete it: the same training command writes it again") from None
 
@@ -178,7 +187,10 @@ def open_run(
 
 
 def _check_log(workdir: pathlib.Path, epochs: int) -> None:
-    """Warn of epochs that have no line in `metrics.jsonl`, or several, of which the last stays."""
+    """Warn of epochs that have no line in `metrics.jsonl`, or several, of which the last stays.
+
+    Lines of epochs that are trained again go, and so does one that was not finished.
+    """
     path = workdir / "metrics.jsonl"
     records = read_json_lines(path)
     found = Counter(record["epoch"] for record in records)
@@ -192,7 +204,11 @@ def _check_log(workdir: pathlib.Path, epochs: int) -> None:
         logging.warning(
             "%s: had several lines for %s; the last is kept", path, _epochs_named(doubled)
         )
-        write_json_lines(path, list({record["epoch"]: record for record in records}.values()))
+    if records and not (workdir / "checkpoints" / "latest").is_dir():
+        logging.warning("%s: there is no checkpoint; training starts again", workdir)
+    if path.exists():
+        kept = {record["epoch"]: record for record in records if record["epoch"] <= epochs}
+        write_json_lines(path, list(kept.values()))
 
 
 def _epochs_named(epochs: list[int]) -> str:
@@ -207,11 +223,8 @@ def _epochs_named(epochs: list[int]) -> str:
 
 def _epoch_log(workdir: pathlib.Path) -> OnEpoch:
     """Build the function that adds an epoch to `metrics.jsonl`."""
-    path = workdir / "metrics.jsonl"
 
     def log(record: Record) -> None:
-        # What a resumed run does again replaces what it had written.
-        earlier = [r for r in read_json_lines(path) if r["epoch"] < record["epoch"]]
-        write_json_lines(path, [*earlier, record])
+        append_json_line(workdir / "metrics.jsonl", record)
 
     return log

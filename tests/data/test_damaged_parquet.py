@@ -41,14 +41,14 @@ def damaged(tmp_path_factory):
     folder = tmp_path_factory.mktemp("damaged")
     frame.write_parquet(folder / "000.parquet", compression="snappy")
     whole = (folder / "000.parquet").read_bytes()
-    cuts = rng.integers(1, len(whole), 20)
+    cuts = rng.integers(1, len(whole), 3)
     for number, cut in enumerate(cuts):
         (folder / f"cut{number:03}.parquet").write_bytes(whole[:cut])
-    # Two that polars crashes on, as found by benchmarks/reliability/inputs.py.
+    # Some that end polars or the process, as found by benchmarks/reliability/inputs.py.
     for found in sorted(CORPUS.glob("*.parquet")):
         shutil.copy(found, folder / f"found-{found.name}")
     # The footer tells sizes and offsets: damage there crashes polars.
-    for number in range(60):
+    for number in range(8):
         content = bytearray(whole)
         start = 4 if number % 2 else len(whole) - 900
         for place in rng.integers(start, len(whole) - 4, 3):
@@ -63,7 +63,7 @@ def test_nothing_but_our_line_is_said(damaged):
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stderr == "here\n"
     lines = done.stdout.splitlines()
-    assert len(lines) == 83
-    assert sum("(polars crashes on it" in line for line in lines) >= 1
+    assert len(lines) == 16
+    assert sum("(polars crashes on it" in line for line in lines) >= 4
     assert lines[0] == "read 400"
-    assert sum(line.startswith("refused : not a readable Parquet file") for line in lines) >= 40
+    assert sum(line.startswith("refused : not a readable Parquet file") for line in lines) >= 10
