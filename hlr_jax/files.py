@@ -249,16 +249,20 @@ def _is_deeper(text: str | bytes, value: Any) -> bool:
     return True
 
 
-def read_json_object(path: pathlib.Path, fields: Mapping[str, type] = _ANY) -> dict[str, Any]:
+def read_json_object(
+    path: pathlib.Path, fields: Mapping[str, type] = _ANY, remedy: str = RESTORE
+) -> dict[str, Any]:
     """Read a JSON object.
 
     Args:
       fields: types of fields; one that is not there has none.
+      remedy: ends the message where the content is wrong.
 
     Raises:
-      InputError: the file holds something else, or a field is of another type.
+      InputError: the file cannot be read or holds something else, or a field is of another type.
     """
-    return _typed(parse_json(_content(path), str(path)), str(path), fields)
+    value = parse_json(_content(path), str(path), dict, remedy)
+    return _typed(value, str(path), fields, remedy)
 
 
 def read_json_lines(path: pathlib.Path) -> list[dict[str, Any]]:

@@ -1,19 +1,31 @@
 """Signals that end a run, as Ctrl-C does: a program says so in one line, training saves first."""
 
 import contextlib
+import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 # Of every interrupted program, whichever signal it was, and also where another process of the run
 # had it.
 EXIT_CODE = 130
 _KEPT = "what was written is complete; the same command goes on"
 
+# How long until a signal is sent again whose exception was lost.
+_AGAIN_SECONDS = 0.05
+
 _received = ""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal has come.
+
+    It is a class of its own because Python, which remembers where a KeyboardInterrupt has left an
+    `exec`, would end the process by SIGINT after all, with another exit code.
+    """
 
 
 def _numbers() -> list[signal.Signals]:
@@ -31,13 +43,46 @@ def raise_in_programs() -> None:
     """
     for number in _numbers():
         signal.signal(number, _raise)
+    if sys.unraisablehook is not _tell_lost:
+        _tell_lost.others = sys.unraisablehook
+        sys.unraisablehook = _tell_lost
 
 
 def _raise(number: int, frame: FrameType | None) -> NoReturn:
+    _note(number)
+    if _is_importing(frame):
+        # Which may make another error of it. Nothing is lost that being killed would not lose.
+        os.write(2, f"error: {told(Interrupted())}\n".encode())
+        os._exit(EXIT_CODE)
     for other in _numbers():
         signal.signal(other, signal.SIG_DFL)
-    _note(number)
-    raise KeyboardInterrupt
+    raise Interrupted
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+class _TellLost:
+    """Sends a signal again whose exception Python has dropped, as it does in callbacks of JAX."""
+
+    def __init__(self) -> None:
+        self.others = sys.unraisablehook
+
+    def __call__(self, arguments: Any) -> None:
+        if not isinstance(arguments.exc_value, Interrupted):
+            self.others(arguments)
+            return
+        raise_in_programs()
+        number = signal.Signals[_received]
+        threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), number)).start()
+
+
+_tell_lost = _TellLost()
 
 
 def _note(number: int) -> None:
@@ -81,6 +126,8 @@ class StopRequest:
     @contextlib.contextmanager
     def raised(self) -> Iterator[None]:
         """Within this a signal raises KeyboardInterrupt, for work that can be done again."""
+        if self.received:
+            raise Interrupted
         self._is_raised = True
         try:
             yield
@@ -91,9 +138,10 @@ class StopRequest:
         self.received = True
         _note(number)
         self.__exit__()
-        if self._is_raised:
-            raise KeyboardInterrupt
+        if self._is_raised and not _is_importing(frame):
+            raise Interrupted
 
     def __exit__(self, *exception: object) -> None:
-        for number, handler in self._previous.items():
+        previous, self._previous = self._previous, {}  # Once: a second signal ends the process.
+        for number, handler in previous.items():
             signal.signal(number, handler)

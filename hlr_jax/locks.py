@@ -48,8 +48,10 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
                 remove_unfinished(place)
             yield
         finally:
-            # While it is held: nobody removes the file of somebody else.
-            path.unlink(missing_ok=True)
+            # While it is held: nobody removes the file of somebody else. Where an open file cannot
+            # be removed, it stays.
+            with contextlib.suppress(OSError):
+                path.unlink()
             os.close(lock)
     finally:
         for place in made:
@@ -64,7 +66,7 @@ def _acquired(path: pathlib.Path) -> int:
         try:
             _lock(descriptor, path)
             # Else its owner has removed it since it was opened.
-            if os.path.exists(path) and os.path.samestat(os.fstat(descriptor), os.stat(path)):
+            if _is_at(descriptor, path):
                 with contextlib.suppress(OSError):  # A full disk: locked it is.
                     os.truncate(path, 0)
                     since = time.strftime("%Y-%m-%d %H:%M:%S %z")
@@ -75,6 +77,14 @@ def _acquired(path: pathlib.Path) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: pathlib.Path) -> bool:
+    """Tell whether an open file is the one of a path."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _lock(descriptor: int, path: pathlib.Path) -> None:

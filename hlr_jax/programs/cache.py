@@ -60,6 +60,7 @@ def _held() -> Mapping[str, list[pathlib.Path]]:
     folder = cache.cache_folder()
     own = sorted(folder.iterdir()) if folder.is_dir() else []
     fetched = {folder / spec.folders[0] for spec in registry.specs().values()}
+    unfinished = tuple(f".{path.name}-" for path in fetched)
     prepared = folder / cache.PREPARED
     return {
         "programs": [
@@ -69,7 +70,11 @@ def _held() -> Mapping[str, list[pathlib.Path]]:
             *(prepared.iterdir() if prepared.is_dir() else []),
             *(path for path in own if path.name == cache.FINGERPRINTS),
         ],
-        "downloads": sorted(path for path in fetched if path.is_dir()),
+        "downloads": [
+            *sorted(path for path in fetched if path.is_dir()),
+            # Of downloads that were interrupted.
+            *(path for path in own if path.suffix == ".part" or path.name.startswith(unfinished)),
+        ],
     }
 
 

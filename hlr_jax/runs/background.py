@@ -8,11 +8,10 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from hlr_jax.parallel import processes
 from hlr_jax.runs.checkpoints import Checkpoints
-from hlr_jax.training.state import TrainState
+from hlr_jax.training.state import TrainState, copied
 from hlr_jax.training.store import Progress, Store
 from hlr_jax.types import Params
 
@@ -71,13 +70,13 @@ class BackgroundStore:
         """Save a copy of the state, soon, unless a newer one comes before."""
         self._check()
         self._drop_waiting_state()
-        self._write_soon(_Saved(_copied(state), progress))
+        self._write_soon(_Saved(copied(state), progress))
 
     def save_best(self, state: TrainState, progress: Progress) -> None:
         """Save a copy of the state's parameters, before the next state."""
         self._check()
         self._best = None
-        self._best = _Saved(_copied(state.replace(opt_state=())), progress)
+        self._best = _Saved(copied(state.replace(opt_state=())), progress)
 
     def restore(self, like: TrainState) -> tuple[TrainState, Progress] | None:
         """Restore the latest state, once it is written."""
@@ -133,9 +132,3 @@ def while_training(checkpoints: Checkpoints) -> AbstractContextManager[Store]:
     if processes.count() > 1:
         return contextlib.nullcontext(checkpoints)
     return BackgroundStore(checkpoints)
-
-
-@jax.jit
-def _copied(state: TrainState) -> TrainState:
-    # Copies, and not the same arrays: the next step reuses the state's memory.
-    return jax.tree.map(jnp.copy, state)

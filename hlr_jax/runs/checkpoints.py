@@ -137,7 +137,8 @@ class Checkpoints:
         """
         choice = self._chosen()
         if not choice.manifest.best:
-            why = [*choice.skipped, f"{self.folder / BEST}: there is no checkpoint"][0]
+            lost = f"{self.folder / LATEST}: no checkpoint names the best epoch"
+            why = [*choice.skipped, lost][0]
             raise InputError(f"{why}; nothing else is left: {_AGAIN}")
         number = choice.manifest.best
         manifest = manifests.whole(self.folder / BEST / str(number))
@@ -167,16 +168,23 @@ class Checkpoints:
             self._best = _Best(manifest.best, manifest.best_checksum, manifest.progress.best_epoch)
         return self._choice
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no state at all, whole or not."""
+        return not self._numbers(LATEST)
+
     def _newest_whole(self) -> _Choice:
         skipped: list[str] = []
-        choice = _Choice()
-        for number in reversed(self._numbers(LATEST)):
+        choice, numbers = _Choice(), self._numbers(LATEST)
+        for number in reversed(numbers):
             try:
                 choice = _Choice(number, self._verified(number), tuple(skipped))
                 break
             except DamagedError as error:
                 skipped.append(str(error))
-        instead = f"going on from epoch {choice.manifest.progress.epochs}"
+        if self.is_trained and not choice.number and numbers != self._numbers(LATEST):
+            return self._newest_whole()  # A run has written others meanwhile, and removed these.
+        instead = f"epoch {choice.manifest.progress.epochs} is used"
         if not choice.number:
             choice = _Choice(skipped=tuple(skipped))
             instead = "nothing else is left: training starts again"
@@ -330,7 +338,7 @@ class Checkpoints:
 
 def _params(kind: str, tree: dict[str, Any]) -> Params:
     """Take the parameters out of what is stored as `latest` or `best`."""
-    return tree["params"] if kind == "latest" else tree
+    return tree["params"] if kind == LATEST else tree
 
 
 def _shapes(params: Params, rows: Mapping[str, int]) -> dict[str, tuple[int, ...]]:

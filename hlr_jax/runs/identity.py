@@ -19,9 +19,13 @@ _CHANGEABLE = (
     "model.implementation",
     "evaluation.",
     "sharding.",
+    # Where the data are; that they are the same their digest says.
+    "data.path",
+    "data.features",
+    "data.predefined",
 )
 # Fields that do not matter any more once a model is trained: its data are known by their digest.
-_OF_TRAINING = ("training.", "data.", "imports")
+_OF_TRAINING = ("training.", "optimizer.", "data.", "imports")
 
 
 class Identity(NamedTuple):

@@ -3,13 +3,13 @@
 import dataclasses
 import json
 import pathlib
-import shutil
 import zlib
 from collections.abc import Mapping
 from typing import Any
 
 from hlr_jax.errors import InputError
-from hlr_jax.files import checksum, read_json_object, write_json
+from hlr_jax.files import checksum, flush, parse_json, write_json
+from hlr_jax.files import remove as remove_files
 from hlr_jax.training.store import Progress
 
 VERSION = 1
@@ -63,6 +63,8 @@ def write(folder: pathlib.Path, manifest: Manifest) -> Manifest:
     """
     found = folder.rglob("*")
     paths = sorted(path for path in found if path.is_file() and path != folder / _NAME)
+    for path in paths:
+        flush(path)  # Orbax does so for some of them; a manifest counts on all.
     files = {
         path.relative_to(folder).as_posix(): [path.stat().st_size, checksum(path)] for path in paths
     }
@@ -80,13 +82,13 @@ def read(folder: pathlib.Path) -> Manifest:
     """
     path = folder / _NAME
     try:
-        values = read_json_object(path)
+        values = parse_json(path.read_bytes(), str(path))
     except (FileNotFoundError, NotADirectoryError):
-        raise DamagedError(f"{folder}: the checkpoint has no {_NAME}") from None
-    except InputError:
-        raise DamagedError(f"{folder}: the checkpoint is damaged ({_NAME} is no JSON)") from None
+        raise DamagedError(f"{folder}: the checkpoint is not finished (no {_NAME})") from None
     except OSError as error:
         raise _unreadable(path, error, folder) from None
+    except InputError:
+        raise DamagedError(f"{folder}: the checkpoint is damaged ({_NAME} is no JSON)") from None
     if values.pop("checksum", None) != _checksum_of(values):
         raise DamagedError(f"{folder}: the checkpoint is damaged ({_NAME} has changed)")
     if values.get("version") != VERSION:
@@ -115,9 +117,13 @@ def whole(folder: pathlib.Path) -> Manifest:
 
 
 def remove(folder: pathlib.Path) -> None:
-    """Delete a checkpoint, first of all what makes it one."""
+    """Delete a checkpoint, first of all what makes it one; the rest as far as possible.
+
+    A network file system keeps files that a reader has open. What is left is not finished, and goes
+    another time.
+    """
     (folder / _NAME).unlink(missing_ok=True)
-    shutil.rmtree(folder)
+    remove_files(folder)
 
 
 def verify(folder: pathlib.Path, manifest: Manifest) -> None:

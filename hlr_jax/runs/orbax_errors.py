@@ -59,8 +59,8 @@ def reading(folder: pathlib.Path) -> Iterator[None]:
         # Orbax and TensorStore have errors of all kinds.
         reason = _system_reason(error) or type(error).__name__
         raise InputError(
-            f"{folder}: the checkpoint cannot be read ({reason}); correct that, or delete the "
-            "folder to go on from a checkpoint before it"
+            f"{folder}: the checkpoint cannot be read ({reason}), though it was whole a moment "
+            "ago; correct that, and start again"
         ) from error
 
 

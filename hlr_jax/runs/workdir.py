@@ -133,10 +133,7 @@ def check_same_data(workdir: pathlib.Path, dataset: Dataset) -> None:
 
 def _read(path: pathlib.Path, fields: Mapping[str, type]) -> dict[str, Any]:
     """Read a file that every start of a run writes."""
-    try:
-        return read_json_object(path, fields)
-    except InputError as error:
-        raise InputError(f"{error}; delete it: the same training command writes it again") from None
+    return read_json_object(path, fields, "delete it: the same training command writes it again")
 
 
 def _check_exists(path: pathlib.Path, kind: str = "") -> None:
@@ -178,7 +175,7 @@ def open_run(
         workdir.mkdir(parents=True, exist_ok=True)
         write_json(workdir / "dataset.json", {"name": dataset.name, "digest": dataset.digest})
         write_json(workdir / "config.json", configs.as_dict(config))
-        _check_log(workdir, saved)
+        _check_log(workdir, saved, store.is_empty)
         if prepared.restore(workdir / _DATA) is None:
             prepared.save(workdir / _DATA, to_arrays(dataset), {"digest": dataset.digest})
     except OSError as error:
@@ -186,10 +183,14 @@ def open_run(
     return store, _epoch_log(workdir)
 
 
-def _check_log(workdir: pathlib.Path, epochs: int) -> None:
+def _check_log(workdir: pathlib.Path, epochs: int, is_lost: bool) -> None:
     """Warn of epochs that have no line in `metrics.jsonl`, or several, of which the last stays.
 
     Lines of epochs that are trained again go, and so does one that was not finished.
+
+    Args:
+      epochs: that are not trained again.
+      is_lost: whether there is no checkpoint of any.
     """
     path = workdir / "metrics.jsonl"
     records = read_json_lines(path)
@@ -204,7 +205,7 @@ def _check_log(workdir: pathlib.Path, epochs: int) -> None:
         logging.warning(
             "%s: had several lines for %s; the last is kept", path, _epochs_named(doubled)
         )
-    if records and not (workdir / "checkpoints" / "latest").is_dir():
+    if records and is_lost:
         logging.warning("%s: there is no checkpoint; training starts again", workdir)
     if path.exists():
         kept = {record["epoch"]: record for record in records if record["epoch"] <= epochs}

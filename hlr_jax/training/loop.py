@@ -191,6 +191,8 @@ class _Session:
             state = self._send(state, rows, (done, stop))
             done = stop
             progress = self._read(state, progress, leave=0 if done == steps else 1)
+            if before and done == steps:
+                progress = self._warned(state, progress, before)
             # All processes do the same, whatever their clocks say and whoever is interrupted.
             seconds, save_age, is_stopped = processes.largest(
                 self.seconds_per_step,
@@ -207,7 +209,7 @@ class _Session:
                 self.save(state, progress)
             if is_stopped:
                 raise KeyboardInterrupt(RESUMED)
-        return state, self._warned(state, progress, before) if before else progress
+        return state, progress
 
     def begin_again(self, state: TrainState, progress: Progress) -> None:
         """Forget what was sent, and go on from a state that the run has gone back to."""

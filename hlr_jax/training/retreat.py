@@ -3,14 +3,12 @@
 import math
 from typing import Protocol, runtime_checkable
 
-import jax
-import jax.numpy as jnp
 from absl import logging
 
 from hlr_jax.config import Config
 from hlr_jax.errors import DivergedError
 from hlr_jax.training.optimizers import GivenOptimizer, Optimizer
-from hlr_jax.training.state import TrainState
+from hlr_jax.training.state import TrainState, copied
 from hlr_jax.training.store import Progress
 
 # Each rollback multiplies the learning rate by it.
@@ -68,7 +66,7 @@ class Rollback:
         self.most = most
 
     def mark(self, state: TrainState, progress: Progress) -> None:
-        self._state, self._progress = _copied(state), progress
+        self._state, self._progress = copied(state), progress
 
     def take(self, error: DivergedError) -> tuple[TrainState, Progress]:
         number = self._progress.rollbacks + 1
@@ -84,7 +82,7 @@ class Rollback:
         )
         logging.warning(warning)
         self._progress = self._progress._replace(rollbacks=number).warned(warning)
-        return _copied(self._state), self._progress
+        return copied(self._state), self._progress
 
 
 def retreat_of(config: Config, optimizer: Optimizer) -> Retreat:
@@ -110,9 +108,3 @@ def check_values(values: dict[str, float], epoch: int) -> None:
             f"{', '.join(bad)} of the validation split is not finite after epoch {epoch}, though "
             "the parameters are"
         )
-
-
-@jax.jit
-def _copied(state: TrainState) -> TrainState:
-    # Copies, and not the same arrays: the next step reuses the state's memory.
-    return jax.tree.map(jnp.copy, state)

@@ -58,6 +58,12 @@ class TrainState(struct.PyTreeNode):
         return self.replace(loss_sum=zero(self.loss_sum), loss_terms=zero(self.loss_terms))
 
 
+@jax.jit
+def copied(state: TrainState) -> TrainState:
+    """Copy a state where it is: the next step reuses the memory of what it is given."""
+    return jax.tree.map(jnp.copy, state)
+
+
 def check_step(step: int, epochs: int, steps_per_epoch: int) -> None:
     """Raise InputError if a stored state has not completed so many epochs, and not one more."""
     if not 0 <= step - epochs * steps_per_epoch <= steps_per_epoch:

@@ -57,15 +57,16 @@ def test_a_run_that_is_stopped_everywhere_ends_as_one_that_never_was(launch, tra
 
 def test_a_second_signal_ends_a_program_at_once():
     code = """
-import os, signal
+import os, signal, time
 from hlr_jax import cli, interrupts
 with interrupts.ending_in_one_line():
     try:
         print("began", flush=True)
-        signal.pause()
+        while True:
+            time.sleep(0.01)
     except KeyboardInterrupt:
         os.kill(os.getpid(), signal.SIGHUP)
-        signal.pause()
+        time.sleep(60)
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
         process.stdout.readline()

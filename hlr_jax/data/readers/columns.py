@@ -157,12 +157,16 @@ class _Numbers:
     def convert(self, values: pl.Series) -> tuple[pl.Series, pl.Series | None]:
         numbers = _with_points(values, self._decimal).cast(pl.Float64, strict=False)
         good = numbers.is_finite().fill_null(False)
+        if self._decimal != "." and values.dtype == pl.String:
+            good &= ~values.str.contains(".", literal=True).fill_null(False)  # Of thousands?
         return numbers, None if good.all() else ~good
 
     def fault(self, value: object) -> str:
         hint = ""
         if isinstance(value, str) and "," in value and self._decimal == ".":
             hint = "set config.data.decimal=',', "
+        elif isinstance(value, str) and "." in value and self._decimal == ",":
+            hint = "config.data.decimal=',' takes no points, "
         return (
             f"{self._label} {shown(value)} is not a finite number; {hint}correct the line, or do "
             "without this column"

@@ -54,14 +54,18 @@ def _check_readable(path: str, names: Sequence[str]) -> None:
     Raises:
       InputError: polars cannot read them.
     """
+    if not sys.executable:
+        return  # A Python within another program.
     # Nothing is imported from the working directory.
     command = [sys.executable, "-P", "-c", _TRIAL, os.path.abspath(path), *names]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if not done.returncode:
         return
     error = (done.stderr.strip().splitlines() or [""])[-1]
-    is_crash = done.returncode < 0 or "PanicException" in error
-    detail = "polars crashes on it" if is_crash else error.partition(": ")[2][:200] or error[:200]
+    detail = error.partition(": ")[2][:200] or error[:200]
+    if done.returncode < 0 or "PanicException" in error:
+        signal_number = f", by signal {-done.returncode}" if done.returncode < 0 else ""
+        detail = f"polars crashes on it{signal_number}"
     raise InputError(f"{path}: not a readable Parquet file ({detail}); write it again")
 
 
