@@ -9,7 +9,7 @@ from data_files import fault, write
 
 from hlr_jax.config import DataConfig
 from hlr_jax.data import Dataset, load
-from hlr_jax.data.readers import Columns, Dialect, read_table
+from hlr_jax.data.readers import Columns, Dialect, blocks, read_table
 
 pytestmark = pytest.mark.usefixtures("small_blocks", "folders")
 
@@ -142,7 +142,8 @@ def test_names_that_tell_no_format(tmp_path, name, content, columns):
     ]
 
 
-def test_movielens_as_it_is_called(data_folder):
+def test_movielens_as_it_is_called(data_folder, monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 2**16)  # It is larger than what is made up here.
     path = data_folder / "ml-100k" / "u.data"
     if not path.is_file():
         pytest.skip("ml-100k is not in HLR_JAX_DATA")

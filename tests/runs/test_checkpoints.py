@@ -141,7 +141,7 @@ def test_saving_leaves_the_state_alone(tmp_path):
 def test_without_a_checkpoint(tmp_path):
     store = Checkpoints(tmp_path / "checkpoints")
     assert store.restore(state_of(params_of(0))) is None
-    with pytest.raises(InputError, match="no checkpoint names the best epoch; nothing else") as caught:
+    with pytest.raises(InputError, match="names the best epoch; nothing else is left") as caught:
         store.restore_best(params_of(0))
     assert str(tmp_path / "checkpoints" / "latest") in str(caught.value)
     assert not (tmp_path / "checkpoints").exists()
@@ -274,7 +274,7 @@ def test_a_first_save_that_was_cut_off_is_no_checkpoint(tmp_path):
     unfinished(tmp_path / "latest", 1)
     unfinished(tmp_path / "best", 1)
     assert store.restore(state_of(params_of(1))) is None
-    with pytest.raises(InputError, match="the checkpoint is not finished"):
+    with pytest.raises(InputError, match="no checkpoint names the best epoch"):
         store.restore_best(params_of(0))
 
 
