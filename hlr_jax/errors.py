@@ -8,6 +8,10 @@ class InputError(ValueError):
     is wrong and what would be right. Launchers print it and exit with code 2.
     """
 
+    def __init__(self, message: object) -> None:
+        # Names that are quoted may break lines.
+        super().__init__(" ".join(str(message).splitlines()))
+
 
 class DivergedError(RuntimeError):
     """Training reached a loss that is not a finite number. Launchers exit with code 1."""

@@ -115,18 +115,22 @@ class StopRequest:
     """
 
     def __enter__(self) -> "StopRequest":
-        self.received = False
-        self._is_raised = False
+        self._is_asked = self._is_raised = False
         self._previous = {}
         if threading.current_thread() is threading.main_thread():
             for number in _numbers():
                 self._previous[number] = signal.signal(number, self._note)
         return self
 
+    @property
+    def received(self) -> bool:
+        """Whether a signal has come."""
+        return self._is_asked
+
     @contextlib.contextmanager
     def raised(self) -> Iterator[None]:
         """Within this a signal raises KeyboardInterrupt, for work that can be done again."""
-        if self.received:
+        if self._is_asked:
             raise Interrupted
         self._is_raised = True
         try:
@@ -135,7 +139,7 @@ class StopRequest:
             self._is_raised = False
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = True
+        self._is_asked = True
         _note(number)
         self.__exit__()
         if self._is_raised and not _is_importing(frame):

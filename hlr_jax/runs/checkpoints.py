@@ -184,7 +184,8 @@ class Checkpoints:
                 skipped.append(str(error))
         if self.is_trained and not choice.number and numbers != self._numbers(LATEST):
             return self._newest_whole()  # A run has written others meanwhile, and removed these.
-        instead = f"epoch {choice.manifest.progress.epochs} is used"
+        epoch = choice.manifest.progress.epochs
+        instead = f"epoch {epoch} is used" if self.is_trained else f"going on from epoch {epoch}"
         if not choice.number:
             choice = _Choice(skipped=tuple(skipped))
             instead = "nothing else is left: training starts again"
@@ -272,17 +273,20 @@ class Checkpoints:
                 manifest = manifests.write(folder, manifest)
         return number, manifest
 
+    def tidy(self) -> None:
+        """Delete what was not finished."""
+        for kind in (LATEST, BEST):
+            for path in (self.folder / kind).glob("*.orbax-checkpoint-tmp*"):
+                manifests.remove(path)
+
     def _sweep(self) -> None:
         """Delete what no run goes back to, and what was not finished."""
         if not processes.is_first():
             return
-        kept = self._kept()
-        for kind, numbers in kept.items():
-            folder = self.folder / kind
-            for path in folder.iterdir() if folder.is_dir() else ():
-                is_old = path.name.isdecimal() and int(path.name) not in numbers
-                if is_old or ".orbax-checkpoint-tmp" in path.name:
-                    manifests.remove(path)
+        self.tidy()
+        for kind, numbers in self._kept().items():
+            for number in set(self._numbers(kind)) - numbers:
+                manifests.remove(self.folder / kind / str(number))
 
     def _kept(self) -> dict[str, set[int]]:
         """List the numbers of what is kept: see the class."""

@@ -12,8 +12,10 @@ from typing import Any
 
 import tensorstore
 from absl import logging
+from jax.errors import JaxRuntimeError
 
 from hlr_jax.errors import InputError
+from hlr_jax.parallel import processes
 
 _OS_ERROR = re.compile(r"os_error_code='(\d+)'")
 
@@ -56,6 +58,8 @@ def reading(folder: pathlib.Path) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
+        if processes.are_joined() and isinstance(error, JaxRuntimeError):
+            raise  # Another process has left, which has nothing to do with the files.
         # Orbax and TensorStore have errors of all kinds.
         reason = _system_reason(error) or type(error).__name__
         raise InputError(

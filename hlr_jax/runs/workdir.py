@@ -25,6 +25,7 @@ from hlr_jax.parallel.placement import Placement
 from hlr_jax.runs.checkpoints import Checkpoints
 from hlr_jax.runs.identity import Identity, check_same_run
 from hlr_jax.training.loop import OnEpoch, Record, ignore_epoch
+from hlr_jax.training.store import Progress, checksum_of
 
 # The folder of a run that keeps what it was trained and is tested on.
 _DATA = "data"
@@ -161,8 +162,8 @@ def open_run(
     identity = Identity.of(config, dataset.digest)
     store = Checkpoints(workdir / "checkpoints", placement.used_rows, identity)
     # Refused now if damaged, not after an epoch; checkpoints of another run too.
-    logged, saved = _epochs_of(workdir), store.progress().epochs
-    trained = max(logged, saved)
+    progress = store.progress()
+    trained = max(_epochs_of(workdir), progress.epochs)
     if config.training.epochs < trained:
         raise InputError(
             f"--workdir={workdir} holds a run of {trained} epochs; use another folder, or "
@@ -175,7 +176,8 @@ def open_run(
         workdir.mkdir(parents=True, exist_ok=True)
         write_json(workdir / "dataset.json", {"name": dataset.name, "digest": dataset.digest})
         write_json(workdir / "config.json", configs.as_dict(config))
-        _check_log(workdir, saved, store.is_empty)
+        _check_log(workdir, progress, store.is_empty)
+        store.tidy()
         if prepared.restore(workdir / _DATA) is None:
             prepared.save(workdir / _DATA, to_arrays(dataset), {"digest": dataset.digest})
     except OSError as error:
@@ -183,19 +185,21 @@ def open_run(
     return store, _epoch_log(workdir)
 
 
-def _check_log(workdir: pathlib.Path, epochs: int, is_lost: bool) -> None:
+def _check_log(workdir: pathlib.Path, progress: Progress, is_lost: bool) -> None:
     """Warn of epochs that have no line in `metrics.jsonl`, or several, of which the last stays.
 
-    Lines of epochs that are trained again go, and so does one that was not finished.
+    Also of lines that are not as they were written. Those of epochs that are trained again go, and
+    so does one that was not finished.
 
     Args:
-      epochs: that are not trained again.
+      progress: of the run that goes on.
       is_lost: whether there is no checkpoint of any.
     """
     path = workdir / "metrics.jsonl"
     records = read_json_lines(path)
     found = Counter(record["epoch"] for record in records)
-    lost = [epoch for epoch in range(1, epochs + 1) if epoch not in found]
+    lost = [epoch for epoch in range(1, progress.epochs + 1) if epoch not in found]
+    kept = {record["epoch"]: record for record in records if record["epoch"] <= progress.epochs}
     doubled = [epoch for epoch, count in sorted(found.items()) if count > 1]
     if lost:
         logging.warning(
@@ -205,10 +209,13 @@ def _check_log(workdir: pathlib.Path, epochs: int, is_lost: bool) -> None:
         logging.warning(
             "%s: had several lines for %s; the last is kept", path, _epochs_named(doubled)
         )
+    if not (lost or doubled) and checksum_of(kept.values()) != progress.log_checksum:
+        logging.warning("%s: is not as it was written; the run goes on from its checkpoint", path)
     if records and is_lost:
-        logging.warning("%s: there is no checkpoint; training starts again", workdir)
+        logging.warning(
+            "%s: the checkpoints are gone; nothing else is left: training starts again", workdir
+        )
     if path.exists():
-        kept = {record["epoch"]: record for record in records if record["epoch"] <= epochs}
         write_json_lines(path, list(kept.values()))
 
 

@@ -135,7 +135,9 @@ def fit(
             if progress.is_improved_by(values, training.selection_metric):
                 progress = progress._replace(best_epoch=progress.epochs, best=values)
                 store.save_best(state, progress)
-            on_epoch(_record(state, progress, values))
+            record = _record(state, progress, values)
+            on_epoch(record)
+            progress = progress.reported(record)
             _told(bar, progress, values, training.selection_metric)
             state = state.with_new_sums()
             session.save(state, progress)
@@ -367,7 +369,8 @@ def _with_parts(progress: Progress, program: Program, step: int) -> Progress:
 
 def _progress_bar(program: Program, state: TrainState, show_progress: bool) -> Shown:
     training, num_rows = program.config.training, len(program.positives)
-    done = _rows_taken(int(state.step), program.steps_per_epoch, num_rows, training.batch_size)
+    epochs, steps = divmod(int(state.step), program.steps_per_epoch)
+    done = epochs * num_rows + steps * training.batch_size  # An epoch's last batch may be short.
     is_shown = show_progress and processes.is_first()
     bar = shown(training.epochs * num_rows, training.batch_of, "", done, is_shown)
     bar.describe("compiling")
@@ -391,9 +394,3 @@ def _record(state: TrainState, progress: Progress, values: dict[str, float]) -> 
         **{f"valid_{name}": value for name, value in values.items()},
         "seconds": progress.seconds,
     }
-
-
-def _rows_taken(step: int, steps: int, num_rows: int, batch_size: int) -> int:
-    """Count the rows of so many steps; the last batch of an epoch may be short."""
-    epochs, rest = divmod(step, steps)
-    return epochs * num_rows + rest * batch_size

@@ -1,6 +1,9 @@
 """Where the states of a run are kept, and how far it has come."""
 
-from typing import NamedTuple, Protocol, runtime_checkable
+import json
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +25,7 @@ class Progress(NamedTuple):
       rollbacks: how often the run went back to the start of an epoch; each halved the learning
         rate.
       warnings: what was wrong with the training so far, a line each.
+      log_checksum: of what was reported of these epochs (`checksum_of`).
     """
 
     epochs: int = 0
@@ -31,6 +35,11 @@ class Progress(NamedTuple):
     parts: int = 1
     rollbacks: int = 0
     warnings: tuple[str, ...] = ()
+    log_checksum: int = 0
+
+    def reported(self, record: Mapping[str, Any]) -> "Progress":
+        """Note what is reported of an epoch."""
+        return self._replace(log_checksum=checksum_of([record], self.log_checksum))
 
     def warned(self, warning: str) -> "Progress":
         """Add a warning."""
@@ -54,6 +63,13 @@ class Progress(NamedTuple):
         """Tell whether no epoch was better for as many as `training.patience` allows."""
         patience = training.patience
         return bool(patience) and self.epochs - self.best_epoch >= patience
+
+
+def checksum_of(records: Iterable[Mapping[str, Any]], before: int = 0) -> int:
+    """Compute the CRC-32 of records in JSON, each after that of those before it."""
+    for record in records:
+        before = zlib.crc32(json.dumps(record, sort_keys=True).encode(), before)
+    return before
 
 
 @runtime_checkable

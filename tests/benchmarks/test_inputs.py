@@ -71,13 +71,12 @@ def test_what_was_found_is_one_line(tmp_path, case):
 
 def test_every_reader_reads_or_refuses(tmp_path):
     """Samples are read as they are, some hundred damaged ones refused or read."""
-    output = tmp_path / "inputs.json"
     command = [sys.executable, "-m", "benchmarks.reliability.inputs", "--inputs=600"]
-    command += ["--requests=0", f"--output={output}", f"--kept={tmp_path / 'kept'}"]
+    command += ["--requests=0", f"--out={tmp_path}", f"--kept={tmp_path / 'kept'}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     kept = [path.read_text() for path in pathlib.Path(tmp_path / "kept").glob("*.txt")]
     assert done.returncode == 0, done.stdout + done.stderr + "\n".join(kept)
-    found = json.loads(output.read_text())
+    found = json.loads((tmp_path / "reliability" / "inputs.json").read_text())
     assert found["readers"].keys() == READERS.keys()
     assert found["total"]["tried"] >= 590
     assert found["total"]["crashed"] == 0

@@ -113,7 +113,7 @@ HARMS: dict[str, tuple[Callable[[pathlib.Path], object], int, bool]] = {
     "every state": (lambda run: [flipped(path) for path in all_of(run, "latest")], 2, False),
     "every best": (lambda run: [flipped(path) for path in all_of(run, "best")], 2, False),
     "no best at all": (lambda run: shutil.rmtree(run / "checkpoints" / "best"), 2, False),
-    "no checkpoints at all": (lambda run: shutil.rmtree(run / "checkpoints"), 0, False),
+    "no checkpoints at all": (lambda run: shutil.rmtree(run / "checkpoints"), 1, False),
     "every manifest": (lambda run: [gone(path) for path in run.rglob("manifest.json")], 2, False),
 }
 

@@ -231,9 +231,5 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
             Impatient.looks += 1
             return Impatient.looks == steps
 
-        @received.setter
-        def received(self, value: bool) -> None:
-            pass
-
     monkeypatch.setattr(loop, "CHUNK_SECONDS", 0.0)
     monkeypatch.setattr(loop, "StopRequest", Impatient)
