@@ -98,13 +98,19 @@ def told(error: KeyboardInterrupt) -> str:
 
 @contextlib.contextmanager
 def ending_in_one_line() -> Iterator[None]:
-    """End an interrupted program in one line, also while it is still being imported."""
+    """End an interrupted program in one line, also while it is still being imported.
+
+    Afterwards signals are ignored: all is done, and Python would die of them while it tidies up.
+    """
     raise_in_programs()
     try:
         yield
     except KeyboardInterrupt as error:
         print(f"error: {told(error)}", file=sys.stderr)
         sys.exit(EXIT_CODE)
+    finally:
+        for number in _numbers():
+            signal.signal(number, signal.SIG_IGN)
 
 
 class StopRequest:

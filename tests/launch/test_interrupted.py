@@ -74,6 +74,51 @@ with interrupts.ending_in_one_line():
     assert process.returncode == -signal.SIGHUP
 
 
+def test_a_signal_during_an_import_ends_a_program_in_one_line(tmp_path):
+    """The module makes another error of what is raised in it, as extensions do."""
+    (tmp_path / "module.py").write_text(
+        "import os, signal\n"
+        "try:\n    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "except BaseException:\n    raise ImportError\n"
+    )
+    code = "from hlr_jax import interrupts\nwith interrupts.ending_in_one_line(): import module"
+    done = ended(code, tmp_path)
+    assert (done.returncode, done.stderr) == (130, f"error: interrupted (SIGTERM); {KEPT}\n")
+
+
+def test_a_signal_that_python_drops_is_sent_again(tmp_path):
+    """What is raised while an object is collected is dropped."""
+    code = """
+import os, signal, time
+from hlr_jax import interrupts
+
+class Collected:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+
+with interrupts.ending_in_one_line():
+    collected = Collected()
+    del collected
+    time.sleep(60)
+"""
+    done = ended(code, tmp_path)
+    assert (done.returncode, done.stderr) == (130, f"error: interrupted (SIGTERM); {KEPT}\n")
+
+
+def ended(code, folder):
+    command = [sys.executable, "-c", code]
+    paths = os.pathsep.join([str(folder), *filter(None, sys.path)])
+    return subprocess.run(
+        command,
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
 @pytest.mark.parametrize("is_ignored", [False, True])
 def test_a_hang_up_stops_training_unless_it_was_ignored_as_under_nohup(is_ignored):
     previous = signal.getsignal(signal.SIGHUP)

@@ -170,7 +170,46 @@ def test_a_checkpoint_that_may_not_be_read_is_not_taken_for_damaged(
     assert_same(goes_on(run), whole)
 
 
+def test_a_manifest_that_may_not_be_read_is_not_taken_for_damaged(run, whole, monkeypatch):
+    original = pathlib.Path.read_bytes
+
+    def away(path: pathlib.Path) -> bytes:
+        if path.name == "manifest.json":
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return original(path)
+
+    kept = all_of(run, "latest")
+    with monkeypatch.context() as patched:
+        patched.setattr(pathlib.Path, "read_bytes", away)
+        with pytest.raises(InputError, match=r"manifest.json: cannot be read \(Input/output error"):
+            goes_on(run)
+    assert all_of(run, "latest") == kept
+    assert_same(goes_on(run), whole)
+
+
+def test_an_old_checkpoint_that_cannot_be_deleted_is_in_nobodys_way(run, whole, monkeypatch):
+    """A network file system keeps what a reader has open."""
+
+    def kept(path: pathlib.Path, *arguments: Any, **named: Any) -> None:
+        if not named.get("ignore_errors"):
+            raise OSError(errno.ENOTEMPTY, "Directory not empty", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", kept)
+        assert_same(goes_on(run), whole)
+    assert_same(hlr_jax.load(run).params, whole)
+
+
 # --- the log -------------------------------------------------------------------------------------
+
+
+def test_a_changed_number_of_the_log_is_noticed(run, whole, warnings):
+    path = run / "metrics.jsonl"
+    text = path.read_text()
+    at = text.index("train_loss") + len('train_loss": 0.12')
+    path.write_text(text[:at] + str((int(text[at]) + 1) % 10) + text[at + 1 :])
+    assert_same(goes_on(run), whole)
+    assert warnings == [f"{path}: is not as it was written; the run goes on from its checkpoint"]
 
 
 @pytest.mark.parametrize(
