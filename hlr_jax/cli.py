@@ -1,6 +1,5 @@
 """What the programs share: they parse flags, and print help, tables and errors in one line."""
 
-import errno
 import functools
 import inspect
 import logging as python_logging
@@ -20,6 +19,7 @@ from ml_collections import config_flags
 from hlr_jax import facts, interrupts, progress
 from hlr_jax.config import renamed
 from hlr_jax.errors import DivergedError, InputError
+from hlr_jax.files import disk_fault
 
 if TYPE_CHECKING:
     import polars as pl
@@ -111,11 +111,11 @@ def defined(define: Callable[[], _Flag]) -> _Flag:
 
 
 def say(text: str) -> None:
-    """Print a text; of several processes only the first does."""
+    """Print a text, which nobody need read; of several processes only the first does."""
     from hlr_jax.parallel import processes
 
     if processes.is_first():
-        print(text, flush=True)  # In its place among what goes to standard error.
+        facts.show(text)
 
 
 def output_file(flag: str, path: str, suffixes: Collection[str]) -> pathlib.Path:
@@ -305,7 +305,7 @@ def _guarded(main: Callable[..., None], *arguments: list[str]) -> None:
         _fail(str(error))
     except OSError as error:
         # An output file, or the disk.
-        _fail(_disk_fault(error))
+        _fail(disk_fault(error))
     except DivergedError as error:
         _fail(str(error), code=1)
     except KeyboardInterrupt as error:
@@ -317,14 +317,6 @@ def _guarded(main: Callable[..., None], *arguments: list[str]) -> None:
         if isinstance(error, JaxRuntimeError):  # what a broken connection ends in
             _fail(processes.LEFT.format("probably another process"), processes.LEFT_CODE)
         _fail(f"{type(error).__name__}; the other processes stop too", code=1)
-
-
-def _disk_fault(error: OSError) -> str:
-    """Say which file an error of the system is about, and what it was."""
-    if not (error.filename and error.strerror):
-        return str(error)
-    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return f"{error.filename}: {error.strerror}" + is_full * "; make room and repeat the command"
 
 
 def _fail(message: str, code: int = 2) -> NoReturn:

@@ -34,9 +34,9 @@ def as_text(title: str, facts: Mapping[str, str]) -> str:
 
 
 def show(text: str) -> None:
-    """Print a long text, which may be read in part: by `head`, or a pager that is left."""
+    """Print a text, which may be read in part: by `head`, or a pager that is left."""
     try:
-        print(text, flush=True)
+        print(text, flush=True)  # In its place among what goes to standard error.
     except BrokenPipeError:
         # Else Python tries again when it ends, and complains.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

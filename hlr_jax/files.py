@@ -117,6 +117,14 @@ def _naming(path: pathlib.Path, unfinished: pathlib.Path) -> Iterator[None]:
         raise OSError(number, reason, os.fspath(path)) from error
 
 
+def disk_fault(error: OSError) -> str:
+    """Say which file an error of the system is about, and what it was."""
+    if not (error.filename and error.strerror):
+        return str(error)
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return f"{error.filename}: {error.strerror}" + is_full * "; make room and repeat the command"
+
+
 def _beside(path: pathlib.Path, kind: str = "tmp") -> pathlib.Path:
     """Name what this process writes before it gets its name; see `_UNFINISHED`."""
     writer = f"{_machine()}-{os.getpid()}-{next(_count)}"

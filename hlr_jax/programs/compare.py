@@ -48,16 +48,16 @@ def main() -> None:
         from hlr_jax.comparison import figure as _  # noqa: F401 - is matplotlib there?
     folders = [*_RUNS.value, *_BASELINES.value]
     found = compare(folders, _SPLIT.value, _METRICS.value, _AGAINST.value, _REFITTED.value)
-    print(cli.plain(found.means_table()))
-    print(f"\n{cli.plain(found.tests_table())}\n\n{found.caption}\n")
+    cli.say(cli.plain(found.means_table()))
+    cli.say(f"\n{cli.plain(found.tests_table())}\n\n{found.caption}\n")
     if output:
         output.parent.mkdir(exist_ok=True)
         found.write(output)
-        print(f"written to {output} and {output.with_suffix('.csv')}")
+        cli.say(f"written to {output} and {output.with_suffix('.csv')}")
     if figure:
         found.draw(figure)
-        print(f"drawn to {figure}")
-    print("\n".join(found.verdicts))
+        cli.say(f"drawn to {figure}")
+    cli.say("\n".join(found.verdicts))
 
 
 def _json_file(path: str) -> pathlib.Path:

@@ -37,18 +37,18 @@ def main() -> None:
         folder = pathlib.Path(_WORKDIR.value or temporary)
         columns = {}
         for name, flag in (("HLR", _HLR), ("CML", _CML)):
-            print(f"training {name} on the embedded data set", flush=True)
+            cli.say(f"training {name} on the embedded data set")
             settings = config.from_config_dict(flag.value)
             columns[name] = train_and_evaluate(settings, folder / name)["test"]
         hlr = Recommender.load(folder / "HLR")
     popular = baselines.MostPopular().fit(hlr.dataset.train)
     columns["most popular"] = baselines.evaluate(popular, hlr.dataset, hlr.config.evaluation)
 
-    print("\nThe data are made up. They show that things work, not which model is better.")
-    print(f"Test metrics of {columns['HLR']['users']} users:")
-    print(cli.measured(columns, _ALL_METRICS.value))
+    cli.say("\nThe data are made up. They show that things work, not which model is better.")
+    cli.say(f"Test metrics of {columns['HLR']['users']} users:")
+    cli.say(cli.measured(columns, _ALL_METRICS.value))
     heard = ", ".join(sorted(hlr.history(_USER.value)["title"]))
-    print(f"\nUser {_USER.value} listened to:")
-    print(textwrap.fill(heard, width=100))
-    print(f"\nHLR recommends to user {_USER.value}:")
-    print(cli.plain(hlr.recommend([_USER.value], k=10)))
+    cli.say(f"\nUser {_USER.value} listened to:")
+    cli.say(textwrap.fill(heard, width=100))
+    cli.say(f"\nHLR recommends to user {_USER.value}:")
+    cli.say(cli.plain(hlr.recommend([_USER.value], k=10)))

@@ -9,7 +9,8 @@ import sys
 import pytest
 from support.launching import CONFIG, SMALL, read
 
-from hlr_jax import cli, interrupts
+from hlr_jax import interrupts
+from hlr_jax.files import disk_fault
 
 # Before a configuration: its program is stopped when it calls what is put in a function's place.
 STOP = """
@@ -58,7 +59,8 @@ def test_a_run_that_is_stopped_everywhere_ends_as_one_that_never_was(launch, tra
 def test_a_second_signal_ends_a_program_at_once():
     code = """
 import os, signal, time
-from hlr_jax import cli, interrupts
+from hlr_jax import interrupts
+from hlr_jax.files import disk_fault
 with interrupts.ending_in_one_line():
     try:
         print("began", flush=True)
@@ -106,6 +108,14 @@ with interrupts.ending_in_one_line():
     assert (done.returncode, done.stderr) == (130, f"error: interrupted (SIGTERM); {KEPT}\n")
 
 
+def test_a_program_whose_output_nobody_reads_goes_on_in_silence(trained):
+    program = [sys.executable, "-m", "hlr_jax", "recommend", f"--workdir={trained}", "--users=all"]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        said = process.stderr.read()
+    assert (process.returncode, said) == (0, b"")
+
+
 def ended(code, folder):
     command = [sys.executable, "-c", code]
     paths = os.pathsep.join([str(folder), *filter(None, sys.path)])
@@ -145,4 +155,4 @@ def test_a_hang_up_stops_training_unless_it_was_ignored_as_under_nohup(is_ignore
     ],
 )
 def test_an_error_of_the_disk_names_the_file(error, said):
-    assert cli._disk_fault(error) == said
+    assert disk_fault(error) == said
