@@ -73,6 +73,6 @@ def main() -> None:
     if output:
         with files.replacing(output) as unfinished:
             writers[output.suffix](table, unfinished)
-        print(f"{len(table)} recommendations written to {output}")
+        cli.say(f"{len(table)} recommendations written to {output}")
         return
-    print(cli.plain(table))
+    cli.say(cli.plain(table))

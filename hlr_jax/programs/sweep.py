@@ -48,6 +48,6 @@ def main() -> None:
         _VARY.value,
         sweep.Budget(_TRIALS.value, _MINUTES.value),
     )
-    print(cli.plain(outcome.table(outcome.ranked[:10])))
-    print("the best one, with checkpoints and test metrics:")
-    print(report.command(pathlib.Path(_WORKDIR.value)))
+    cli.say(cli.plain(outcome.table(outcome.ranked[:10])))
+    cli.say("the best one, with checkpoints and test metrics:")
+    cli.say(report.command(pathlib.Path(_WORKDIR.value)))
