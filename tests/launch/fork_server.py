@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import runpy
+import signal
 import sys
 import tempfile
 import traceback
@@ -23,6 +24,7 @@ import orbax.checkpoint  # noqa: F401
 
 def run(arguments: Sequence[str]) -> int:
     """Run a launcher to its end, in this process, and return its exit code."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # Whoever runs the tests may ignore it.
     program = pathlib.Path("launch", f"{arguments[0]}.py")
     sys.argv = [str(program), *arguments[1:]]
     sys.path[0] = str(program.parent.absolute())

@@ -200,7 +200,7 @@ def test_a_folder_without_a_run_cannot_be_loaded(tmp_path):
         Recommender.load(tmp_path)
     digest = load(DataConfig(name="embedded")).digest
     (tmp_path / "dataset.json").write_text(json.dumps({"digest": digest}))
-    with pytest.raises(InputError, match="there is no checkpoint; nothing else is left"):
+    with pytest.raises(InputError, match="no checkpoint names the best epoch; nothing else"):
         Recommender.load(tmp_path)
 
 
