@@ -39,8 +39,9 @@ bench: $(VENV)/.bench ## measure speed and scaling into build/bench; BENCH_ARGS:
 	  echo "== $$name"; $(VENV)/bin/python -m benchmarks.$$name $(BENCH_ARGS); done
 
 torture: $(VENV)/.test ## damage inputs and files, kill runs, fill disks; BENCH_ARGS: --record
-	$(VENV)/bin/python -m benchmarks.reliability.inputs $(BENCH_ARGS)
-	$(VENV)/bin/python -m benchmarks.reliability.torture $(BENCH_ARGS)
+	$(VENV)/bin/python -m benchmarks.reliability.inputs $(BENCH_ARGS) & \
+	$(VENV)/bin/python -m benchmarks.reliability.torture $(BENCH_ARGS); found=$$?; \
+	wait $$! && exit $$found
 
 # Not --quiet, which would hide warnings from --strict.
 docs: $(VENV)/.docs ## build the site of the documents into build/site; a warning is an error

@@ -1,6 +1,6 @@
 """Do to runs what may happen to them, and count what does not end as it should.
 
-  python -m benchmarks.reliability.torture --minutes=15
+  python -m benchmarks.reliability.torture --minutes=12
 
 Programs of the command line are killed at their write points, their folders damaged file by file,
 their disks filled, their clocks set back, and they are sent signals; then the same command runs
@@ -32,7 +32,7 @@ from benchmarks.reliability.programs import Programs
 from benchmarks.reliability.trials import Trial
 
 _GROUPS = ("soak", "kills", "damage", "disks", "signals")
-_MINUTES = flags.DEFINE_float("minutes", 15.0, "The most it may take.", lower_bound=0.5)
+_MINUTES = flags.DEFINE_float("minutes", 12.0, "The most it may take.", lower_bound=0.5)
 _SEED = flags.DEFINE_integer("seed", 0, "Of all random choices.")
 _SOAK = flags.DEFINE_boolean("soak", False, "Only watch a long run.")
 _EPOCHS = flags.DEFINE_integer("soak_epochs", 2000, "Of the long run.", lower_bound=100)
