@@ -66,7 +66,7 @@ def _acquired(path: pathlib.Path) -> int:
         try:
             _lock(descriptor, path)
             # Else its owner has removed it since it was opened.
-            if _is_at(descriptor, path):
+            if is_at(descriptor, path):
                 with contextlib.suppress(OSError):  # A full disk: locked it is.
                     os.truncate(path, 0)
                     since = time.strftime("%Y-%m-%d %H:%M:%S %z")
@@ -79,7 +79,19 @@ def _acquired(path: pathlib.Path) -> int:
         os.close(descriptor)
 
 
-def _is_at(descriptor: int, path: pathlib.Path) -> bool:
+def flock(descriptor: int) -> None:
+    """Lock an open file until it is closed.
+
+    Raises:
+      BlockingIOError: somebody else has it.
+      OSError: the system has no such locks (`files.NOT_SUPPORTED`), or refuses.
+    """
+    if fcntl is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def is_at(descriptor: int, path: pathlib.Path) -> bool:
     """Tell whether an open file is the one of a path."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
@@ -90,9 +102,7 @@ def _is_at(descriptor: int, path: pathlib.Path) -> bool:
 def _lock(descriptor: int, path: pathlib.Path) -> None:
     """Lock an open file, or say who has."""
     try:
-        if fcntl is None:
-            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        flock(descriptor)
     except BlockingIOError:
         owner = os.read(descriptor, 500).decode(errors="replace").strip() or "it has just begun"
         raise InputError(

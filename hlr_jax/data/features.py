@@ -133,16 +133,7 @@ def _words(path: pathlib.Path, form: FeatureFile) -> Iterator[tuple[str, str]]:
 
 def _lines(path: pathlib.Path, form: FeatureFile) -> Iterator[tuple[int, list[str]]]:
     """Yield the number and the fields of each line; there is a field `form.first_field`."""
-    try:
-        text = path.read_text(encoding=form.encoding)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path}: features cannot be read ({error}); fetch the file again"
-        ) from None
-    lines = [line.rstrip("\r") for line in text.split("\n")]
-    # Only comma-separated tables quote their fields.
-    rows = csv.reader(lines) if form.separator == "," else (x.split(form.separator) for x in lines)
-    for line, fields in enumerate(_readable(path, rows), 1):
+    for line, fields in enumerate(_rows(path, form), 1):
         if form.header and line == 1:
             continue
         if len(fields) > form.first_field:
@@ -154,10 +145,15 @@ def _lines(path: pathlib.Path, form: FeatureFile) -> Iterator[tuple[int, list[st
             )
 
 
-def _readable(path: pathlib.Path, rows: Iterator[list[str]]) -> Iterator[list[str]]:
+def _rows(path: pathlib.Path, form: FeatureFile) -> Iterator[list[str]]:
     try:
-        yield from rows
-    except csv.Error as error:
+        lines = [x.rstrip("\r") for x in path.read_text(encoding=form.encoding).split("\n")]
+        # Only comma-separated tables quote their fields.
+        if form.separator == ",":
+            yield from csv.reader(lines)
+        else:
+            yield from (line.split(form.separator) for line in lines)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(
             f"{path}: features cannot be read ({error}); fetch the file again"
         ) from None

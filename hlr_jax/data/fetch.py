@@ -20,15 +20,11 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
+from hlr_jax import locks
 from hlr_jax.data import unpacking
 from hlr_jax.data.registry import Download
 from hlr_jax.data.unpacking import CHUNK, MAX_BYTES, FetchError
 from hlr_jax.progress import shown
-
-try:
-    import fcntl
-except ImportError:  # Not on Windows.
-    fcntl = None  # type: ignore[assignment]
 
 TIMEOUT_SECONDS = 30.0
 # A connection that brings less than so many bytes in so many seconds is given up.
@@ -135,11 +131,9 @@ def _partial_file(
 
 def _locks(file: IO[bytes], path: pathlib.Path) -> bool:
     """Lock an open file, unless another process has it, or has moved it away meanwhile."""
-    if fcntl is None:
-        return False
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+        locks.flock(file.fileno())
+        return locks.is_at(file.fileno(), path)
     except OSError:
         return False
 

@@ -34,15 +34,11 @@ from hlr_jax.runs.explanation import Explanation
 from hlr_jax.runs.identity import Identity
 from hlr_jax.runs.verbs import Ids, Verbs, check_unknown, listed
 from hlr_jax.runs.words import about_model
-from hlr_jax.runs.workdir import check_same_data, finished_refit, load_config, stored_data
+from hlr_jax.runs.workdir import check_done, check_same_data, load_config, refit_folder, stored_data
 from hlr_jax.sampling.histories import HistoryDraw, history_choice
 from hlr_jax.training.fold_in import Fitting
 from hlr_jax.training.fold_in_items import ItemFitting
-from hlr_jax.training.inputs import (
-    make_objective,
-    make_recipe,
-    validation_positives,
-)
+from hlr_jax.training.inputs import make_objective, make_recipe, validation_positives
 from hlr_jax.training.loop import Program
 from hlr_jax.training.state import Keys, Sizes, num_parameters, param_shapes
 from hlr_jax.training.validation import mean_loss
@@ -124,15 +120,18 @@ class Recommender(Verbs):
             return cls(*saved.load(workdir))
         config = load_config(workdir)
         dataset = dataset or stored_data(workdir, config)
-        if config.training.refit and refitted:
-            return cls.load(finished_refit(workdir), dataset.joined())
+        is_second = config.training.refit and refitted
+        if is_second:
+            workdir, dataset = refit_folder(workdir), dataset.joined()
+            config = load_config(workdir)
         check_same_data(workdir, dataset)
         model = build.build_model(config)
-        placement = Placement.for_ranking(
-            config.sharding, model, dataset.num_users, dataset.num_items
-        )
+        sizes = dataset.num_users, dataset.num_items
+        placement = Placement.for_ranking(config.sharding, model, *sizes)
         identity = Identity.of(config, dataset.digest)
         store = Checkpoints(workdir / "checkpoints", placement.used_rows, identity, is_trained=True)
+        if is_second:
+            check_done(workdir, config, store.progress())
         params = store.restore_best(param_shapes(model, placement, dataset.num_features))
         return cls(config, dataset, model, params, placement)
 

@@ -2,7 +2,7 @@
 
 import pathlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import logging
@@ -24,7 +24,7 @@ from hlr_jax.parallel import processes
 from hlr_jax.parallel.placement import Placement
 from hlr_jax.runs.checkpoints import Checkpoints
 from hlr_jax.runs.identity import Identity, check_same_run
-from hlr_jax.training.loop import OnEpoch, Record, ignore_epoch
+from hlr_jax.training.loop import OnEpoch, ignore_epoch
 from hlr_jax.training.store import Progress, checksum_of
 
 # The folder of a run that keeps what it was trained and is tested on.
@@ -72,23 +72,21 @@ def refit_folder(workdir: pathlib.Path) -> pathlib.Path:
     return workdir / "refit"
 
 
-def finished_refit(workdir: pathlib.Path) -> pathlib.Path:
-    """Find the folder of the second model of a run, and check that it has been trained to the end.
+def check_done(folder: pathlib.Path, config: Config, progress: Progress) -> None:
+    """Check that the second model of a run has been trained to the end.
+
+    Without validation every epoch is the best so far: that there is a model says nothing. Nor does
+    the log: checkpoints are written after it, in the background.
 
     Raises:
-      InputError: there is none, or its training was interrupted.
+      InputError: its training was interrupted.
     """
-    folder = refit_folder(workdir)
-    epochs = load_config(folder).training.epochs
-    # Without validation every epoch is the best so far: that there is a model says nothing. Nor
-    # does the log: checkpoints are written after it, in the background.
-    done = _checkpoints_of(folder).progress().epochs
+    done, epochs = progress.epochs, config.training.epochs
     if done < epochs:
         raise InputError(
             f"{folder}: was trained for {done} of {epochs} epochs; the same training command "
             "finishes it"
         )
-    return folder
 
 
 def check_finished(workdir: pathlib.Path) -> int:
@@ -98,27 +96,13 @@ def check_finished(workdir: pathlib.Path) -> int:
       InputError: it was interrupted.
     """
     training = load_config(workdir).training
-    progress = _checkpoints_of(workdir).progress()
+    progress = Checkpoints(workdir / "checkpoints", is_trained=True).progress()
     if not progress.is_over(training):
         raise InputError(
             f"{workdir}: was trained for {progress.epochs} of {training.epochs} epochs; the same "
             "training command finishes it"
         )
     return progress.epochs
-
-
-def _checkpoints_of(workdir: pathlib.Path) -> Checkpoints:
-    return Checkpoints(workdir / "checkpoints", is_trained=True)
-
-
-def _epochs_of(workdir: pathlib.Path) -> int:
-    """Read for how many epochs a run has been trained; 0 where there is none.
-
-    Raises:
-      InputError: metrics.jsonl is damaged.
-    """
-    path = workdir / "metrics.jsonl"
-    return max((record["epoch"] for record in read_json_lines(path)), default=0)
 
 
 def check_same_data(workdir: pathlib.Path, dataset: Dataset) -> None:
@@ -159,11 +143,12 @@ def open_run(
         check_same_run(workdir, config, load_config(workdir))
     if (workdir / "dataset.json").exists():
         check_same_data(workdir, dataset)
+    path = workdir / "metrics.jsonl"
     identity = Identity.of(config, dataset.digest)
     store = Checkpoints(workdir / "checkpoints", placement.used_rows, identity)
     # Refused now if damaged, not after an epoch; checkpoints of another run too.
-    progress = store.progress()
-    trained = max(_epochs_of(workdir), progress.epochs)
+    progress, log = store.progress(), read_json_lines(path)
+    trained = max([progress.epochs, *(record["epoch"] for record in log)])
     if config.training.epochs < trained:
         raise InputError(
             f"--workdir={workdir} holds a run of {trained} epochs; use another folder, or "
@@ -176,27 +161,28 @@ def open_run(
         workdir.mkdir(parents=True, exist_ok=True)
         write_json(workdir / "dataset.json", {"name": dataset.name, "digest": dataset.digest})
         write_json(workdir / "config.json", configs.as_dict(config))
-        _check_log(workdir, progress, store.is_empty)
+        _check_log(path, log, progress, store.is_empty)
         store.tidy()
         if prepared.restore(workdir / _DATA) is None:
             prepared.save(workdir / _DATA, to_arrays(dataset), {"digest": dataset.digest})
     except OSError as error:
         raise InputError(f"--workdir={workdir}: cannot be written to ({error.strerror})") from None
-    return store, _epoch_log(workdir)
+    return store, lambda record: append_json_line(path, record)
 
 
-def _check_log(workdir: pathlib.Path, progress: Progress, is_lost: bool) -> None:
+def _check_log(
+    path: pathlib.Path, records: Sequence[Mapping[str, Any]], progress: Progress, is_lost: bool
+) -> None:
     """Warn of epochs that have no line in `metrics.jsonl`, or several, of which the last stays.
 
     Also of lines that are not as they were written. Those of epochs that are trained again go, and
     so does one that was not finished.
 
     Args:
+      records: the lines that are there.
       progress: of the run that goes on.
       is_lost: whether there is no checkpoint of any.
     """
-    path = workdir / "metrics.jsonl"
-    records = read_json_lines(path)
     found = Counter(record["epoch"] for record in records)
     lost = [epoch for epoch in range(1, progress.epochs + 1) if epoch not in found]
     kept = {record["epoch"]: record for record in records if record["epoch"] <= progress.epochs}
@@ -213,7 +199,7 @@ def _check_log(workdir: pathlib.Path, progress: Progress, is_lost: bool) -> None
         logging.warning("%s: is not as it was written; the run goes on from its checkpoint", path)
     if records and is_lost:
         logging.warning(
-            "%s: the checkpoints are gone; nothing else is left: training starts again", workdir
+            "%s: the checkpoints are gone; nothing else is left: training starts again", path.parent
         )
     if path.exists():
         write_json_lines(path, list(kept.values()))
@@ -227,12 +213,3 @@ def _epochs_named(epochs: list[int]) -> str:
     spans = zip(starts, stops, strict=True)
     texts = [str(a) if a == b else f"{a} to {b}" for a, b in spans]
     return f"{'epoch' if len(epochs) == 1 else 'epochs'} {', '.join(texts)}"
-
-
-def _epoch_log(workdir: pathlib.Path) -> OnEpoch:
-    """Build the function that adds an epoch to `metrics.jsonl`."""
-
-    def log(record: Record) -> None:
-        append_json_line(workdir / "metrics.jsonl", record)
-
-    return log

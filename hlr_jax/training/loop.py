@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -297,10 +297,10 @@ class _Session:
             loss, now = span.loss(), time.perf_counter()
             seconds, self.clock = now - self.clock, now
             if not math.isfinite(loss):
-                raise self._diverged(state, progress, "the loss")
+                raise self._diverged(state, progress)
             # The loss is that of before a step, the parameters are those of after it.
             if bad := span.not_finite():
-                raise self._diverged(state, progress, _listed(bad))
+                raise self._diverged(state, progress, bad)
             steps += span.steps
             progress = progress._replace(seconds=progress.seconds + seconds)
             self.bar.note(loss=digits(loss))
@@ -313,19 +313,23 @@ class _Session:
     def _check(self, state: TrainState, progress: Progress) -> None:
         """Raise DivergedError if the state is not to be stored."""
         if bad := spans.not_finite(state):
-            raise self._diverged(state, progress, _listed(bad))
+            raise self._diverged(state, progress, bad)
 
-    def _diverged(self, state: TrainState, progress: Progress, what: str) -> DivergedError:
-        """Say what is not finite, and since when: no step is taken after such a loss."""
-        step, bad, left = int(state.step), spans.not_finite(state), ""
-        if what == "the loss" and bad:
-            left = f", which left such numbers in {_listed(bad)}"
-        where = "in" if what == "the loss" else "after"
-        best = f"; the best epoch so far is {progress.best_epoch}" if progress.best_epoch else ""
-        return DivergedError(
-            f"{what} is no longer finite {where} step {step}, in epoch {progress.epochs + 1}"
-            f"{left}{best}"
-        )
+    def _diverged(
+        self, state: TrainState, progress: Progress, arrays: Sequence[str] = ()
+    ) -> DivergedError:
+        """Say what is not finite, and since when: no step is taken after such a loss.
+
+        Args:
+          arrays: that are not; without any it is the loss.
+        """
+        what = f"{_listed(arrays) or 'the loss'} is no longer finite {'after' if arrays else 'in'}"
+        what += f" step {int(state.step)}, in epoch {progress.epochs + 1}"
+        if not arrays and (bad := spans.not_finite(state)):
+            what += f", which left such numbers in {_listed(bad)}"
+        if progress.best_epoch:
+            what += f"; the best epoch so far is {progress.best_epoch}"
+        return DivergedError(what)
 
     def _is_watched(self, progress: Progress) -> bool:
         """Tell whether it is to be seen how the last step of this epoch moves rows."""
@@ -349,7 +353,7 @@ class _Session:
         return progress.warned(warning)
 
 
-def _listed(names: list[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more
 

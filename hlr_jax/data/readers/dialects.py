@@ -16,7 +16,7 @@ _OF_ANY = ("\t", "::", ",", ";", "|")
 # Lines that must have the same number of fields for a separator to be detected.
 _TELLING_LINES = 20
 # The header of RecBole's atomic files: a type behind each name.
-_TYPED = re.compile(r"(.+):(token|token_seq|float|float_seq)")
+_TYPED = re.compile(r".+:(token|token_seq|float|float_seq)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,10 +79,9 @@ def format_of_lines(lines: list[str], roles: Mapping[str, str | int]) -> str:
 
 def names_of(header: list[str]) -> list[str]:
     """The names of columns as people use them, without the types behind those of RecBole."""
-    typed = [_TYPED.fullmatch(name.strip()) for name in header]
-    if all(typed):
-        return [match[1] for match in typed if match]
-    return header
+    if not is_typed(header):
+        return header
+    return [name.strip().rpartition(":")[0] for name in header]
 
 
 def is_typed(header: list[str]) -> bool:
