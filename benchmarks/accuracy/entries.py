@@ -32,7 +32,7 @@ class Model:
       label: where the hyperparameters come from: `published` (with the model) or `tuned` (on
         validation), maybe with a size, as in `tuned-256`.
       config: a configuration under `configs/`, as in `published.py:ml_1m/hlr`; its data, cutoffs
-        and seed are those of the protocol instead.
+        and seed are those of the protocol instead, but it may keep the order of interactions.
       pretrained: the key of an earlier model of the protocol; the run of the same seed starts from
         its tables.
     """
@@ -153,7 +153,8 @@ def config_of(protocol: Protocol, entry: Entry, seed: int) -> Config:
     shared = _load(protocol.config)
     config = _load(entry.config) if isinstance(entry, Model) else Config()
     evaluation = dataclasses.replace(config.evaluation, cutoffs=shared.evaluation.cutoffs)
-    config = dataclasses.replace(config, data=shared.data, evaluation=evaluation, seed=seed)
+    data = dataclasses.replace(shared.data, keep_times=config.data.keep_times)
+    config = dataclasses.replace(config, data=data, evaluation=evaluation, seed=seed)
     if config.training.selection_metric != "loss":
         # As the baselines are chosen: settings that serve several protocols name one metric.
         training = dataclasses.replace(config.training, selection_metric=protocol.selection_metric)

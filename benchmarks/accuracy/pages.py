@@ -17,6 +17,7 @@ NAMES = {
     "history_mean": "CML + history mean",
     "items_only": "items only",
     "nearest_items": "CML + nearest items",
+    "recent_items": "CML + recent items",
     "rotation": "rotation",
     "multi_head": "LRML, several heads",
     "most_popular": "most popular",

@@ -33,6 +33,11 @@ def _tuned(data: str, *models: str) -> list[Model]:
     return [Model(name, "tuned", f"tuned/{data}_{name}.py") for name in models]
 
 
+def _recent(data: str, *models: str) -> list[Model]:
+    """Models that read the order of time, and CML of the same objective and size."""
+    return [Model(name, "recent", f"recent.py:{data}/{name}") for name in models]
+
+
 def _tuned_from_cml(data: str, *models: str) -> list[Model]:
     """The same for models that start from the tables of tuned CML."""
     return [
@@ -138,6 +143,7 @@ NCF_ML_1M = Protocol(
         *_published("ncf_ml_1m", "cml"),
         *_tuned("ncf_ml_1m", "cml"),
         *full_catalog("ncf_ml_1m", "cml"),
+        *_recent("ncf_ml_1m", "cml", "recent_items"),
     ),
     references=(
         Reference(

@@ -104,7 +104,8 @@ def fill(protocol: Protocol, seeds: list[int]) -> None:
     """Make the runs that are missing, one after the other."""
     entries = protocol.named(_ENTRIES.value)
     try:
-        dataset = loading.load(config_of(protocol, entries[0], seeds[0]).data)
+        config = config_of(protocol, entries[0], seeds[0])
+        dataset = loading.load(dataclasses.replace(config.data, keep_times=False))
     except InputError as error:
         cli.say(f"{protocol.name}: skipped: {error}")
         return

@@ -41,6 +41,9 @@ class GeometryConfig(Section):
     options: Mapping[str, Any] = _no_options()
 
 
+HISTORIES = ("uniform", "unpopular", "recent")
+
+
 @dataclasses.dataclass(frozen=True, repr=False)
 class SamplingConfig(Section):
     """Which negatives a positive is compared with, and which part of the history is read."""
@@ -52,15 +55,16 @@ class SamplingConfig(Section):
     negatives: str = "per_example"
     # P, the most items of a user's history that a relation reads.
     history_length: int = 50
-    # How P items of a longer history are chosen: uniform, or unpopular (probability ~
-    # 1/popularity).
+    # Which P items of a longer history: uniform, unpopular (drawn with a probability ~
+    # 1/popularity), or recent (the last before the positive, which needs
+    # config.data.keep_times=True).
     history: str = "uniform"
     options: Mapping[str, Any] = _no_options()
 
     def check(self) -> None:
         length = self.history_length
         require(length >= 1, "sampling.history_length", length, "use 1 or more")
-        require_one_of(self.history, ("uniform", "unpopular"), "sampling.history")
+        require_one_of(self.history, HISTORIES, "sampling.history")
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

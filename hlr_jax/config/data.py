@@ -67,6 +67,9 @@ class DataConfig(Section):
     test_fraction: float = 0.2
     # Of the random numbers that a split draws; `config.seed` is that of training.
     split_seed: int = 2021
+    # Keep which interactions of a user came first, for config.sampling.history="recent". The data
+    # need times.
+    keep_times: bool = False
     # Train on the validation interactions too: for a last run whose number of epochs is known.
     join_valid: bool = False
 

@@ -15,7 +15,7 @@ from hlr_jax.errors import InputError
 
 FOLDER = pathlib.Path(__file__).parents[1] / "configs"
 # Where a name without a beginning is looked for, in this order.
-RECOMMENDED = ("full_catalog", "tuned", "published")
+RECOMMENDED = ("full_catalog", "tuned", "published", "recent")
 
 
 def find(path: str) -> str:

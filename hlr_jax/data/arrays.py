@@ -6,7 +6,7 @@ import numpy as np
 
 from hlr_jax.data.dataset import DIGESTED, Dataset
 from hlr_jax.data.filtered import Filtered
-from hlr_jax.data.interactions import Interactions
+from hlr_jax.data.interactions import NO_TIMES, Interactions
 
 _PARTS = ("train", "valid", "test", "given")
 
@@ -17,6 +17,8 @@ def to_arrays(dataset: Dataset) -> dict[str, np.ndarray]:
         interactions = getattr(dataset, part)
         arrays[f"{part}_offsets"] = interactions.offsets
         arrays[f"{part}_items"] = interactions.items
+        if interactions.times.size:
+            arrays[f"{part}_times"] = interactions.times
     for field in ("item_titles", "given_negatives", "features"):
         if getattr(dataset, field) is not None:
             arrays[field] = getattr(dataset, field)
@@ -39,7 +41,10 @@ def from_arrays(name: str, arrays: Mapping[str, np.ndarray] | None) -> Dataset |
             offsets, items = arrays[f"{part}_offsets"], arrays[f"{part}_items"]
             if offsets.shape != (num_users + 1,) or offsets[-1] != items.size:
                 return None
-            parts[part] = Interactions(offsets, items, num_items)
+            times = arrays.get(f"{part}_times", NO_TIMES)
+            if times.size not in (0, items.size):
+                return None
+            parts[part] = Interactions(offsets, items, num_items, times)
         item_features = arrays.get("features")
         if item_features is not None and len(item_features) != num_items:
             return None

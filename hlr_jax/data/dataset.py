@@ -104,9 +104,10 @@ class Dataset:
             texts. A pair that stands in several rows counts once, with its highest rating and
             earliest time.
           rating: column of numbers that `min_rating` filters.
-          timestamp: column of times that a split by time reads: numbers, datetimes or ISO 8601.
+          timestamp: column of times that a split by time reads, or a model with `keep_times`:
+            numbers, datetimes or ISO 8601.
           rules: `min_rating`, `core`, `item_core`, `split` (None trains on everything),
-            `valid_fraction`, `test_fraction`, `split_seed`, as in `config.data`.
+            `valid_fraction`, `test_fraction`, `split_seed`, `keep_times`, as in `config.data`.
 
         Raises:
           InputError: a column is missing, a value cannot be used, or nothing is left to train on.
@@ -266,14 +267,17 @@ class Dataset:
 
     @property
     def digest(self) -> str:
-        """A hash of all that trained parameters depend on: ids, train, valid, given, features."""
+        """A hash of all that trained parameters depend on: ids, train, valid, given, features.
+
+        Times are a part of it where they are kept.
+        """
         if stored := self._stored_values():
             return stored[1]
         sha = hashlib.sha256()
         for array in (self.user_ids, self.item_ids):
             sha.update("\0".join(map(str, array.tolist())).encode())
         for part in (self.train, self.valid, *([self.given] if len(self.given) else [])):
-            sha.update(part.offsets.tobytes() + part.items.tobytes())
+            sha.update(part.offsets.tobytes() + part.items.tobytes() + part.times.tobytes())
         if self.features is not None:
             sha.update(self.features.tobytes())
         return sha.hexdigest()

@@ -40,6 +40,7 @@ class Rules(TypedDict, total=False):
     valid_fraction: float
     test_fraction: float
     split_seed: int
+    keep_times: bool
 
 
 def from_frame(frame: Any, roles: Mapping[str, str], rules: Rules) -> Dataset:

@@ -9,6 +9,9 @@ from hlr_jax.errors import InputError
 # Programs on devices use int32, JAX's default integer type, for ids and positions.
 MAX_SIZE = 2**31 - 1
 
+# Of interactions of which it is not known when they were.
+NO_TIMES = np.zeros(0, np.int32)
+
 
 @dataclasses.dataclass(frozen=True)
 class Interactions:
@@ -18,15 +21,23 @@ class Interactions:
       offsets: `[U + 1]` int64; user `u` owns `items[offsets[u]:offsets[u + 1]]`.
       items: `[N]` int32 item ids, strictly increasing within a user.
       num_items: the number of items `I`; every item id is smaller.
+      times: `[N]` int32, larger where a pair is later; `[0]` where that is not known. Those of
+        several parts of a data set can be compared.
     """
 
     offsets: np.ndarray
     items: np.ndarray
     num_items: int
+    times: np.ndarray = dataclasses.field(default_factory=lambda: NO_TIMES)
 
     @classmethod
     def from_pairs(
-        cls, users: np.ndarray, items: np.ndarray, num_users: int, num_items: int
+        cls,
+        users: np.ndarray,
+        items: np.ndarray,
+        num_users: int,
+        num_items: int,
+        times: np.ndarray = NO_TIMES,
     ) -> "Interactions":
         """Build interactions from the pairs `(users[n], items[n])`, in any order.
 
@@ -35,9 +46,11 @@ class Interactions:
           items: `[N]` integers below `num_items`.
           num_users: the number of users `U`.
           num_items: the number of items `I`.
+          times: `[N]` int32, or `[0]` where they are not known.
 
         Returns:
-          Interactions with each pair once, though it may have been given several times.
+          Interactions with each pair once, at its first time, though it may have been given several
+          times.
 
         Raises:
           InputError: an id is out of range, or there are more than 2^31 - 1 users, items or pairs.
@@ -49,16 +62,22 @@ class Interactions:
             if ids.size and (ids.min() < 0 or ids.max() >= bound):
                 wrong = ids.min() if ids.min() < 0 else ids.max()
                 raise InputError(f"{kind} id {wrong} is outside 0..{bound - 1}")
-        # np.unique would do the same, but hashes integers first and takes many times longer.
-        pairs = np.sort(users * num_items + items)
+        pairs, is_timed = users * num_items + items, 0 < len(times) == len(users)
+        if is_timed:
+            order = np.lexsort((times, pairs))
+            pairs, times = pairs[order], np.asarray(times)[order]
+        else:
+            # np.unique would do the same, but hashes integers first and takes many times longer.
+            pairs = np.sort(pairs)
         if pairs.size:
-            pairs = pairs[np.append(True, pairs[1:] != pairs[:-1])]
+            is_first = np.append(True, pairs[1:] != pairs[:-1])
+            pairs, times = pairs[is_first], times[is_first] if is_timed else NO_TIMES
         if pairs.size > MAX_SIZE:
             raise InputError(f"{pairs.size} interactions: at most {MAX_SIZE} are supported")
         counts = np.bincount(pairs // num_items, minlength=num_users) if pairs.size else 0
         offsets = np.zeros(num_users + 1, np.int64)
         offsets[1:] = np.cumsum(np.broadcast_to(counts, num_users))
-        return cls(offsets, (pairs % num_items).astype(np.int32), num_items)
+        return cls(offsets, (pairs % num_items).astype(np.int32), num_items, times)
 
     @classmethod
     def none(cls, num_users: int, num_items: int) -> "Interactions":
@@ -71,6 +90,11 @@ class Interactions:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    @property
+    def has_times(self) -> bool:
+        """Whether it is known which pairs came first; so too where there is none."""
+        return len(self.times) == len(self.items)
 
     @property
     def users(self) -> np.ndarray:
@@ -102,8 +126,8 @@ class Interactions:
         if (first, stop) == (0, self.num_users):
             return self
         offsets = np.array(self.offsets[first : max(first, stop) + 1])
-        items = np.array(self.items[offsets[0] : offsets[-1]])
-        return Interactions(offsets - offsets[0], items, self.num_items)
+        items, times = (np.array(x[offsets[0] : offsets[-1]]) for x in (self.items, self.times))
+        return Interactions(offsets - offsets[0], items, self.num_items, times)
 
     def of(self, user: int) -> np.ndarray:
         """Return the items of a user, increasing."""
@@ -113,18 +137,22 @@ class Interactions:
         """Select the interactions of users `rows [n]`, increasing, who are numbered from 0."""
         chosen = np.zeros(self.num_users, bool)
         chosen[rows] = True
-        kept = np.repeat(chosen, self.counts)
         offsets = np.append(0, np.cumsum(self.counts[chosen]))
-        return Interactions(offsets, self.items[kept], self.num_items)
+        return self._kept(offsets, np.repeat(chosen, self.counts))
 
     def of_users(self, chosen: np.ndarray) -> "Interactions":
         """Keep the interactions of the users `chosen [U]` (true or false), of the same users."""
-        kept = np.repeat(chosen, self.counts)
         counts = np.where(chosen, self.counts, 0)
-        return Interactions(np.append(0, np.cumsum(counts)), self.items[kept], self.num_items)
+        return self._kept(np.append(0, np.cumsum(counts)), np.repeat(chosen, self.counts))
+
+    def _kept(self, offsets: np.ndarray, kept: np.ndarray) -> "Interactions":
+        times = self.times[kept] if self.has_times else NO_TIMES
+        return Interactions(offsets, self.items[kept], self.num_items, times)
 
     def union(self, other: "Interactions") -> "Interactions":
         """Return the pairs that are in one or both of two sets of interactions.
+
+        Times are known of the result if they are of both.
 
         Raises:
           ValueError: the two have different numbers of users or items.
@@ -133,16 +161,32 @@ class Interactions:
             raise ValueError("interactions of different users or items cannot be joined")
         if not len(other):
             return self
+        are_timed = self.has_times and other.has_times
         return Interactions.from_pairs(
             np.concatenate([self.users, other.users]),
             np.concatenate([self.items, other.items]),
             self.num_users,
             self.num_items,
+            np.concatenate([self.times, other.times]) if are_timed else NO_TIMES,
         )
 
     def without(self, other: "Interactions") -> "Interactions":
         """Return the pairs that are not in another set, of the same users and items."""
         kept = ~np.isin(self.codes, other.codes)
-        return Interactions.from_pairs(
-            self.users[kept], self.items[kept], self.num_users, self.num_items
-        )
+        counts = np.bincount(self.users[kept], minlength=self.num_users)
+        return self._kept(np.append(0, np.cumsum(counts)), kept)
+
+    def oldest_first(self) -> tuple[np.ndarray, np.ndarray]:
+        """Find each user's items in order of time, of equal times in that of ids.
+
+        Returns:
+          `[N]` int32 places in the user's row, from the oldest on, and `[N]` int32 where each item
+          stands among these; both `[0]` where times are not known.
+        """
+        if not self.has_times:
+            return NO_TIMES, NO_TIMES
+        users, starts = self.users, np.repeat(self.offsets[:-1], self.counts)
+        places = np.lexsort((self.times, users))
+        ranks = np.empty_like(places)
+        ranks[places] = np.arange(len(places))
+        return (places - starts).astype(np.int32), (ranks - starts).astype(np.int32)

@@ -33,7 +33,7 @@ from hlr_jax.files import remove_unfinished
 _log = logging.getLogger(__name__)
 
 # Part of every recipe: raise it when the same recipe would give another data set.
-VERSION = 6
+VERSION = 7
 # What was used within a week stays even where the cache is full: another machine that shares the
 # folder may train on it, and on a network file system it would lose what it has mapped.
 _SPARED_SECONDS = 7 * 24 * 60 * 60
@@ -65,7 +65,7 @@ def load(config: DataConfig, progress: bool = True) -> Dataset:
     recipe = _recipe(config, resolved, files)
     folder = cache / prepared.folder_name(resolved.name, recipe)
     dataset = arrays.from_arrays(resolved.name, prepared.restore(folder))
-    if dataset is None or (dataset.features is None) != (resolved.features is None):
+    if dataset is None or not _is_complete(dataset, config, resolved):
         dataset = prepare(config, resolved, raw.read(config, resolved))
         check_unchanged(files)
         prepared.save(folder, arrays.to_arrays(dataset), recipe)
@@ -75,6 +75,14 @@ def load(config: DataConfig, progress: bool = True) -> Dataset:
         _warn_of_full_users(dataset)
     mark_used(folder)
     return dataset
+
+
+def _is_complete(dataset: Dataset, config: DataConfig, resolved: ResolvedData) -> bool:
+    """Whether stored data have what only some data have."""
+    has_features = dataset.features is not None
+    return has_features == (resolved.features is not None) and (
+        dataset.train.has_times or not config.keep_times
+    )
 
 
 def _files(resolved: ResolvedData) -> list[pathlib.Path]:
@@ -129,21 +137,20 @@ def prepare(
         filtered = Filtered(frame.height)
     else:
         (frame, filtered), labels = _filtered(interactions.frame, resolved), None
-    encoded = preprocessing.encode(frame)
+    encoded = preprocessing.encode(frame, config.keep_times)
     if labels is None:
         labels = labelling.split(config, resolved.split, frame, encoded)
         if (labels == splits.UNKNOWN).any():
             filtered = filtered._replace(unknown=int((labels == splits.UNKNOWN).sum()))
-            encoded = preprocessing.encode(frame.filter(pl.Series(labels != splits.UNKNOWN)))
+            known_rows = pl.Series(labels != splits.UNKNOWN)
+            encoded = preprocessing.encode(frame.filter(known_rows), config.keep_times)
             labels = labels[labels != splits.UNKNOWN]
     else:
         labels = labelling.with_validation(labels, encoded.users, config)
     encoded, labels, filtered = _without_full_users(encoded, labels, filtered)
-    users, items, user_ids, item_ids = encoded
+    user_ids, item_ids = encoded.user_ids, encoded.item_ids
     train, valid, test, known = (
-        Interactions.from_pairs(
-            users[labels == label], items[labels == label], user_ids.size, item_ids.size
-        )
+        _part(encoded, labels == label)
         for label in (splits.TRAIN, splits.VALID, splits.TEST, splits.GIVEN)
     )
     given = interactions.given_negatives if resolved.split == "fixed" else None
@@ -168,6 +175,17 @@ def prepare(
             "config.data.test_fraction, or choose another config.data.split"
         )
     return dataset
+
+
+def _part(encoded: preprocessing.Encoded, rows: np.ndarray) -> Interactions:
+    """Take some interactions, of all users and items."""
+    return Interactions.from_pairs(
+        encoded.users[rows],
+        encoded.items[rows],
+        encoded.user_ids.size,
+        encoded.item_ids.size,
+        encoded.times[rows] if encoded.times.size else encoded.times,
+    )
 
 
 def _without_full_users(

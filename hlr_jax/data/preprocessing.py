@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
+from hlr_jax.data.interactions import NO_TIMES
 from hlr_jax.errors import InputError
 
 # Integer ids are numbered by a table over their whole range, which is quicker than sorting, if the
@@ -26,12 +27,14 @@ class Encoded(NamedTuple):
       user_ids: `[U]` raw ids, increasing; user `u` is `user_ids[u]`. Their type is int64, or
         fixed-width text.
       item_ids: `[I]` raw ids of items in the same way.
+      times: `[N]` int32, larger where an interaction is later; `[0]` if they are not kept.
     """
 
     users: np.ndarray
     items: np.ndarray
     user_ids: np.ndarray
     item_ids: np.ndarray
+    times: np.ndarray = NO_TIMES
 
 
 def keep_rated(frame: pl.DataFrame, minimum: float | int) -> pl.DataFrame:
@@ -107,14 +110,30 @@ def k_core(frame: pl.DataFrame, user_core: int, item_core: int) -> pl.DataFrame:
     return frame if rows.size == frame.height else frame[rows]
 
 
-def encode(frame: pl.DataFrame) -> Encoded:
+def encode(frame: pl.DataFrame, keep_times: bool = False) -> Encoded:
     """Number users and items from 0, in the order of their raw ids.
 
     Integer ids are ordered as numbers, other ids as text (by Unicode code point).
+
+    Args:
+      keep_times: number the interactions in order of time too, equal times in that of rows.
+
+    Raises:
+      InputError: times are to be kept, and there are none.
     """
     users, user_ids = _codes(frame["user"])
     items, item_ids = _codes(frame["item"])
-    return Encoded(users, items, user_ids, item_ids)
+    if not keep_times:
+        return Encoded(users, items, user_ids, item_ids)
+    if "timestamp" not in frame.columns:
+        raise InputError(
+            "config.data.keep_times=True: the data have no times of interactions; name their "
+            "column in config.data.timestamp_column, or take a data set that has them"
+        )
+    times = np.empty(frame.height, np.int32)
+    order = np.argsort(frame["timestamp"].to_numpy(), kind="stable")
+    times[order] = np.arange(frame.height, dtype=np.int32)
+    return Encoded(users, items, user_ids, item_ids, times)
 
 
 def chosen(encoded: Encoded, kept: np.ndarray) -> Encoded:
@@ -124,7 +143,8 @@ def chosen(encoded: Encoded, kept: np.ndarray) -> Encoded:
         present, inverse = np.unique(codes[kept], return_inverse=True)
         parts.append((inverse.astype(np.int32), ids[present]))
     (users, user_ids), (items, item_ids) = parts
-    return Encoded(users, items, user_ids, item_ids)
+    times = encoded.times[kept] if encoded.times.size else NO_TIMES
+    return Encoded(users, items, user_ids, item_ids, times)
 
 
 def _codes(ids: pl.Series) -> tuple[np.ndarray, np.ndarray]:

@@ -58,6 +58,7 @@ class Relation(Options, nn.Module):
       dim: `d`, the embedding size.
       geometry: in which distances are measured.
       uses_history: whether `__call__` reads the history (if not, none is sampled).
+      reads_order: whether its order counts: the item before the target first, then back in time.
       uses_neighbours: whether rows of users and items are handed over as `[.., 2 d]`, followed by
         the mean row of their neighbours in training: of a user's items, of an item's users.
         These means are constants in the gradient.
@@ -71,6 +72,7 @@ class Relation(Options, nn.Module):
 
     section: ClassVar[str] = "model"
     uses_history: ClassVar[bool] = False
+    reads_order: ClassVar[bool] = False
     uses_neighbours: ClassVar[bool] = False
     uses_features: ClassVar[bool] = False
     reads_item: ClassVar[bool] = True
@@ -348,8 +350,7 @@ class Relation(Options, nn.Module):
     ) -> dict[str, Attention]:
         """Compute the attention weights behind the relation, by name; none by default.
 
-        It takes what `__call__` takes. It is not inherited by a class that defines the relation
-        again.
+        It takes what `__call__` takes, and is not inherited by a class that redefines that.
         """
         return {}
 
@@ -363,7 +364,7 @@ class Relation(Options, nn.Module):
         """Compute how much of each slot is in the relation, by name of the memory; none by default.
 
         If the names are those of `memories`, weights times slots add up to the relation. It takes
-        what `__call__` takes, and is not inherited by a class that defines the relation again.
+        what `__call__` takes, and is not inherited by a class that redefines that.
         """
         return {}
 

@@ -29,12 +29,32 @@ def check_config(config: Config) -> None:
         config.training.refit,
         "with config.data.join_valid=True there is nothing to add; set one of them to False",
     )
+    _check_order(config)
     if config.training.batch_of == "users":
         _check_batches_of_users(config)
     if not all(map(is_own, build.build_all(config))):
         from hlr_jax.runs import probes  # Which takes its time to import.
 
         probes.check(config)
+
+
+def _check_order(config: Config) -> None:
+    """Raise InputError where histories in order of time are needed, or would know the future."""
+    field, kind = "sampling.history", config.sampling.history
+    require(
+        kind == "recent" or not build.build_model(config).reads_order,
+        field,
+        kind,
+        f"model {config.model.name!r} reads which items came last; use recent, with "
+        "config.data.keep_times=True",
+    )
+    require(
+        kind != "recent" or config.training.batch_of != "users",
+        "training.batch_of",
+        "users",
+        "a user's positives share its history, and with config.sampling.history='recent' it would "
+        "hold what came after most of them; use interactions",
+    )
 
 
 def _check_penalty(config: Config, name: str) -> None:
@@ -64,6 +84,11 @@ def check(config: Config, model: Relation, dataset: Dataset) -> None:
         raise InputError(
             f"config.sampling.history_length={length}: the catalogue has {dataset.num_items} "
             "items; use at most that"
+        )
+    if length and config.sampling.history == "recent" and not dataset.train.has_times:
+        raise InputError(
+            f"config.sampling.history='recent': it is not known which interactions of data set "
+            f"{dataset.name} came first; set config.data.keep_times=True"
         )
     if model.uses_neighbours and config.sharding.is_sharded:
         raise InputError(

@@ -37,7 +37,8 @@ def as_ids(dataset: Dataset, role: str, name: str, values: pl.Series) -> np.ndar
 def enlarged(dataset: Dataset, users: np.ndarray, items: np.ndarray) -> Dataset:
     """Add interactions to what is trained on, and take them out of validation and test.
 
-    New items have no title, and zeros as features.
+    They count as the latest, in the order in which they stand. New items have no title, and zeros
+    as features.
 
     Args:
       users, items: `[n]` ids, integers or texts as the data set's are.
@@ -50,10 +51,14 @@ def enlarged(dataset: Dataset, users: np.ndarray, items: np.ndarray) -> Dataset:
     of_items = np.searchsorted(item_ids, dataset.item_ids)
     sizes = len(user_ids), len(item_ids)
     new = np.searchsorted(user_ids, users), np.searchsorted(item_ids, items)
-    more = Interactions.from_pairs(*new, *sizes)
+    # They are later than all that is known, in the order of their rows.
+    known = (getattr(dataset, part).times for part in ("train", "valid", "test", "given"))
+    now = 1 + max(int(times.max(initial=-1)) for times in known)
+    more = Interactions.from_pairs(*new, *sizes, np.arange(now, now + len(users), dtype=np.int32))
 
     def of_all(part: Interactions) -> Interactions:
-        return Interactions.from_pairs(of_users[part.users], of_items[part.items], *sizes)
+        pairs = of_users[part.users], of_items[part.items]
+        return Interactions.from_pairs(*pairs, *sizes, part.times)
 
     found: dict[str, Any] = {}
     negatives = dataset.given_negatives

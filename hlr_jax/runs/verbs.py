@@ -35,7 +35,7 @@ class Filters(TypedDict, total=False):
       filter_seen: whether items that a user is known to have are left out; true if left out.
       seen: what users are known to have, instead of what the data set says (training, validation
         and test): a mapping from users to lists of items, or a frame with columns `user` and
-        `item`. Users that are not in it have nothing. It is their history too.
+        `item`. Users that are not in it have nothing. It is their history too, the oldest first.
       unknown: of users without a training interaction: `error`, or `popular` for the items with
         the most of them.
     """
@@ -175,7 +175,7 @@ class Verbs(abc.ABC):
         A model with rows of users fits one against its tables as they are; nothing is kept.
 
         Args:
-          history: ids of items.
+          history: ids of items, the oldest first for a model that reads which came last.
           filters: `items`, `exclude`, `filter_seen`, `unknown`; see `FiltersForHistory`.
 
         Returns:
@@ -194,7 +194,8 @@ class Verbs(abc.ABC):
         else:
             rows = self.dataset.item_rows(ids)
             rows = rows[(rows >= 0) & self.trained_items[rows]]
-        known = Interactions.from_pairs(np.zeros(len(rows)), rows, 1, self.dataset.num_items)
+        order = np.arange(len(rows), dtype=np.int32)
+        known = Interactions.from_pairs(np.zeros(len(rows)), rows, 1, self.dataset.num_items, order)
         nothing = Interactions.none(1, self.dataset.num_items)
         hidden = known if filters.get("filter_seen", True) else nothing
         allowed = self._allowed(filters.get("items"), filters.get("exclude"))
@@ -331,7 +332,8 @@ class Verbs(abc.ABC):
         if (of_items < 0).any():
             self._item_rows("seen", [items[int(np.argmin(of_items))]])
         sizes = self.dataset.num_users, self.dataset.num_items
-        return Interactions.from_pairs(rows[rows >= 0], of_items[rows >= 0], *sizes)
+        order = np.arange(np.count_nonzero(rows >= 0), dtype=np.int32)
+        return Interactions.from_pairs(rows[rows >= 0], of_items[rows >= 0], *sizes, order)
 
     def _popular(
         self, k: int, allowed: Bool[np.ndarray, "i"]

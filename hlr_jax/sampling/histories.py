@@ -8,6 +8,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Int, Key
 
+from hlr_jax.errors import InputError
 from hlr_jax.sampling.random import uniform_subset
 from hlr_jax.sampling.sources import DeviceInteractions
 from hlr_jax.types import HistoryIds
@@ -62,16 +63,38 @@ class WeightedChoice(struct.PyTreeNode):
         return chosen, top > -jnp.inf
 
 
-HistoryChoice = UniformChoice | WeightedChoice
+class RecentChoice(struct.PyTreeNode):
+    """Takes the last items before the target, the last first; nothing is random."""
+
+    def subset(
+        self,
+        key: Key[Array, ""],
+        history: DeviceInteractions,
+        user: Int[Array, ""],
+        position: Int[Array, ""],
+        length: int,
+    ) -> tuple[Int[Array, "p"], Bool[Array, "p"]]:
+        """Go back in time from the target, or where there is none from the last item."""
+        start = history.offsets[user]
+        count = history.offsets[user + 1] - start
+        target = history.ranks[start + jnp.maximum(position, 0)]
+        ranks = jnp.where(position >= 0, target, count) - 1 - jnp.arange(length)
+        mask = ranks >= 0
+        return history.oldest_first[jnp.where(mask, start + ranks, 0)], mask
+
+
+HistoryChoice = UniformChoice | WeightedChoice | RecentChoice
 
 
 def history_choice(kind: str, popularity: Int[np.ndarray, "i"]) -> HistoryChoice:
-    """Build what `config.sampling.history` names: uniform, or unpopular (`1 / popularity`).
+    """Build what `config.sampling.history` names: uniform, unpopular (`1 / popularity`) or recent.
 
     Popularity counts training interactions; an item without any counts as 1.
     """
     if kind == "uniform":
         return UniformChoice()
+    if kind == "recent":
+        return RecentChoice()
     return WeightedChoice(-jnp.log(jnp.asarray(np.maximum(popularity, 1), jnp.float32)))
 
 
@@ -90,7 +113,15 @@ def sample_history(
 
     Returns:
       `items [P]` and `mask [P]`.
+
+    Raises:
+      InputError: the choice is by time, which is not known.
     """
+    if isinstance(choice, RecentChoice) and not history.oldest_first.size:
+        raise InputError(
+            "config.sampling.history='recent': it is not known which of these items came first; "
+            "load the data with config.data.keep_times=True"
+        )
     chosen, mask = choice.subset(key, history, user, position, length)
     items = history.items[jnp.where(mask, history.offsets[user] + chosen, 0)]
     return HistoryIds(jnp.where(mask, items, 0), mask)

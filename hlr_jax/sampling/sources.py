@@ -21,18 +21,26 @@ class DeviceInteractions(struct.PyTreeNode):
     Attributes:
       offsets: `[U + 1]` int32; user `u` owns `items[offsets[u]:offsets[u + 1]]`, increasing.
       items: `[N]` int32.
+      oldest_first: `[N]` int32; places of a user's items in order of time. `[0]` where it is not
+        known.
+      ranks: likewise; where among these each item stands.
       longest: the most items any user has; fixed at compile time, it bounds searches.
     """
 
     offsets: Any
     items: Any
+    oldest_first: Any
+    ranks: Any
     longest: int = struct.field(pytree_node=False)
 
     @classmethod
     def of(cls, interactions: Interactions) -> "DeviceInteractions":
+        oldest_first, ranks = map(int32s, interactions.oldest_first())
         return cls(
             int32s(interactions.offsets),
             int32s(interactions.items),
+            oldest_first,
+            ranks,
             int(interactions.counts.max(initial=0)),
         )
 
@@ -47,7 +55,12 @@ class DeviceInteractions(struct.PyTreeNode):
         users = power_of_two(interactions.num_users)
         offsets = np.pad(interactions.offsets, (0, users - interactions.num_users), mode="edge")
         items = np.pad(interactions.items, (0, number - len(interactions)))
-        return cls(int32s(offsets), int32s(items), longest)
+        # Where times are not known there is nothing to fill up.
+        oldest_first, ranks = (
+            int32s(np.pad(x, (0, number - len(x))) if len(x) else x)
+            for x in interactions.oldest_first()
+        )
+        return cls(int32s(offsets), int32s(items), oldest_first, ranks, longest)
 
     def counts(self, users: Int[Array, "b"]) -> Int[Array, "b"]:
         """Count the items of each of these users."""

@@ -54,6 +54,7 @@ CHANGED = Config(
         valid_fraction=0.1,
         test_fraction=0.3,
         split_seed=1,
+        keep_times=True,
         join_valid=True,
     ),
     model=ModelConfig("lrml", dim=8, options={"slots": 3, "clip_memory": 0.5}),

@@ -81,10 +81,10 @@ def test_every_frame_gives_the_data_set_of_the_file(table, form, tmp_path, monke
     )
     columns = {"user": "who", "item": "what", "rating": "stars", "timestamp": "when"}
     named = {f"{role}_column": column for role, column in columns.items()}
-    rules = {"min_rating": 3.0, "core": 3, "split": "per_user_time"}
+    rules = {"min_rating": 3.0, "core": 3, "split": "per_user_time", "keep_times": True}
     file = load(DataConfig("file", path=str(tmp_path / "table.csv"), **named, **rules))
-    found = of_frame(FORMS[form](table))
-    assert found.digests == file.digests
+    found = of_frame(FORMS[form](table), keep_times=True)
+    assert found.digests == file.digests != of_frame(table).digests
     assert len(found.test)
 
 

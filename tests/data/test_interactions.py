@@ -104,3 +104,64 @@ def test_nothing_adds_nothing():
     assert rows.union(nothing) is rows
     assert pairs_of(nothing.union(rows)) == pairs_of(rows)
     assert (len(nothing), nothing.num_users, nothing.num_items) == (0, USERS, ITEMS)
+
+
+timed_lists = st.lists(
+    st.tuples(st.integers(0, USERS - 1), st.integers(0, ITEMS - 1), st.integers(0, 9)), max_size=40
+)
+
+
+def timed(rows) -> Interactions:
+    table = np.array(rows, np.int32).reshape(-1, 3)
+    return Interactions.from_pairs(*table[:, :2].T, USERS, ITEMS, table[:, 2])
+
+
+def times_of(rows: Interactions) -> dict[tuple[int, int], int]:
+    return dict(zip(pairs_of(rows), rows.times.tolist(), strict=True))
+
+
+@settings(max_examples=60)
+@given(rows=timed_lists, more=timed_lists, chosen=st.sets(st.integers(0, USERS - 1)))
+def test_times_stay_with_their_pairs_and_the_first_counts(rows, more, chosen):
+    first: dict[tuple[int, int], int] = {}
+    for user, item, time in rows:
+        first[user, item] = min(time, first.get((user, item), 9))
+    found = timed(rows)
+    assert times_of(found) == first
+    is_chosen = np.isin(np.arange(USERS), list(chosen))
+    kept = {pair: time for pair, time in first.items() if pair[0] in chosen}
+    assert times_of(found.of_users(is_chosen)) == kept
+    renumbered = {(sorted(chosen).index(u), i): time for (u, i), time in kept.items()}
+    assert times_of(found.of_rows(np.array(sorted(chosen), int))) == renumbered
+    last = {(user - 2, item): time for (user, item), time in first.items() if user >= 2}
+    assert times_of(found.part(slice(2, None))) == last
+    others = timed(more)
+    left = {pair: time for pair, time in first.items() if pair not in pairs_of(others)}
+    assert times_of(found.without(others)) == left
+    union = times_of(found.union(others))
+    assert union == {
+        pair: min(x[pair] for x in (first, times_of(others)) if pair in x) for pair in union
+    }
+
+
+@settings(max_examples=60)
+@given(rows=timed_lists)
+def test_items_in_order_of_time(rows):
+    found = timed(rows)
+    places, ranks = found.oldest_first()
+    for user in range(USERS):
+        row = slice(*found.offsets[user : user + 2])
+        expected = sorted(range(found.counts[user]), key=lambda n: (found.times[row][n], n))
+        assert places[row].tolist() == expected
+        assert ranks[row].tolist() == [expected.index(n) for n in range(found.counts[user])]
+
+
+def test_times_that_are_not_known_of_a_part_are_not_known_of_all():
+    known, unknown = timed([(0, 1, 3)]), build([(1, 1)])
+    assert known.has_times
+    assert not unknown.has_times
+    for union in (known.union(unknown), unknown.union(known)):
+        assert not union.has_times
+        assert [len(x) for x in union.oldest_first()] == [0, 0]
+    assert known.union(build([])).times.tolist() == [3]
+    assert build([]).union(known).times.tolist() == [3]

@@ -15,6 +15,7 @@ from hlr_jax.data import load, loading, prepared, raw, registry
 from hlr_jax.data.arrays import from_arrays
 from hlr_jax.data.fingerprints import fingerprints
 from hlr_jax.data.resolve import resolve
+from hlr_jax.files import checksum
 
 pytestmark = pytest.mark.usefixtures("folders")
 
@@ -100,6 +101,24 @@ def test_prepared_data_without_an_array_is_prepared_again(folders, table, name):
         assert (kept / f"{name}.npy").exists()
 
 
+def test_times_that_are_missing_or_of_another_length_are_prepared_again(folders, table):
+    config = DataConfig(name="ml_100k", core=2, keep_times=True)
+    times = load(config).train.times.tolist()
+    assert len(set(times)) > 1
+    (kept,) = (folders[1] / "prepared").iterdir()
+    for harm in ("missing", "short"):
+        checksums = json.loads((kept / "checksums.json").read_text())
+        path = kept / "train_times.npy"
+        if harm == "missing":
+            path.unlink()
+            del checksums["train_times"]
+        else:
+            np.save(path, np.arange(3, dtype=np.int32))
+            checksums["train_times"] = checksum(path)
+        (kept / "checksums.json").write_text(json.dumps(checksums))
+        assert load(config).train.times.tolist() == times
+
+
 def test_a_folder_has_the_arrays_and_the_recipe(folders, table):
     load(DataConfig(name="ml_100k", core=2))
     (kept,) = (folders[1] / "prepared").iterdir()
@@ -121,6 +140,7 @@ def test_every_field_changes_the_key(folders, table):
         "valid_fraction": 0.1,
         "test_fraction": 0.3,
         "split_seed": 1,
+        "keep_times": True,
         "predefined": "mine",
     }
     fixed = dataclasses.replace(base, predefined="mine", valid_split="per_user")

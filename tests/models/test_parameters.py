@@ -108,6 +108,7 @@ def test_options_decide_which_parameters_there_are() -> None:
     assert shapes("lrml") == shapes("hlr") == shapes("hlrpp") == shapes("multi_head") == shared
     assert shapes("items_only") == {"weight": ()}
     assert shapes("nearest_items") == {"logit": (), "log_temperature": ()}
+    assert shapes("recent_items") == {"weight": (), "logit": ()}
     assert shapes("rotation") == {"key": (DIM, 8), "angles": (8, DIM // 2)}
     own = {"user_key": (DIM, 7), "user_memory": (7, DIM)}
     assert shapes("hlr", slots=7, separate_user_memory=True) == {

@@ -100,6 +100,14 @@ def items_only_relation(i: Array, history: Sequence[Array], weight: float) -> Ar
     return weight * total / max(len(history), 1)
 
 
+def recent_items_relation(i: Array, history: Sequence[Array], weight: float, decay: float) -> Array:
+    """``r = weight * sum_k decay^k p_k``, with the last item first."""
+    total = np.zeros_like(i)
+    for k, p_k in enumerate(history):
+        total = total + decay**k * p_k
+    return weight * total
+
+
 def nearest_items_relation(
     u: Array, i: Array, history: Sequence[Array], weight: float, temperature: float
 ) -> Array:
@@ -202,6 +210,9 @@ def relation_function(
         return lambda u, i, history: history_mean_relation(u, history, weight, radius)
     if model == "items_only":
         return lambda u, i, history: items_only_relation(i, history, float(params["weight"]))
+    if model == "recent_items":
+        decay = float(1 / (1 + np.exp(-params["logit"])))
+        return lambda u, i, past: recent_items_relation(i, past, float(params["weight"]), decay)
     if model == "nearest_items":
         part = float(1 / (1 + np.exp(-params["logit"])))
         temperature = float(np.exp(params["log_temperature"]))

@@ -125,6 +125,13 @@ def test_nearest_items_by_hand() -> None:
     np.testing.assert_array_equal(oracles.nearest_items_relation(u, i, [], 0.5, 0.5), [0.0, 0.0])
 
 
+def test_recent_items_by_hand() -> None:
+    i, history = np.zeros(2), [np.array([1.0, 0.0]), np.array([0.0, 4.0]), np.array([8.0, 0.0])]
+    expected = 2.0 * np.array([1.0 + 2.0, 2.0])
+    np.testing.assert_allclose(oracles.recent_items_relation(i, history, 2.0, 0.5), expected)
+    np.testing.assert_array_equal(oracles.recent_items_relation(i, [], 2.0, 0.5), [0.0, 0.0])
+
+
 def test_rotation_by_hand() -> None:
     """The first of two planes is turned by a right angle, the second by none."""
     u, i = np.array([1.0, 2.0, 0.5, -1.0]), np.array([math.pi / 4, 0.0, 0.0, 0.0])

@@ -59,6 +59,8 @@ def measured(history: str, mode: str, count: int, shards: int) -> tuple[Any, ...
         ("users", 3, 1, "uniform"),
         ("everywhere", 3, 1, "uniform"),
         ("both", 8, 4, "unpopular"),
+        ("users", 3, 1, "recent"),
+        ("both", 8, 4, "recent"),
     ],
 )
 def test_loss_and_ranking_do_not_depend_on_the_placement(mode, count, shards, history):
@@ -70,9 +72,15 @@ def test_loss_and_ranking_do_not_depend_on_the_placement(mode, count, shards, hi
     np.testing.assert_allclose(found_scores, scores, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["items_only", "recent_items"])
 @pytest.mark.parametrize(("mode", "count", "shards"), [("users", 3, 1), ("both", 4, 2)])
-def test_users_without_rows_are_ranked_for_wherever_they_are(mode, count, shards):
-    config, found = config_of("items_only"), []
+def test_relations_by_user_are_trained_and_ranked_alike_wherever_they_are(
+    name, mode, count, shards
+):
+    config, found = config_of(name), []
+    if name == "recent_items":
+        sampling = dataclasses.replace(config.sampling, history="recent")
+        config = dataclasses.replace(config, sampling=sampling)
     for placement in (placed("replicated", 1), placed(mode, count, shards)):
         state, _ = trained(config, placement, 3)
         found.append(recommender(config, placement, state).evaluate("test"))

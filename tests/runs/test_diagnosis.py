@@ -171,6 +171,9 @@ def check_attention(found, rec, params, users, items, histories):
                     add(f"slots_{n + 1}", memory_attention((user * item)[half], read["key"][half]))
             if model == "nearest_items":
                 attend("history", item / np.exp(own["log_temperature"]), list(past))
+            if model == "recent_items":
+                weights = (1 / (1 + np.exp(-own["logit"]))) ** np.arange(len(past))
+                add("history", weights / sum(weights))
             if model == "adacml":
                 attend("history", item, list(past))
             if model in ("hlr", "hlrpp"):

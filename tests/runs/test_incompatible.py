@@ -64,6 +64,21 @@ FAULTS = {
         {},
         "config.sampling.history_length=9: the catalogue has 8 items; use at most that",
     ),
+    "a model of what came last": (
+        {"model": {"name": "recent_items"}},
+        {},
+        "config.sampling.history='uniform': model 'recent_items' reads which items came last; use",
+    ),
+    "an order that is not known": (
+        {"model": {"name": "hlr"}, "sampling": {"history": "recent", "history_length": 2}},
+        {},
+        "config.sampling.history='recent': it is not known which interactions of data set by h",
+    ),
+    "users who would know the future": (
+        OF_USERS | {"sampling": {"negatives": "full_catalog", "history": "recent"}},
+        {},
+        "config.training.batch_of='users': a user's positives share its history, and with config.s",
+    ),
     "neighbours in sharded tables": (
         {"model": {"name": "transcf"}} | SHARDED,
         {},

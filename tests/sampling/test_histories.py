@@ -11,6 +11,7 @@ from scipy import stats
 from support.interactions import SMALLEST_P_VALUE, assert_distributed, interactions
 
 from hlr_jax.data.interactions import Interactions
+from hlr_jax.errors import InputError
 from hlr_jax.sampling.histories import (
     HistoryChoice,
     HistoryDraw,
@@ -41,6 +42,10 @@ def scalar(number: int) -> jax.Array:
     return jnp.asarray(number, jnp.int32)
 
 
+def scalars(*numbers: int) -> list[jax.Array]:
+    return [scalar(number) for number in numbers]
+
+
 @pytest.mark.parametrize("kind", ["uniform", "unpopular"])
 @pytest.mark.parametrize("length", [1, 3, 11])
 def test_histories_are_other_items_of_the_user_without_repetition(kind, length):
@@ -68,6 +73,46 @@ def test_histories_are_other_items_of_the_user_without_repetition(kind, length):
             chosen = items[repetition, case][mask[repetition, case]].tolist()
             assert len(chosen) == len(set(chosen)) == min(length, len(others))
             assert set(chosen) <= set(others)
+
+
+@pytest.mark.parametrize("length", [1, 3, 11])
+def test_recent_histories_are_what_came_last_before_the_target(length):
+    rng = np.random.default_rng(4)
+    items_of = [sorted((7 * n + 3 * np.arange(n)) % 40) for n in range(9)]
+    times_of = [rng.permutation(50)[:n].tolist() for n in range(9)]
+    users = np.repeat(np.arange(9), np.arange(9))
+    train = Interactions.from_pairs(
+        *(users, np.concatenate(items_of).astype(int), 9, 40),
+        np.concatenate(times_of).astype(np.int32),
+    )
+    choice = history_choice("recent", train.popularity)
+    # As interactions are, and filled up, as those of a request or of one of several devices.
+    for rows in (DeviceInteractions.of(train), DeviceInteractions.rounded(train)):
+        for user in range(9):
+            by_time = [item for _, item in sorted(zip(times_of[user], items_of[user], strict=True))]
+            for position in range(-1, user):
+                before = by_time
+                if position >= 0:
+                    before = by_time[: by_time.index(items_of[user][position])]
+                drawn = draw(
+                    jax.random.split(jax.random.key(1), 2),
+                    rows,
+                    choice,
+                    *scalars(user, position),
+                    length,
+                )
+                for items, mask in zip(*map(np.asarray, drawn), strict=True):
+                    assert items[mask].tolist() == before[::-1][:length]
+                    # The last is the first, and empty places follow.
+                    assert mask.tolist() == sorted(mask.tolist(), reverse=True)
+                    assert (items[~mask] == 0).all()
+
+
+def test_an_order_that_is_not_known_cannot_be_read():
+    train = interactions([[0, 1], [2]], 3)
+    choice, rows = history_choice("recent", train.popularity), DeviceInteractions.of(train)
+    with pytest.raises(InputError, match=r"config\.data\.keep_times=True"):
+        draw(jax.random.split(jax.random.key(1), 1), rows, choice, *scalars(0, 1), 2)
 
 
 def subset_counts(

@@ -57,6 +57,7 @@ CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
     "history_mean": {"history_weight": (1.0, 0.5), "clip_translated": (1.0, 3.0)},
     "items_only": {},
     "nearest_items": {},
+    "recent_items": {},
     "rotation": {},
     "multi_head": {"heads": (2, 3), **MEMORY},
     # Users' diversity is below, between and above the bounds.
@@ -81,6 +82,7 @@ NOT_IN_RELATION = {
     "rank",
     "start_weight",
     "start_temperature",
+    "start_decay",
 }
 
 # Each registered geometry, of the library and of the oracle.

@@ -41,7 +41,8 @@ def data(users: int = 53, items: int = 41) -> Dataset:
     split = rng.random(len(pairs))
 
     def those(chosen: np.ndarray) -> Interactions:
-        return Interactions.from_pairs(*np.array(pairs)[chosen].T, users, items)
+        times = np.flatnonzero(chosen).astype(np.int32)
+        return Interactions.from_pairs(*np.array(pairs)[chosen].T, users, items, times)
 
     bounds = ((0, 0.7), (0.7, 0.85), (0.85, 1))
     parts = [those((split >= low) & (split < high)) for low, high in bounds]

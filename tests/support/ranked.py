@@ -33,6 +33,7 @@ CASES: dict[str, Case] = {
     "history_mean": ("history_mean", {"history_weight": 0.8}),
     "items_only": ("items_only", {}),
     "nearest_items": ("nearest_items", {}),
+    "recent_items": ("recent_items", {}),
     "rotation": ("rotation", {}),
     "multi_head": ("multi_head", {"slots": 4, "heads": 3}),
     "adacml": ("adacml", {"beta": 0.7}),
