@@ -49,6 +49,16 @@ def planted() -> Dataset:
     return planted_of(USERS, ITEMS, (6, 7, 9))
 
 
+def with_times(data: Dataset) -> Dataset:
+    """The same, with the interactions in some order; those of training came first."""
+    rng, start, parts = np.random.default_rng(5), 0, {}
+    for name in ("train", "valid", "test"):
+        rows = getattr(data, name)
+        times = (start + rng.permutation(len(rows))).astype(np.int32)
+        parts[name], start = dataclasses.replace(rows, times=times), start + len(rows)
+    return dataclasses.replace(data, **parts, _stored=None)
+
+
 def epoch_order(key: jax.Array, num_rows: int, batch_size: int) -> np.ndarray:
     """Every row once, in the order that a key draws, in batches; -1 pads the last."""
     places = in_batches(np.arange(num_rows), batch_size)
@@ -57,7 +67,9 @@ def epoch_order(key: jax.Array, num_rows: int, batch_size: int) -> np.ndarray:
 
 
 def data_for(model: str) -> Dataset:
-    """The planted data; with the group of each item for a model that reads features."""
+    """The planted data; with the group of each item, or times, for a model that reads these."""
+    if RELATIONS.get(model).reads_order:
+        return with_times(planted())
     if not RELATIONS.get(model).uses_features:
         return planted()
     groups = np.eye(GROUPS, dtype=np.float32)[np.arange(ITEMS) % GROUPS]
@@ -77,7 +89,11 @@ def config_of(
     own = {"slots": 4} if "slots" in RELATIONS.options(model) else {}
     return Config(
         model=ModelConfig(name=model, dim=6, options=own | (options or {})),
-        sampling=SamplingConfig(history_length=4, options={"num_negatives": negatives}),
+        sampling=SamplingConfig(
+            history="recent" if RELATIONS.get(model).reads_order else "uniform",
+            history_length=4,
+            options={"num_negatives": negatives},
+        ),
         loss=LossConfig(options={"margin": 0.5}),
         optimizer=OptimizerConfig(learning_rate=learning_rate),
         training=TrainingConfig(**fields),
