@@ -4,7 +4,7 @@ Hyperparameters stand in the configurations that entries name. To add an entry, 
 run of its protocol fills it in. An entry whose configuration has changed is run again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from benchmarks.accuracy.entries import Baseline, Model, Protocol, Reference, full_catalog
@@ -34,7 +34,7 @@ def _tuned(data: str, *models: str) -> list[Model]:
 
 
 def _recent(data: str, *models: str) -> list[Model]:
-    """Models that read the order of time, and CML of the same objective and size."""
+    """Models that read the order of time."""
     return [Model(name, "recent", f"recent.py:{data}/{name}") for name in models]
 
 
@@ -143,7 +143,7 @@ NCF_ML_1M = Protocol(
         *_published("ncf_ml_1m", "cml"),
         *_tuned("ncf_ml_1m", "cml"),
         *full_catalog("ncf_ml_1m", "cml"),
-        *_recent("ncf_ml_1m", "cml", "recent_items"),
+        *_recent("ncf_ml_1m", "recent_items"),
     ),
     references=(
         Reference(
@@ -232,7 +232,11 @@ GOWALLA_LAST = Protocol(
 
 
 def _more(
-    name: str, about: str, data: str, settings: Mapping[str, str] = MappingProxyType({})
+    name: str,
+    about: str,
+    data: str,
+    settings: Mapping[str, str] = MappingProxyType({}),
+    others: Sequence[Model] = (),
 ) -> Protocol:
     return Protocol(
         name=name,
@@ -243,6 +247,7 @@ def _more(
         entries=(
             *(peer for peer in PEERS if peer.name != "bpr"),
             *full_catalog(data, "cml", "items_only", "history_mean"),
+            *others,
         ),
     )
 
@@ -265,6 +270,7 @@ _MORE_DATA = (
         "before for validation.",
         "amazon_hin",
         {"data.split": "per_user_time"},
+        _recent("amazon_hin", "history_mean", "recent_items"),
     ),
 )
 
