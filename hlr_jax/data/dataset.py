@@ -10,7 +10,7 @@ import numpy as np
 
 from hlr_jax import facts
 from hlr_jax.data.filtered import Filtered
-from hlr_jax.data.interactions import Interactions
+from hlr_jax.data.interactions import NO_TIMES, Interactions
 from hlr_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -75,6 +75,11 @@ class Dataset:
                 raise InputError(
                     f"data set {self.name!r}: {part} has {found.num_users} users and "
                     f"{found.num_items} items, train {self.num_users} and {self.num_items}"
+                )
+            if self.train.times.size and not found.has_times:
+                raise InputError(
+                    f"data set {self.name!r}: it is known when interactions of train were, and not "
+                    f"when those of {part}; give times of all parts, or of none"
                 )
         _check_ids(self.name, "user", self.user_ids, self.num_users)
         _check_ids(self.name, "item", self.item_ids, self.num_items)
@@ -223,6 +228,14 @@ class Dataset:
         known = self.train.part(users).union(self.given.part(users))
         return known.union(self.valid.part(users)) if split == "test" else known
 
+    def later(self, count: int) -> np.ndarray:
+        """Number further interactions as later than all that are known; `[0]` without times."""
+        if not self.train.times.size:
+            return NO_TIMES
+        known = (getattr(self, part).times for part in ("train", "valid", "test", "given"))
+        now = 1 + max(int(times.max(initial=-1)) for times in known)
+        return np.arange(now, now + count, dtype=np.int32)
+
     @property
     def split_sizes(self) -> dict[str, int]:
         """The number of interactions in train, valid and test, and in given if there are any."""
@@ -276,8 +289,12 @@ class Dataset:
         sha = hashlib.sha256()
         for array in (self.user_ids, self.item_ids):
             sha.update("\0".join(map(str, array.tolist())).encode())
-        for part in (self.train, self.valid, *([self.given] if len(self.given) else [])):
-            sha.update(part.offsets.tobytes() + part.items.tobytes() + part.times.tobytes())
+        parts = (self.train, self.valid, *([self.given] if len(self.given) else []))
+        for part in parts:
+            sha.update(part.offsets.tobytes() + part.items.tobytes())
+        # The order in which these came, whatever else came between them.
+        order = np.argsort(np.concatenate([part.times for part in parts]), kind="stable")
+        sha.update(order.astype(np.int64).tobytes())
         if self.features is not None:
             sha.update(self.features.tobytes())
         return sha.hexdigest()

@@ -30,6 +30,9 @@ class Interactions:
     num_items: int
     times: np.ndarray = dataclasses.field(default_factory=lambda: NO_TIMES)
 
+    def __post_init__(self) -> None:
+        _check_times(self.times, len(self.items))
+
     @classmethod
     def from_pairs(
         cls,
@@ -53,8 +56,10 @@ class Interactions:
           times.
 
         Raises:
-          InputError: an id is out of range, or there are more than 2^31 - 1 users, items or pairs.
+          InputError: an id is out of range, there are more than 2^31 - 1 users, items or pairs, or
+            times of some pairs only.
         """
+        _check_times(times, len(users))
         users, items = np.asarray(users, np.int64), np.asarray(items, np.int64)
         for kind, ids, bound in (("user", users, num_users), ("item", items, num_items)):
             if bound > MAX_SIZE:
@@ -62,7 +67,7 @@ class Interactions:
             if ids.size and (ids.min() < 0 or ids.max() >= bound):
                 wrong = ids.min() if ids.min() < 0 else ids.max()
                 raise InputError(f"{kind} id {wrong} is outside 0..{bound - 1}")
-        pairs, is_timed = users * num_items + items, 0 < len(times) == len(users)
+        pairs, is_timed = users * num_items + items, len(times) > 0
         if is_timed:
             order = np.lexsort((times, pairs))
             pairs, times = pairs[order], np.asarray(times)[order]
@@ -190,3 +195,8 @@ class Interactions:
         ranks = np.empty_like(places)
         ranks[places] = np.arange(len(places))
         return (places - starts).astype(np.int32), (ranks - starts).astype(np.int32)
+
+
+def _check_times(times: np.ndarray, count: int) -> None:
+    if len(times) not in (0, count):
+        raise InputError(f"{len(times)} times for {count} interactions; give one for each, or none")

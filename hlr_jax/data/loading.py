@@ -33,7 +33,7 @@ from hlr_jax.files import remove_unfinished
 _log = logging.getLogger(__name__)
 
 # Part of every recipe: raise it when the same recipe would give another data set.
-VERSION = 7
+VERSION = 6
 # What was used within a week stays even where the cache is full: another machine that shares the
 # folder may train on it, and on a network file system it would lose what it has mapped.
 _SPARED_SECONDS = 7 * 24 * 60 * 60
@@ -137,6 +137,16 @@ def prepare(
         filtered = Filtered(frame.height)
     else:
         (frame, filtered), labels = _filtered(interactions.frame, resolved), None
+    if config.keep_times and "timestamp" not in frame.columns:
+        remedy = "name their column in config.data.timestamp_column, or take data that have them"
+        if resolved.kind in ("predefined", "fixed"):
+            remedy = (
+                "of a split that comes as files none are read; choose a config.data.split by time"
+            )
+        raise InputError(
+            f"config.data.keep_times=True: data set {resolved.name!r} has no times of "
+            f"interactions; {remedy}"
+        )
     encoded = preprocessing.encode(frame, config.keep_times)
     if labels is None:
         labels = labelling.split(config, resolved.split, frame, encoded)

@@ -116,20 +116,13 @@ def encode(frame: pl.DataFrame, keep_times: bool = False) -> Encoded:
     Integer ids are ordered as numbers, other ids as text (by Unicode code point).
 
     Args:
-      keep_times: number the interactions in order of time too, equal times in that of rows.
-
-    Raises:
-      InputError: times are to be kept, and there are none.
+      keep_times: number the interactions in order of time too, equal times in that of rows; the
+        frame has to have times then.
     """
     users, user_ids = _codes(frame["user"])
     items, item_ids = _codes(frame["item"])
     if not keep_times:
         return Encoded(users, items, user_ids, item_ids)
-    if "timestamp" not in frame.columns:
-        raise InputError(
-            "config.data.keep_times=True: the data have no times of interactions; name their "
-            "column in config.data.timestamp_column, or take a data set that has them"
-        )
     times = np.empty(frame.height, np.int32)
     order = np.argsort(frame["timestamp"].to_numpy(), kind="stable")
     times[order] = np.arange(frame.height, dtype=np.int32)

@@ -76,7 +76,8 @@ def _write(
     pl.DataFrame(users).write_parquet(folder / "users.parquet")
     pl.DataFrame(items).write_parquet(folder / "items.parquet")
     seen = recommender.everything
-    pl.DataFrame({"user_row": seen.users, "item_row": seen.items}).write_parquet(
+    order = np.lexsort((seen.times, seen.users)) if seen.times.size else slice(None)
+    pl.DataFrame({"user_row": seen.users[order], "item_row": seen.items[order]}).write_parquet(
         folder / "seen.parquet"
     )
     vectors = {"users": recommender.user_vectors(), "items": recommender.item_vectors()}
@@ -89,7 +90,8 @@ def _write(
     files = {
         "users.parquet": "row, id, and whether the user was trained on",
         "items.parquet": "row, id, title, and whether the item was trained on",
-        "seen.parquet": "rows of users, and of the items that they have",
+        "seen.parquet": "rows of users, and of the items that they have"
+        + (", the oldest first" if seen.times.size else ""),
         "vectors.safetensors": "points of users and items, and parameters of the relation",
         "ranking.stablehlo": "the ranking function: jax.export.deserialize(bytes).call(users, "
         "history, mask, seen)",
@@ -121,6 +123,10 @@ def _write(
         }
     write_json(folder / "export.json", about)
     files["export.json"] = "sizes, the configuration, and how much of the exact the index finds"
+    if model.reads_order:
+        files["ranking.stablehlo"] += (
+            "; the history begins with the last item and goes back in time"
+        )
     lines = [f"{name:<22}{text}" for name, text in files.items()]
     exact = (
         "Scores are minus the squared distances between the vectors of users and items."

@@ -22,7 +22,8 @@ def serialized(tables: Tables, k: int) -> bytes:
 
     - `users [b]` int32: rows of `users.parquet`;
     - `history [b, P]` int32 and `mask [b, P]` bool: rows of the items that the relation reads, and
-      which of them count; P = 0 for a model that reads no history;
+      which of them count; P = 0 for a model that reads no history. For one that reads the order of
+      time the last item comes first;
     - `seen [b, s]` int32: rows of items that are not ranked, filled up by the number of items;
 
     and returns `items [b, k]` int32, best first, and `scores [b, k]` float32.

@@ -13,23 +13,28 @@ from hlr_jax.registry import register
 from hlr_jax.types import History
 
 
-def recency_weights(history: History, decay: float | Array) -> Float[Array, "*b p"]:
-    """Weigh the items of a history by `decay^k`, the first (k = 0) by 1; masked places by 0."""
+def recency_weights(history: History, log_decay: float | Array) -> Float[Array, "*b p"]:
+    """Weigh the items of a history by `exp(k log_decay)`, from k = 0 on; masked places by 0.
+
+    By the logarithm, so that the gradient is finite however small the decay.
+    """
     counted = history.mask.astype(history.rows.dtype)
-    return counted * decay ** (jnp.cumsum(counted, axis=-1) - 1)
+    # Places that do not count may stand before the first that does.
+    place = jnp.maximum(jnp.cumsum(counted, axis=-1) - 1, 0)
+    return counted * jnp.exp(place * log_decay)
 
 
 def recent_items_relation(
-    history: History, weight: float | Array = 1.0, decay: float | Array = 0.7
+    history: History, weight: float | Array = 1.0, log_decay: float | Array = -0.36
 ) -> Float[Array, "*b d"]:
-    """`r = weight * sum_k decay^k p_k`, where `p_0` is the last item before the target.
+    """`r = weight * sum_k exp(log_decay)^k p_k`, where `p_0` is the last item before the target.
 
     Fossil (He & McAuley, ICDM 2016, eq. 6) adds a weighted sum of the last items too, with weights
     of their own for each place and user, and takes inner products. PRME (Feng et al., IJCAI 2015,
     eq. 6) measures the distance to the last item in a second space; TransRec (He et al., RecSys
     2017, eq. 2) translates the last item by the user. The sum of an empty history is zero.
     """
-    weights = recency_weights(history, decay)
+    weights = recency_weights(history, log_decay)
     return weight * jnp.einsum("...p,...pd->...d", weights, history.rows)
 
 
@@ -61,17 +66,18 @@ class RecentItems(Relation):
             return self.param(name, nn.initializers.constant(start), (), jnp.float32)
 
         self.weight = learned("weight", self.start_weight)
-        self.decay = jax.nn.sigmoid(learned("logit", jax.scipy.special.logit(self.start_decay)))
+        logit = learned("logit", jax.scipy.special.logit(self.start_decay))
+        self.log_decay = jax.nn.log_sigmoid(logit)
 
     def __call__(
         self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History
     ) -> Float[Array, "*b d"]:
-        relation = recent_items_relation(history, self.weight, self.decay)
+        relation = recent_items_relation(history, self.weight, self.log_decay)
         return jnp.broadcast_to(relation, jnp.broadcast_shapes(relation.shape, item.shape))
 
     def attentions(
         self, user: Float[Array, "*#b d"], item: Float[Array, "*#b d"], history: History
     ) -> dict[str, Attention]:
-        weights = recency_weights(history, self.decay)
+        weights = recency_weights(history, self.log_decay)
         total = jnp.sum(weights, axis=-1, keepdims=True)
         return {"history": Attention(weights / jnp.where(total > 0, total, 1), history.mask)}

@@ -350,7 +350,7 @@ class Relation(Options, nn.Module):
     ) -> dict[str, Attention]:
         """Compute the attention weights behind the relation, by name; none by default.
 
-        It takes what `__call__` takes, and is not inherited by a class that redefines that.
+        It takes what `__call__` takes, and is not inherited by a class that redefines `__call__`.
         """
         return {}
 
@@ -364,7 +364,7 @@ class Relation(Options, nn.Module):
         """Compute how much of each slot is in the relation, by name of the memory; none by default.
 
         If the names are those of `memories`, weights times slots add up to the relation. It takes
-        what `__call__` takes, and is not inherited by a class that redefines that.
+        what `__call__` takes, and is not inherited by a class that redefines `__call__`.
         """
         return {}
 

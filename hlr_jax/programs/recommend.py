@@ -30,7 +30,9 @@ _WORKDIR = flags.DEFINE_string(
 _USERS = flags.DEFINE_list(
     "users", None, "User ids, separated by commas; or all that were trained on."
 )
-_HISTORY = flags.DEFINE_list("history", None, "Item ids of somebody who is not among the users.")
+_HISTORY = flags.DEFINE_list(
+    "history", None, "Item ids of somebody who is not among the users, the oldest first."
+)
 _ITEMS = flags.DEFINE_list("items", None, "Candidates: item ids; all if left out.")
 _EXCLUDE = flags.DEFINE_list("exclude", None, "Item ids that nobody is recommended.")
 _SEEN = flags.DEFINE_bool("filter_seen", True, "Leave out what a user has.")

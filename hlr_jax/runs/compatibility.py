@@ -41,15 +41,16 @@ def check_config(config: Config) -> None:
 def _check_order(config: Config) -> None:
     """Raise InputError where histories in order of time are needed, or would know the future."""
     field, kind = "sampling.history", config.sampling.history
+    model = build.build_model(config)
     require(
-        kind == "recent" or not build.build_model(config).reads_order,
+        kind == "recent" or not model.reads_order,
         field,
         kind,
         f"model {config.model.name!r} reads which items came last; use recent, with "
         "config.data.keep_times=True",
     )
     require(
-        kind != "recent" or config.training.batch_of != "users",
+        not model.uses_history or kind != "recent" or config.training.batch_of != "users",
         "training.batch_of",
         "users",
         "a user's positives share its history, and with config.sampling.history='recent' it would "

@@ -51,15 +51,15 @@ def enlarged(dataset: Dataset, users: np.ndarray, items: np.ndarray) -> Dataset:
     of_items = np.searchsorted(item_ids, dataset.item_ids)
     sizes = len(user_ids), len(item_ids)
     new = np.searchsorted(user_ids, users), np.searchsorted(item_ids, items)
-    # They are later than all that is known, in the order of their rows.
-    known = (getattr(dataset, part).times for part in ("train", "valid", "test", "given"))
-    now = 1 + max(int(times.max(initial=-1)) for times in known)
-    more = Interactions.from_pairs(*new, *sizes, np.arange(now, now + len(users), dtype=np.int32))
+    more = Interactions.from_pairs(*new, *sizes, dataset.later(len(users)))
 
     def of_all(part: Interactions) -> Interactions:
         pairs = of_users[part.users], of_items[part.items]
         return Interactions.from_pairs(*pairs, *sizes, part.times)
 
+    train = of_all(dataset.train)
+    if more.times.size:
+        train = train.without(more)  # What comes again is as late as the rest.
     found: dict[str, Any] = {}
     negatives = dataset.given_negatives
     if negatives is not None:
@@ -73,7 +73,7 @@ def enlarged(dataset: Dataset, users: np.ndarray, items: np.ndarray) -> Dataset:
         dataset,
         user_ids=user_ids,
         item_ids=item_ids,
-        train=of_all(dataset.train).union(more),
+        train=train.union(more),
         valid=of_all(dataset.valid).without(more),
         test=of_all(dataset.test).without(more),
         given=of_all(dataset.given),

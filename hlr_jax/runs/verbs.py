@@ -175,7 +175,8 @@ class Verbs(abc.ABC):
         A model with rows of users fits one against its tables as they are; nothing is kept.
 
         Args:
-          history: ids of items, the oldest first for a model that reads which came last.
+          history: ids of items, the oldest first for a model that reads which came last; one that
+            stands there twice counts where it stands first.
           filters: `items`, `exclude`, `filter_seen`, `unknown`; see `FiltersForHistory`.
 
         Returns:
@@ -194,7 +195,7 @@ class Verbs(abc.ABC):
         else:
             rows = self.dataset.item_rows(ids)
             rows = rows[(rows >= 0) & self.trained_items[rows]]
-        order = np.arange(len(rows), dtype=np.int32)
+        order = self.dataset.later(len(rows))
         known = Interactions.from_pairs(np.zeros(len(rows)), rows, 1, self.dataset.num_items, order)
         nothing = Interactions.none(1, self.dataset.num_items)
         hidden = known if filters.get("filter_seen", True) else nothing
@@ -332,7 +333,7 @@ class Verbs(abc.ABC):
         if (of_items < 0).any():
             self._item_rows("seen", [items[int(np.argmin(of_items))]])
         sizes = self.dataset.num_users, self.dataset.num_items
-        order = np.arange(np.count_nonzero(rows >= 0), dtype=np.int32)
+        order = self.dataset.later(int((rows >= 0).sum()))
         return Interactions.from_pairs(rows[rows >= 0], of_items[rows >= 0], *sizes, order)
 
     def _popular(

@@ -56,10 +56,8 @@ class DeviceInteractions(struct.PyTreeNode):
         offsets = np.pad(interactions.offsets, (0, users - interactions.num_users), mode="edge")
         items = np.pad(interactions.items, (0, number - len(interactions)))
         # Where times are not known there is nothing to fill up.
-        oldest_first, ranks = (
-            int32s(np.pad(x, (0, number - len(x))) if len(x) else x)
-            for x in interactions.oldest_first()
-        )
+        missing = number - len(interactions) if interactions.has_times else 0
+        oldest_first, ranks = (int32s(np.pad(x, (0, missing))) for x in interactions.oldest_first())
         return cls(int32s(offsets), int32s(items), oldest_first, ranks, longest)
 
     def counts(self, users: Int[Array, "b"]) -> Int[Array, "b"]:

@@ -16,7 +16,12 @@ from jaxtyping import Array, Bool, Float, Int
 from hlr_jax.data.interactions import Interactions
 from hlr_jax.kernels.sizes import power_of_two
 from hlr_jax.models.relation import apply, embed
-from hlr_jax.sampling.histories import HistoryDraw, user_histories
+from hlr_jax.sampling.histories import (
+    HistoryDraw,
+    RecentChoice,
+    sample_history,
+    user_histories,
+)
 from hlr_jax.sampling.sources import DeviceInteractions
 from hlr_jax.training.descent import minimised
 from hlr_jax.training.objective import Objective, losses_of_distances
@@ -24,6 +29,8 @@ from hlr_jax.types import HistoryIds, Params, UserBatch
 
 # Users are fitted in parts of a power of two, who hold about so many numbers together.
 _MOST_AT_ONCE, _FLOATS = 256, 2**23
+# Where each item is seen by what came before it, so many of a user's last items count.
+_LAST = 16
 # XLA makes much slower code of products with a single row.
 _FEWEST_AT_ONCE = 2
 
@@ -52,8 +59,14 @@ class Fitting(struct.PyTreeNode):
         known = jax.eval_shape(_known, fitting, params["item"], one)
         floats = len(params["item"]) * max(places, 1)
         floats += sum(x.size for x in jax.tree.leaves(known))
+        floats *= fitting.examples
         fit = 1 << max(1, _FLOATS // floats).bit_length() - 1
         return fitting.replace(most=max(_FEWEST_AT_ONCE, min(fit, _MOST_AT_ONCE)))
+
+    @property
+    def examples(self) -> int:
+        """How many histories of a user its row is fitted by."""
+        return _LAST if isinstance(self.draw.choice, RecentChoice) else 1
 
 
 class Fitted(NamedTuple):
@@ -99,20 +112,24 @@ def _fit_part(fitting: Fitting, interactions: DeviceInteractions, users: Int[Arr
     mean = means_of(has, model.first(catalogue))
     # For a model that reads neighbours, the mean of a user's items is a constant behind its row.
     constant = mean if model.uses_neighbours else mean[:, :0]
-    history = user_histories(fitting.draw, interactions, users)
+    times = fitting.examples
+    history, positive = _examples(fitting.draw, interactions, users, has)
     known = _known(fitting, catalogue, history)
     # Distances are given, so that numbers of rows do not matter.
     everything = jnp.arange(len(catalogue), dtype=jnp.int32)
-    weight = 1 / jnp.maximum(jnp.sum(has.astype(jnp.float32), axis=1), 1)
-    batch = UserBatch(users, everything, has, ~has, history, weight)
+    unseen = ~jnp.repeat(has, times, axis=0)
+    weight = 1 / jnp.maximum(_sums(jnp.sum(positive.astype(jnp.float32), axis=1), times), 1)
+    one = jnp.ones(len(positive), jnp.float32)
+    batch = UserBatch(jnp.repeat(users, times), everything, positive, unseen, history, one)
 
     def points(rows: Array) -> Array:
         return jnp.concatenate([embed(model, rows, model.user_width), constant], axis=1)
 
     def losses(rows: Array) -> Array:
-        own = points(rows)
+        own = jnp.repeat(points(rows), times, axis=0)
         found = apply(model, relation, "known_distances", own, catalogue, known)
-        return losses_of_distances(objective, relation, own, catalogue, found, batch)[0] * weight
+        losses, _ = losses_of_distances(objective, relation, own, catalogue, found, batch)
+        return _sums(losses, times) * weight
 
     def project(rows: Array) -> Array:
         return model.geometry.project(rows.reshape(-1, model.dim)).reshape(rows.shape)
@@ -121,6 +138,39 @@ def _fit_part(fitting: Fitting, interactions: DeviceInteractions, users: Int[Arr
     start = jnp.tile(mean, (1, model.user_width // model.dim))
     rows = minimised(losses, project, start) if model.user_width else start
     return Fitted(rows, points(rows))
+
+
+def _sums(values: Float[Array, "nt"], times: int) -> Float[Array, "n"]:
+    """Add up so many values for each user."""
+    return jnp.sum(values.reshape(-1, times), axis=1)
+
+
+def _examples(
+    draw: HistoryDraw,
+    interactions: DeviceInteractions,
+    users: Int[Array, "n"],
+    has: Bool[Array, "n i"],
+) -> tuple[HistoryIds, Bool[Array, "nt i"]]:
+    """Choose the histories of users, and which items are to be near to them then.
+
+    That is everything that they have, at once; or, where a history is what came before, each of
+    their last items after that.
+    """
+    if not isinstance(draw.choice, RecentChoice):
+        return user_histories(draw, interactions, users), has
+    ranks = interactions.counts(users)[:, None] - 1 - jnp.arange(_LAST)[None]
+    starts, is_one = interactions.offsets[users][:, None], ranks >= 0
+    places = interactions.oldest_first[jnp.where(is_one, starts + ranks, 0)].reshape(-1)
+    each = jnp.repeat(users, _LAST)
+    histories = jax.vmap(
+        lambda user, place: sample_history(
+            draw.key, interactions, draw.choice, user, place, draw.length
+        )
+    )(each, places)
+    items = interactions.items[interactions.offsets[each] + places]
+    number = has.shape[1]
+    nearby = jnp.where(is_one.reshape(-1), items, number)
+    return histories, nearby[:, None] == jnp.arange(number)[None]
 
 
 def _known(fitting: Fitting, catalogue: Float[Array, "i c"], history: HistoryIds) -> Any:

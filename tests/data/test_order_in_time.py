@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 import polars as pl
 import pytest
-from data_files import write
+from data_files import write, write_split
 
 from hlr_jax.config import DataConfig
 from hlr_jax.data import load
+from hlr_jax.data.interactions import NO_TIMES
 from hlr_jax.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("folders", "generated_once")
@@ -49,3 +50,31 @@ def test_an_order_that_nobody_knows_cannot_be_kept(folders, tmp_path):
     path = write(tmp_path / "a.csv", "user,item\n0,1\n0,2\n1,2\n1,3\n")
     with pytest.raises(InputError, match=r"config\.data\.keep_times=True: .*timestamp_column"):
         load(DataConfig(name="file", path=str(path), keep_times=True))
+
+
+def test_a_split_that_comes_as_files_has_no_order(folders):
+    write_split(folders[0] / "mine")
+    with pytest.raises(InputError, match=r"keep_times=True: .*come.* as files.*split by time"):
+        load(DataConfig(predefined="mine", keep_times=True))
+
+
+def test_the_digest_knows_the_order_of_what_is_trained_on_alone(table):
+    dataset = load(DataConfig(name="ml_100k", core=2, keep_times=True))
+    test, train = dataset.test, dataset.train
+    others = np.where(np.arange(len(test)) == 0, 10**6, test.times).astype(np.int32)
+    changed = dataclasses.replace(dataset, test=dataclasses.replace(test, times=others))
+    assert dataclasses.replace(changed, _stored=None).digest == dataset.digest
+    swapped = train.times.copy()
+    swapped[:2] = swapped[1::-1]
+    changed = dataclasses.replace(dataset, train=dataclasses.replace(train, times=swapped))
+    assert changed.digest != dataset.digest
+
+
+def test_times_are_of_all_parts_or_of_none(table):
+    dataset = load(DataConfig(name="ml_100k", core=2, keep_times=True))
+    valid = dataclasses.replace(dataset.valid, times=NO_TIMES)
+    with pytest.raises(InputError, match="not when those of valid; give times of all parts"):
+        dataclasses.replace(dataset, valid=valid)
+    assert len(valid) > 0
+    with pytest.raises(InputError, match=r"99 times for \d+ interactions; give one for each"):
+        dataclasses.replace(dataset.valid, times=np.arange(99, dtype=np.int32))

@@ -150,3 +150,19 @@ def test_the_order_of_the_history_is_irrelevant(name: str) -> None:
     forwards = relation(History(rows[:, 2:], mask))
     backwards = relation(History(rows[:, :1:-1], mask[:, ::-1]))
     np.testing.assert_allclose(backwards, forwards, rtol=1e-5, atol=1e-6)
+
+
+def test_a_decay_of_almost_nothing_has_gradients() -> None:
+    case = Case("recent_items", {})
+    rows, mask = jnp.ones((1, 3, DIM)), jnp.asarray([[False, True, True]])
+
+    @jax.jit
+    def total(own: dict[str, jax.Array]) -> jax.Array:
+        user = item = jnp.zeros((1, DIM))
+        return jnp.sum(apply(case.model, own, "__call__", user, item, History(rows, mask)))
+
+    for logit in (-120.0, -50.0, 0.0, 50.0):
+        own = {"weight": jnp.asarray(2.0), "logit": jnp.asarray(logit)}
+        value, gradient = jax.value_and_grad(total)(own)
+        assert jnp.isfinite(value)
+        assert all(jnp.isfinite(x) for x in gradient.values())

@@ -75,7 +75,9 @@ FAULTS = {
         "config.sampling.history='recent': it is not known which interactions of data set by h",
     ),
     "users who would know the future": (
-        OF_USERS | {"sampling": {"negatives": "full_catalog", "history": "recent"}},
+        OF_USERS
+        | {"model": {"name": "hlr"}}
+        | {"sampling": {"negatives": "full_catalog", "history": "recent"}},
         {},
         "config.training.batch_of='users': a user's positives share its history, and with config.s",
     ),
