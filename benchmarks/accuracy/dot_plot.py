@@ -8,7 +8,7 @@ from benchmarks.accuracy.entries import Protocol
 from benchmarks.accuracy.pages import name_of
 from hlr_jax.comparison.words import metric_name
 
-_COLOURS = {"baseline": "C7", "published": "C0", "tuned": "C1"}
+_COLOURS = {"baseline": "C7", "published": "C0", "tuned": "C1", "recent": "C3"}
 
 
 def draw(

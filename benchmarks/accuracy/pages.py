@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.accuracy.entries import Protocol
+from benchmarks.accuracy.summaries import CML_OF
 from hlr_jax.comparison.words import decimal, metric_name, signed
 
 NAMES = {
@@ -70,7 +71,10 @@ def as_markdown(
             [name_of(records[key]), records[key]["label"], *_test(row["against_cml"])]
             for key, row in ((key, summary["rows"][key]) for key in against)
         ]
-        parts += ["Compared with CML with settings of the same origin:", _table(head, rows)]
+        others = [f" (`{ours}`: with `{cml}`)" for ours, cml in CML_OF.items()]
+        has_other = any(records[key]["label"] in CML_OF for key in against)
+        text = "Compared with CML with settings of the same origin"
+        parts += [f"{text}{''.join(others) if has_other else ''}:", _table(head, rows)]
     return "\n\n".join(parts)
 
 

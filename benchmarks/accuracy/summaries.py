@@ -17,6 +17,10 @@ def over_seeds(record: Mapping[str, Any], metric: str) -> dict[str, float | None
     return {"mean": float(np.mean(values)), "deviation": deviation}
 
 
+# The label of CML that models are compared with, where it is not their own.
+CML_OF = {"recent": "tuned-full"}
+
+
 def summary(protocol: Protocol, results: Mapping[str, Any]) -> dict[str, Any]:
     """Compute everything that tables and plots show, in the protocol's order.
 
@@ -24,7 +28,7 @@ def summary(protocol: Protocol, results: Mapping[str, Any]) -> dict[str, Any]:
       `best_peer`: the key of the baseline that is best on test, None without baselines.
       `rows`: by key, `seeds`, and by metric what `over_seeds` has; and what `paired_t_test` has of
       the main metric `against_best_peer` (all but that) and `against_cml` (models of the same
-      label).
+      label, or of that in `CML_OF`).
     """
     stored = results["entries"]
     present = [entry for entry in protocol.entries if entry.key in stored]
@@ -39,7 +43,7 @@ def summary(protocol: Protocol, results: Mapping[str, Any]) -> dict[str, Any]:
     best = max(peers, key=lambda key: rows[key][main]["mean"], default=None)
     values = {key: user_values(stored[key]) for key in rows}
     for entry in present:
-        key, cml = entry.key, f"cml-{entry.label}"
+        key, cml = entry.key, f"cml-{CML_OF.get(entry.label, entry.label)}"
         if best not in (None, key):
             rows[key]["against_best_peer"] = _paired(values[key], values[best])
         if cml in values and cml != key:
