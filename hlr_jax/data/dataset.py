@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -232,9 +233,12 @@ class Dataset:
         """Number further interactions as later than all that are known; `[0]` without times."""
         if not self.train.times.size:
             return NO_TIMES
+        return np.arange(self._now, self._now + count, dtype=np.int32)
+
+    @functools.cached_property
+    def _now(self) -> int:
         known = (getattr(self, part).times for part in ("train", "valid", "test", "given"))
-        now = 1 + max(int(times.max(initial=-1)) for times in known)
-        return np.arange(now, now + count, dtype=np.int32)
+        return 1 + max(int(times.max(initial=-1)) for times in known)
 
     @property
     def split_sizes(self) -> dict[str, int]:

@@ -29,10 +29,10 @@ def recent_items_relation(
 ) -> Float[Array, "*b d"]:
     """`r = weight * sum_k exp(log_decay)^k p_k`, where `p_0` is the last item before the target.
 
-    Fossil (He & McAuley, ICDM 2016, eq. 6) adds a weighted sum of the last items too, with weights
-    of their own for each place and user, and takes inner products. PRME (Feng et al., IJCAI 2015,
-    eq. 6) measures the distance to the last item in a second space; TransRec (He et al., RecSys
-    2017, eq. 2) translates the last item by the user. The sum of an empty history is zero.
+    Fossil (He & McAuley, ICDM 2016) adds a weighted sum of the last items too, with weights of
+    their own for each place and user, and takes inner products. PRME (Feng et al., IJCAI 2015)
+    measures the distance to the last item in a second space; TransRec (He et al., RecSys 2017)
+    translates the last item by the user. The sum of an empty history is zero.
     """
     weights = recency_weights(history, log_decay)
     return weight * jnp.einsum("...p,...pd->...d", weights, history.rows)
