@@ -80,6 +80,7 @@ def test_what_stands_twice_counts_where_it_stands_first():
 
 
 def test_an_export_has_histories_with_the_oldest_first(tmp_path):
+    pytest.importorskip("flatbuffers", reason="programs are exported with it")
     found = of_last_items()
     export(found, tmp_path / "out", k=4)
     seen = pl.read_parquet(tmp_path / "out" / "seen.parquet")
