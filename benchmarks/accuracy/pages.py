@@ -71,10 +71,10 @@ def as_markdown(
             [name_of(records[key]), records[key]["label"], *_test(row["against_cml"])]
             for key, row in ((key, summary["rows"][key]) for key in against)
         ]
-        others = [f" (`{ours}`: with `{cml}`)" for ours, cml in CML_OF.items()]
-        has_other = any(records[key]["label"] in CML_OF for key in against)
-        text = "Compared with CML with settings of the same origin"
-        parts += [f"{text}{''.join(others) if has_other else ''}:", _table(head, rows)]
+        labels = sorted({records[key]["label"] for key in against} & CML_OF.keys())
+        others = "".join(f" (`{label}`: with `{CML_OF[label]}`)" for label in labels)
+        text = f"Compared with CML with settings of the same origin{others}:"
+        parts += [text, _table(head, rows)]
     return "\n\n".join(parts)
 
 

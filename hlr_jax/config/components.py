@@ -41,9 +41,6 @@ class GeometryConfig(Section):
     options: Mapping[str, Any] = _no_options()
 
 
-HISTORIES = ("uniform", "unpopular", "recent")
-
-
 @dataclasses.dataclass(frozen=True, repr=False)
 class SamplingConfig(Section):
     """Which negatives a positive is compared with, and which part of the history is read."""
@@ -64,7 +61,8 @@ class SamplingConfig(Section):
     def check(self) -> None:
         length = self.history_length
         require(length >= 1, "sampling.history_length", length, "use 1 or more")
-        require_one_of(self.history, HISTORIES, "sampling.history")
+        kinds = ("uniform", "unpopular", "recent")
+        require_one_of(self.history, kinds, "sampling.history")
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -17,7 +17,7 @@ def to_arrays(dataset: Dataset) -> dict[str, np.ndarray]:
         interactions = getattr(dataset, part)
         arrays[f"{part}_offsets"] = interactions.offsets
         arrays[f"{part}_items"] = interactions.items
-        if interactions.times.size:
+        if dataset.train.times.size:
             arrays[f"{part}_times"] = interactions.times
     for field in ("item_titles", "given_negatives", "features"):
         if getattr(dataset, field) is not None:
@@ -41,7 +41,8 @@ def from_arrays(name: str, arrays: Mapping[str, np.ndarray] | None) -> Dataset |
             offsets, items = arrays[f"{part}_offsets"], arrays[f"{part}_items"]
             if offsets.shape != (num_users + 1,) or offsets[-1] != items.size:
                 return None
-            times = arrays.get(f"{part}_times", NO_TIMES)
+            # Where those of train are there, others that are not are missing.
+            times = arrays[f"{part}_times"] if "train_times" in arrays else NO_TIMES
             if times.size not in (0, items.size):
                 return None
             parts[part] = Interactions(offsets, items, num_items, times)

@@ -286,7 +286,7 @@ class Dataset:
     def digest(self) -> str:
         """A hash of all that trained parameters depend on: ids, train, valid, given, features.
 
-        Times are a part of it where they are kept.
+        The order in which these came is a part of it where it is kept.
         """
         if stored := self._stored_values():
             return stored[1]

@@ -67,8 +67,8 @@ class Interactions:
             if ids.size and (ids.min() < 0 or ids.max() >= bound):
                 wrong = ids.min() if ids.min() < 0 else ids.max()
                 raise InputError(f"{kind} id {wrong} is outside 0..{bound - 1}")
-        pairs, is_timed = users * num_items + items, len(times) > 0
-        if is_timed:
+        pairs = users * num_items + items
+        if len(times):
             order = np.lexsort((times, pairs))
             pairs, times = pairs[order], np.asarray(times)[order]
         else:
@@ -76,7 +76,7 @@ class Interactions:
             pairs = np.sort(pairs)
         if pairs.size:
             is_first = np.append(True, pairs[1:] != pairs[:-1])
-            pairs, times = pairs[is_first], times[is_first] if is_timed else NO_TIMES
+            pairs, times = pairs[is_first], some(times, is_first)
         if pairs.size > MAX_SIZE:
             raise InputError(f"{pairs.size} interactions: at most {MAX_SIZE} are supported")
         counts = np.bincount(pairs // num_items, minlength=num_users) if pairs.size else 0
@@ -151,8 +151,7 @@ class Interactions:
         return self._kept(np.append(0, np.cumsum(counts)), np.repeat(chosen, self.counts))
 
     def _kept(self, offsets: np.ndarray, kept: np.ndarray) -> "Interactions":
-        times = self.times[kept] if self.has_times else NO_TIMES
-        return Interactions(offsets, self.items[kept], self.num_items, times)
+        return Interactions(offsets, self.items[kept], self.num_items, some(self.times, kept))
 
     def union(self, other: "Interactions") -> "Interactions":
         """Return the pairs that are in one or both of two sets of interactions.
@@ -181,6 +180,12 @@ class Interactions:
         counts = np.bincount(self.users[kept], minlength=self.num_users)
         return self._kept(np.append(0, np.cumsum(counts)), kept)
 
+    def in_order(self) -> np.ndarray:
+        """Sort all pairs by user and time, or where that is not known by id: their `[N]` places."""
+        if not self.times.size:
+            return np.arange(len(self))
+        return np.lexsort((self.times, self.users))
+
     def oldest_first(self) -> tuple[np.ndarray, np.ndarray]:
         """Find each user's items in order of time, of equal times in that of ids.
 
@@ -190,11 +195,15 @@ class Interactions:
         """
         if not self.has_times:
             return NO_TIMES, NO_TIMES
-        users, starts = self.users, np.repeat(self.offsets[:-1], self.counts)
-        places = np.lexsort((self.times, users))
+        places, starts = self.in_order(), np.repeat(self.offsets[:-1], self.counts)
         ranks = np.empty_like(places)
         ranks[places] = np.arange(len(places))
         return (places - starts).astype(np.int32), (ranks - starts).astype(np.int32)
+
+
+def some(times: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Select times `[N]`, which may be unknown `[0]`, by rows (numbers, or true or false)."""
+    return times[rows] if times.size else NO_TIMES
 
 
 def _check_times(times: np.ndarray, count: int) -> None:

@@ -25,7 +25,7 @@ from hlr_jax.data import (
 from hlr_jax.data.dataset import Dataset, check_trainable
 from hlr_jax.data.filtered import Filtered
 from hlr_jax.data.fingerprints import Fingerprint, check_unchanged, fingerprints
-from hlr_jax.data.interactions import Interactions
+from hlr_jax.data.interactions import Interactions, some
 from hlr_jax.data.resolve import ResolvedData, resolve
 from hlr_jax.errors import InputError
 from hlr_jax.files import remove_unfinished
@@ -152,9 +152,8 @@ def prepare(
         labels = labelling.split(config, resolved.split, frame, encoded)
         if (labels == splits.UNKNOWN).any():
             filtered = filtered._replace(unknown=int((labels == splits.UNKNOWN).sum()))
-            known_rows = pl.Series(labels != splits.UNKNOWN)
-            encoded = preprocessing.encode(frame.filter(known_rows), config.keep_times)
-            labels = labels[labels != splits.UNKNOWN]
+            is_known = labels != splits.UNKNOWN
+            encoded, labels = preprocessing.chosen(encoded, is_known), labels[is_known]
     else:
         labels = labelling.with_validation(labels, encoded.users, config)
     encoded, labels, filtered = _without_full_users(encoded, labels, filtered)
@@ -194,7 +193,7 @@ def _part(encoded: preprocessing.Encoded, rows: np.ndarray) -> Interactions:
         encoded.items[rows],
         encoded.user_ids.size,
         encoded.item_ids.size,
-        encoded.times[rows] if encoded.times.size else encoded.times,
+        some(encoded.times, rows),
     )
 
 

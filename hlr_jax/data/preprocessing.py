@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from hlr_jax.data.interactions import NO_TIMES
+from hlr_jax.data.interactions import NO_TIMES, some
 from hlr_jax.errors import InputError
 
 # Integer ids are numbered by a table over their whole range, which is quicker than sorting, if the
@@ -136,8 +136,7 @@ def chosen(encoded: Encoded, kept: np.ndarray) -> Encoded:
         present, inverse = np.unique(codes[kept], return_inverse=True)
         parts.append((inverse.astype(np.int32), ids[present]))
     (users, user_ids), (items, item_ids) = parts
-    times = encoded.times[kept] if encoded.times.size else NO_TIMES
-    return Encoded(users, items, user_ids, item_ids, times)
+    return Encoded(users, items, user_ids, item_ids, some(encoded.times, kept))
 
 
 def _codes(ids: pl.Series) -> tuple[np.ndarray, np.ndarray]:

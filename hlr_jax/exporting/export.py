@@ -76,7 +76,7 @@ def _write(
     pl.DataFrame(users).write_parquet(folder / "users.parquet")
     pl.DataFrame(items).write_parquet(folder / "items.parquet")
     seen = recommender.everything
-    order = np.lexsort((seen.times, seen.users)) if seen.times.size else slice(None)
+    order = seen.in_order()
     pl.DataFrame({"user_row": seen.users[order], "item_row": seen.items[order]}).write_parquet(
         folder / "seen.parquet"
     )

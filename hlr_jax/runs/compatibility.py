@@ -29,19 +29,19 @@ def check_config(config: Config) -> None:
         config.training.refit,
         "with config.data.join_valid=True there is nothing to add; set one of them to False",
     )
-    _check_order(config)
+    components = build.build_all(config)
+    _check_order(config, components[0])
     if config.training.batch_of == "users":
         _check_batches_of_users(config)
-    if not all(map(is_own, build.build_all(config))):
+    if not all(map(is_own, components)):
         from hlr_jax.runs import probes  # Which takes its time to import.
 
         probes.check(config)
 
 
-def _check_order(config: Config) -> None:
+def _check_order(config: Config, model: Relation) -> None:
     """Raise InputError where histories in order of time are needed, or would know the future."""
     field, kind = "sampling.history", config.sampling.history
-    model = build.build_model(config)
     require(
         kind == "recent" or not model.reads_order,
         field,

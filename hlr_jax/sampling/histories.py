@@ -74,7 +74,16 @@ class RecentChoice(struct.PyTreeNode):
         position: Int[Array, ""],
         length: int,
     ) -> tuple[Int[Array, "p"], Bool[Array, "p"]]:
-        """Go back in time from the target, or where there is none from the last item."""
+        """Go back in time from the target, or where there is none from the last item.
+
+        Raises:
+          InputError: it is not known which items came first.
+        """
+        if not history.oldest_first.size:
+            raise InputError(
+                "config.sampling.history='recent': it is not known which of these items came "
+                "first; load the data with config.data.keep_times=True"
+            )
         start = history.offsets[user]
         count = history.offsets[user + 1] - start
         target = history.ranks[start + jnp.maximum(position, 0)]
@@ -113,15 +122,7 @@ def sample_history(
 
     Returns:
       `items [P]` and `mask [P]`.
-
-    Raises:
-      InputError: the choice is by time, which is not known.
     """
-    if isinstance(choice, RecentChoice) and not history.oldest_first.size:
-        raise InputError(
-            "config.sampling.history='recent': it is not known which of these items came first; "
-            "load the data with config.data.keep_times=True"
-        )
     chosen, mask = choice.subset(key, history, user, position, length)
     items = history.items[jnp.where(mask, history.offsets[user] + chosen, 0)]
     return HistoryIds(jnp.where(mask, items, 0), mask)

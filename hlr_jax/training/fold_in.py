@@ -113,7 +113,7 @@ def _fit_part(fitting: Fitting, interactions: DeviceInteractions, users: Int[Arr
     # For a model that reads neighbours, the mean of a user's items is a constant behind its row.
     constant = mean if model.uses_neighbours else mean[:, :0]
     times = fitting.examples
-    history, positive = _examples(fitting.draw, interactions, users, has)
+    history, positive = _examples(fitting, interactions, users, has)
     known = _known(fitting, catalogue, history)
     # Distances are given, so that numbers of rows do not matter.
     everything = jnp.arange(len(catalogue), dtype=jnp.int32)
@@ -146,7 +146,7 @@ def _sums(values: Float[Array, "nt"], times: int) -> Float[Array, "n"]:
 
 
 def _examples(
-    draw: HistoryDraw,
+    fitting: Fitting,
     interactions: DeviceInteractions,
     users: Int[Array, "n"],
     has: Bool[Array, "n i"],
@@ -156,19 +156,20 @@ def _examples(
     That is everything that they have, at once; or, where a history is what came before, each of
     their last items after that.
     """
-    if not isinstance(draw.choice, RecentChoice):
+    draw, times, number = fitting.draw, fitting.examples, has.shape[1]
+    if times == 1:
         return user_histories(draw, interactions, users), has
-    ranks = interactions.counts(users)[:, None] - 1 - jnp.arange(_LAST)[None]
-    starts, is_one = interactions.offsets[users][:, None], ranks >= 0
-    places = interactions.oldest_first[jnp.where(is_one, starts + ranks, 0)].reshape(-1)
-    each = jnp.repeat(users, _LAST)
+    no_target = jnp.full((), -1, jnp.int32)
+    last, is_one = jax.vmap(
+        lambda user: draw.choice.subset(draw.key, interactions, user, no_target, times)
+    )(users)
+    each, places = jnp.repeat(users, times), last.reshape(-1)
     histories = jax.vmap(
         lambda user, place: sample_history(
             draw.key, interactions, draw.choice, user, place, draw.length
         )
     )(each, places)
     items = interactions.items[interactions.offsets[each] + places]
-    number = has.shape[1]
     nearby = jnp.where(is_one.reshape(-1), items, number)
     return histories, nearby[:, None] == jnp.arange(number)[None]
 

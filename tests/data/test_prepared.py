@@ -106,15 +106,19 @@ def test_times_that_are_missing_or_of_another_length_are_prepared_again(folders,
     times = load(config).train.times.tolist()
     assert len(set(times)) > 1
     (kept,) = (folders[1] / "prepared").iterdir()
-    for harm in ("missing", "short"):
+    for name, harm in (
+        ("train_times", "missing"),
+        ("valid_times", "missing"),
+        ("train_times", "short"),
+    ):
         checksums = json.loads((kept / "checksums.json").read_text())
-        path = kept / "train_times.npy"
+        path = kept / f"{name}.npy"
         if harm == "missing":
             path.unlink()
-            del checksums["train_times"]
+            del checksums[name]
         else:
             np.save(path, np.arange(3, dtype=np.int32))
-            checksums["train_times"] = checksum(path)
+            checksums[name] = checksum(path)
         (kept / "checksums.json").write_text(json.dumps(checksums))
         assert load(config).train.times.tolist() == times
 
