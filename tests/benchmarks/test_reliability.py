@@ -73,9 +73,10 @@ def case(server, tmp_path_factory):
 
 def test_killed_at_its_write_points_a_run_ends_as_if_it_were_not(server, case):
     rng = random.Random(0)
-    points = [n for n, point in enumerate(case.points, 1) if kills.is_in_save(point)]
-    assert len(points) > 10
-    for number in (rng.randrange(1, points[0]), rng.choice(points)):
+    inside = [n for n, point in enumerate(case.points, 1) if kills.is_in_save(point)]
+    # A run that writes slowly saves less often: only what comes first is met by every run.
+    first_save = inside[:20]
+    for number in (rng.randrange(1, first_save[0]), *rng.sample(first_save, 2)):
         folder = case.new_folder("killed")
         (killed,) = server.run(*case.programs(folder, Fault("kill", str(folder), number)))
         assert killed.code == -9
