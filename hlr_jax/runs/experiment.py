@@ -97,7 +97,7 @@ def train(
     request = _Request(show_progress, Together(callbacks), given)
     with _alone_in(workdir), _telling_of_the_end(request.callback) as results:
         selected, progress = _train(config, workdir, dataset, request)
-        final = _refitted(selected, progress, workdir, request)
+        final, _ = _refitted(selected, progress, workdir, request)
         diagnosis_in_results(final)
         results |= _of_progress(progress)
     return final
@@ -142,14 +142,14 @@ def train_and_evaluate(
 
     Returns:
       What it also writes to `results.json`: `model`, `dataset`, `split_sizes`, `digests` (of the
-      data), `train`, `valid`, `test`, and `diagnosis` of the final model's relation
-      (`Diagnosis.as_dict`), if it has one and tables are replicated.
+      data), `train`, `refit` (where there was one), `valid`, `test`, and `diagnosis` of the final
+      model's relation (`Diagnosis.as_dict`), if it has one and tables are replicated.
     """
     request = _Request(show_progress, Together(callbacks))
     with _alone_in(workdir), _telling_of_the_end(request.callback) as numbers:
         selected, progress = _train(config, workdir, None, request)
-        final = _refitted(selected, progress, workdir, request)
-        results = _measured(selected, final, progress, show_progress)
+        final, refit = _refitted(selected, progress, workdir, request)
+        results = _measured(selected, final, progress, show_progress) | refit
         numbers |= _of_progress(progress)
         for split in ("valid", "test"):
             found = results[split].items()
@@ -183,6 +183,16 @@ def _of_progress(progress: Progress) -> dict[str, Any]:
     return numbers | {f"best_valid_{name}": value for name, value in progress.best.items()}
 
 
+def _course(progress: Progress) -> dict[str, Any]:
+    """Say how a training went, for `results.json`."""
+    return {
+        "seconds": round(progress.seconds, 3),
+        "epochs": progress.epochs,
+        "rollbacks": progress.rollbacks,
+        "warnings": list(progress.warnings),
+    }
+
+
 def _stopped_by(progress: Progress, config: Config) -> str:
     return "patience" if progress.lost_patience(config.training) else "epochs"
 
@@ -200,14 +210,11 @@ def _measured(
         "dataset": dataset.name,
         "split_sizes": dataset.split_sizes,
         "digests": dataset.digests,
-        "train": {
-            "seconds": round(progress.seconds, 3),
-            "epochs": progress.epochs,
+        "train": _course(progress)
+        | {
             "best_epoch": progress.best_epoch,
             "best_valid": progress.best,
             "stopped_by": _stopped_by(progress, config),
-            "rollbacks": progress.rollbacks,
-            "warnings": list(progress.warnings),
             "interactions_per_second": round(interactions / progress.seconds),
             "triplets_per_second": round(interactions * negatives / progress.seconds),
         },
@@ -291,11 +298,15 @@ def _refitted(
     progress: Progress,
     workdir: str | pathlib.Path | None,
     request: _Request,
-) -> Recommender:
-    """Train the selected model again on validation too, if `config.training.refit` asks for it."""
+) -> tuple[Recommender, dict[str, Any]]:
+    """Train the selected model again on validation too, if `config.training.refit` asks for it.
+
+    Returns:
+      The final model, and how its training went as `refit`; else the selected one, and nothing.
+    """
     config = selected.config
     if not config.training.refit:
-        return selected
+        return selected, {}
     optimizer = config.optimizer
     if optimizer.schedule == "cosine":
         # It falls as it did towards the best epoch, which may not be the last.
@@ -316,7 +327,8 @@ def _refitted(
     request.callback.on_refit(progress.best_epoch)
     folder = None if workdir is None else refit_folder(pathlib.Path(workdir))
     joined, again_request = selected.dataset.joined(), request._replace(callback=Callback())
-    return _train(again, folder, joined, again_request)[0]
+    final, course = _train(again, folder, joined, again_request)
+    return final, {"refit": _course(course)}
 
 
 def _load(config: Config, show_progress: bool) -> Dataset:

@@ -26,12 +26,12 @@ def test_a_run_writes_its_files(trained):
         "results.json",
     ]
     results = read(trained / "results.json")
-    parts = ["model", "dataset", "split_sizes", "digests", "train", "valid", "test"]
+    parts = ["model", "dataset", "split_sizes", "digests", "train", "valid", "test", "refit"]
     assert list(results) == parts
     assert (results["model"], results["dataset"]) == ("cml", "embedded")
     assert results["split_sizes"] == {"train": 50983, "valid": 5665, "test": 14162}
     assert {"seconds", "epochs", "triplets_per_second"} <= results["train"].keys()
-    assert results["train"]["epochs"] == 1
+    assert results["train"]["epochs"] == results["refit"]["epochs"] == 1
     for split in ("valid", "test"):
         assert 0 < results[split]["ndcg@10"] < 1
         assert results[split]["intervals"].keys() >= {"ndcg@10"}

@@ -180,6 +180,18 @@ def test_validation_is_of_the_chosen_and_test_of_the_refitted_model(tmp_path, mo
     assert results["test"] != selected.evaluate("test")
     assert results["split_sizes"] == planted().split_sizes
     assert (results["train"]["epochs"], results["train"]["best_epoch"]) == (EPOCHS, BEST)
+    assert (results["refit"]["epochs"], results["refit"]["warnings"]) == (BEST, [])
+
+
+def test_what_went_wrong_in_either_half_is_in_the_results(tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "load", lambda *_: planted())
+    monkeypatch.setattr(loop.motion, "is_watched", lambda *_: True)
+    monkeypatch.setattr(loop.motion, "fault", lambda *_: "rows leap")
+    results = experiment.train_and_evaluate(refit_config(), tmp_path, show_progress=False)
+    for half, epochs in (("train", EPOCHS), ("refit", BEST)):
+        (warning,) = results[half]["warnings"]
+        assert "in epoch 1 rows leap" in warning
+        assert (results[half]["epochs"], results[half]["rollbacks"]) == (epochs, 0)
 
 
 # --- interruption --------------------------------------------------------------------------------
