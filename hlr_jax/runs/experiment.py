@@ -142,8 +142,9 @@ def train_and_evaluate(
 
     Returns:
       What it also writes to `results.json`: `model`, `dataset`, `split_sizes`, `digests` (of the
-      data), `train`, `refit` (where there was one), `valid`, `test`, and `diagnosis` of the final
-      model's relation (`Diagnosis.as_dict`), if it has one and tables are replicated.
+      data), `train`, `valid`, `test`, `diagnosis` of the final model's relation
+      (`Diagnosis.as_dict`), if it has one and tables are replicated, and `refit`: how the training
+      went with `config.training.refit`, as in `train`.
     """
     request = _Request(show_progress, Together(callbacks))
     with _alone_in(workdir), _telling_of_the_end(request.callback) as numbers:

@@ -73,14 +73,19 @@ def case(server, tmp_path_factory):
 
 def test_killed_at_its_write_points_a_run_ends_as_if_it_were_not(server, case):
     rng = random.Random(0)
-    inside = [n for n, point in enumerate(case.points, 1) if kills.is_in_save(point)]
     # A run that writes slowly saves less often: only what comes first is met by every run.
-    first_save = inside[:20]
-    for number in (rng.randrange(1, first_save[0]), *rng.sample(first_save, 2)):
+    begun = next(n for n, point in enumerate(case.points, 1) if kills.is_in_save(point))
+    saved = next(n for n, point in enumerate(case.points, 1) if point.endswith("/manifest.json"))
+    for number, is_saved in (
+        (rng.randrange(1, begun), False),
+        (rng.randrange(begun, begun + 20), False),
+        (saved + rng.randrange(5, 15), True),
+    ):
         folder = case.new_folder("killed")
         (killed,) = server.run(*case.programs(folder, Fault("kill", str(folder), number)))
         assert killed.code == -9
         assert len(killed.points) == 1
+        assert any(folder.glob("checkpoints/*/*/manifest.json")) == is_saved
         outcome = case.finish(server, folder)
         assert outcome.kind == SAME, (killed.points, outcome)
 
