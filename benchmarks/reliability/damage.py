@@ -70,12 +70,7 @@ class Folders:
 
     def __init__(self, case: Case, server: Programs) -> None:
         self.case = case
-        self.finished, self.interrupted = case.whole, case.new_folder("stopped")
-        # In the last save before the refit or the end, so that there is an older checkpoint.
-        saves = [n for n, point in enumerate(case.points, 1) if "os.rename checkpoints" in point]
-        point = saves[-1] if saves else len(case.points) // 2
-        fault = Fault("kill", str(self.interrupted), point)
-        server.run(*case.programs(self.interrupted, fault))
+        self.finished, self.interrupted = case.whole, _interrupted(case, server)
         self.evaluated = self.evaluate(server, self.finished)[1]()
 
     def evaluate(self, server: Programs, folder: pathlib.Path) -> tuple[Any, Callable[[], Any]]:
@@ -84,6 +79,20 @@ class Folders:
         argv = ["evaluate", f"--workdir={folder}", f"--output={output}"]
         (ended,) = server.run(Program(argv, tables=str(folder)))
         return ended, lambda: [json.loads(output.read_text()), ended.tables]
+
+
+def _interrupted(case: Case, server: Programs) -> pathlib.Path:
+    """Kill a run in its last save before the refit or the end, so that it has an older checkpoint.
+
+    Runs do not save equally often: one that ends before the point is killed in an earlier save.
+    """
+    saves = [n for n, point in enumerate(case.points, 1) if "os.rename checkpoints" in point]
+    for point in (*reversed(saves), len(case.points) // 2):
+        folder = case.new_folder("stopped")
+        ended = server.run(*case.programs(folder, Fault("kill", str(folder), point)))
+        if ended[0].code == -9:
+            return folder
+    raise RuntimeError(f"{case.name}: no run could be killed at a write point")
 
 
 def trials(folders: Folders, rng: random.Random) -> list[Trial]:
